@@ -1,0 +1,157 @@
+"""Every error that blurgate raises on purpose.
+
+    BlurgateError
+    ├── InputError            (ValueError)    what the user gave cannot be used
+    │   ├── DecodeError                       a file, stream or frame cannot be decoded
+    │   └── ShapeError                        an array has the wrong shape, dtype or range
+    ├── ConfigError           (ValueError)    options that contradict each other or the files on disk
+    ├── PluginError           (RuntimeError)  a plugin is broken
+    │   ├── UnknownNameError  (LookupError)   no plugin or model has that name
+    │   └── DuplicateNameError                two plugins claim one name
+    ├── ModelError            (RuntimeError)  a model cannot be loaded or run
+    │   ├── WeightsError                      the file is not a usable model
+    │   ├── ChecksumError                     the file is not the one that was promised
+    │   └── MissingModelError (LookupError)   the model is known and not on this machine
+    └── EnvironmentLackError  (RuntimeError)  a package or device that is needed is missing
+
+Messages say what to do next; the facts are attributes too. Only the command line turns an error
+into one line and an exit code (`exit_code`, listed in docs/cli.md).
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "BlurgateError",
+    "ChecksumError",
+    "ConfigError",
+    "DecodeError",
+    "DuplicateNameError",
+    "EnvironmentLackError",
+    "InputError",
+    "MissingModelError",
+    "ModelError",
+    "PluginError",
+    "ShapeError",
+    "UnknownNameError",
+    "WeightsError",
+]
+
+
+class BlurgateError(Exception):
+    """Base of every error that blurgate raises on purpose."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class InputError(BlurgateError, ValueError):
+    """What the user gave cannot be used.
+
+    Attributes:
+        source: The file, address or argument at fault; empty when there is none.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, source: str = "") -> None:
+        super().__init__(message)
+        self.source = source
+
+
+class DecodeError(InputError):
+    """A file, stream or frame cannot be decoded.
+
+    Attributes:
+        source: The file or address.
+        frame_index: The frame at fault, from 0; None when the whole source is at fault.
+    """
+
+    def __init__(self, message: str, *, source: str = "", frame_index: int | None = None) -> None:
+        super().__init__(message, source=source)
+        self.frame_index = frame_index
+
+
+class ShapeError(InputError):
+    """An array has the wrong shape, dtype or range."""
+
+
+class ConfigError(BlurgateError, ValueError):
+    """Options that contradict each other, or the files that an earlier run left."""
+
+
+class PluginError(BlurgateError, RuntimeError):
+    """A plugin is broken.
+
+    Attributes:
+        plugin: The distribution or module that is at fault; empty when unknown.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, plugin: str = "") -> None:
+        super().__init__(message)
+        self.plugin = plugin
+
+
+class UnknownNameError(PluginError, LookupError):
+    """No plugin or model has that name.
+
+    Attributes:
+        kind: What was looked for, such as "detector".
+        name: The name that nobody has.
+        near: Names that are close to it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        self.kind = kind
+        self.name = name
+        self.near = tuple(difflib.get_close_matches(name, names, n=3, cutoff=0.5))
+        if self.near:
+            hint = f"did you mean {' or '.join(map(repr, self.near))}?"
+        else:
+            hint = f"known: {', '.join(names) or 'none'}"
+        super().__init__(f"no {kind} is called {name!r}; {hint}")
+
+
+class DuplicateNameError(PluginError):
+    """Two plugins claim one name."""
+
+
+class ModelError(BlurgateError, RuntimeError):
+    """A model cannot be loaded or run.
+
+    Attributes:
+        path: The model file; empty when there is none.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class WeightsError(ModelError):
+    """The file is not a model that can be used here."""
+
+
+class ChecksumError(ModelError):
+    """The file is not the one that was promised: its SHA-256 differs."""
+
+
+class MissingModelError(ModelError, LookupError):
+    """The model is known, but its file is not on this machine."""
+
+
+class EnvironmentLackError(BlurgateError, RuntimeError):
+    """A package or device that is needed is missing; the message holds the command that mends it."""
+
+    exit_code = 5

@@ -1,0 +1,262 @@
+"""The plugin host: one registry per kind, filled through hooks.
+
+Built-in plugins are listed by module name and loaded exactly as an outside plugin is, kind by kind
+and only when the kind is asked for, so that `blurgate --help` imports no array library. Outside
+plugins come from the entry-point group `blurgate`. One that is broken is recorded, reported by
+`blurgate plugins`, and takes nothing else down.
+
+`BLURGATE_DISABLED_PLUGINS` holds the names of outside plugins that are not to be loaded, separated
+by commas; `*` stands for all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from typing import Any, Final
+
+import pluggy
+
+from blurgate import hookspecs
+from blurgate.errors import DuplicateNameError, PluginError, UnknownNameError
+
+logger = logging.getLogger(__name__)
+
+GROUP: Final = "blurgate"
+DISABLED_VARIABLE: Final = "BLURGATE_DISABLED_PLUGINS"
+
+BUILTIN: Final[Mapping[str, tuple[str, ...]]] = {
+    "detector": ("blurgate.plugins.detectors.scrfd",),
+    "scorer": ("blurgate.plugins.scorers.laplacian", "blurgate.plugins.scorers.onnx"),
+    "embedder": ("blurgate.plugins.embedders.arcface",),
+    "sink": (
+        "blurgate.plugins.sinks.csv",
+        "blurgate.plugins.sinks.jsonl",
+        "blurgate.plugins.sinks.parquet",
+    ),
+    "backbone": (),
+    "synthesizer": (),
+    "loss": (),
+    "command": (
+        "blurgate.cli.filter",
+        "blurgate.cli.score",
+        "blurgate.cli.merge",
+        "blurgate.cli.models",
+        "blurgate.cli.plugins",
+        "blurgate.cli.doctor",
+    ),
+}
+"""Kind -> modules."""
+
+HOOKS: Final[Mapping[str, str]] = {
+    kind: f"register_{kind}es" if kind.endswith("s") else f"register_{kind}s" for kind in BUILTIN
+}
+"""Kind -> the hook through which its plugins register."""
+
+KINDS: Final = tuple(kind for kind in BUILTIN if kind != "command")
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One registered plugin."""
+
+    kind: str
+    name: str
+    factory: Any
+    plugin: str
+    """The module or entry point that registered it."""
+    distribution: str
+    version: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A plugin that could not be loaded or whose hook raised."""
+
+    plugin: str
+    distribution: str
+    version: str
+    error: str
+
+
+class Registry:
+    """Name -> plugin for one kind. A failed `add` leaves it unchanged."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+        self._aliases: dict[str, str] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry.
+
+        Raises:
+            PluginError: A name has characters that a name may not have.
+            DuplicateNameError: A name or alias is taken.
+        """
+        for name in (entry.name, *entry.aliases):
+            if not _NAME.fullmatch(name):
+                raise PluginError(
+                    f"{entry.plugin} registers the {self.kind} {name!r}; names are lower-case "
+                    "letters, digits, '.', '_' and '-', and begin with a letter or digit",
+                    plugin=entry.plugin,
+                )
+            if name in self._entries or name in self._aliases:
+                taken = self._entries[self._aliases.get(name, name)]
+                raise DuplicateNameError(
+                    f"the {self.kind} {name!r} of {entry.plugin} is already registered by "
+                    f"{taken.plugin}; disable one with {DISABLED_VARIABLE}",
+                    plugin=entry.plugin,
+                )
+        self._entries[entry.name] = entry
+        self._aliases.update(dict.fromkeys(entry.aliases, entry.name))
+
+    def __getitem__(self, name: str) -> Entry:
+        """Look a name or alias up.
+
+        Raises:
+            UnknownNameError: Nobody registered the name.
+        """
+        try:
+            return self._entries[self._aliases.get(name, name)]
+        except KeyError:
+            raise UnknownNameError(self.kind, name, [*self._entries, *self._aliases]) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or name in self._aliases
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Entries in the order of their names."""
+        return iter(sorted(self._entries.values(), key=lambda entry: entry.name))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Host:
+    """Loads plugins and holds what they register.
+
+    Args:
+        builtin: Kind -> module names, the table above unless a test says otherwise.
+        outside: Whether to load the entry points of installed distributions.
+    """
+
+    def __init__(
+        self, builtin: Mapping[str, Sequence[str]] = BUILTIN, *, outside: bool = True
+    ) -> None:
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._builtin = builtin
+        self._origin: dict[str, tuple[str, str]] = {}
+        self._registries: dict[str, Registry] = {}
+        self.broken: list[Broken] = []
+        if outside:
+            self._load_outside()
+
+    def registry(self, kind: str) -> Registry:
+        """Give the registry of a kind, loading its built-in plugins on the first call."""
+        if kind not in self._registries:
+            self._load_builtin(kind)
+            registry = Registry(kind)
+            for name in self._names():
+                self._fill(registry, name)
+            self._registries[kind] = registry
+        return self._registries[kind]
+
+    def register_commands(self, app: Any) -> None:
+        """Let every plugin add its commands to a typer application."""
+        self._load_builtin("command")
+        for name in self._names():
+            self._call(name, HOOKS["command"], {"app": app})
+
+    def entries(self) -> list[Entry]:
+        """Give everything that is registered, by kind and name."""
+        return [entry for kind in KINDS for entry in self.registry(kind)]
+
+    def add(self, plugin: object, name: str) -> None:
+        """Register a plugin object by hand, as tests and notebooks do; registries are rebuilt."""
+        self._register(plugin, name, "", "")
+        self._registries.clear()
+
+    def remove(self, name: str) -> None:
+        """Take a plugin out again."""
+        self._manager.unregister(name=name)
+        self._registries.clear()
+
+    def _names(self) -> list[str]:
+        return [name for name, _ in self._manager.list_name_plugin()]
+
+    def _load_builtin(self, kind: str) -> None:
+        for module in self._builtin[kind]:
+            if not self._manager.has_plugin(module):
+                # A built-in that does not import is our own fault: let it raise.
+                self._register(importlib.import_module(module), module, "blurgate", _version())
+
+    def _load_outside(self) -> None:
+        disabled = {n.strip() for n in os.environ.get(DISABLED_VARIABLE, "").split(",")}
+        if "*" in disabled:
+            return
+        for point in metadata.entry_points(group=GROUP):
+            if point.name in disabled:
+                logger.info("plugin %s is disabled by %s", point.name, DISABLED_VARIABLE)
+                continue
+            origin = ("unknown", "unknown")
+            if point.dist is not None:
+                origin = (point.dist.name, point.dist.version)
+            try:
+                self._register(point.load(), point.name, *origin)
+            except Exception as error:  # noqa: BLE001 - whatever an outside plugin raises, we go on
+                self._report(point.name, origin, error)
+
+    def _register(self, plugin: object, name: str, distribution: str, version: str) -> None:
+        self._manager.register(plugin, name=name)
+        self._origin[name] = (distribution, version)
+        try:
+            self._manager.check_pending()  # a misspelt hook is an error, not silence
+        except pluggy.PluginValidationError:
+            self._manager.unregister(name=name)
+            raise
+
+    def _fill(self, registry: Registry, plugin: str) -> None:
+        distribution, version = self._origin[plugin]
+
+        def register(name: str, factory: Any, /, *, aliases: Sequence[str] = ()) -> None:
+            registry.add(
+                Entry(registry.kind, name, factory, plugin, distribution, version, tuple(aliases))
+            )
+
+        self._call(plugin, HOOKS[registry.kind], {"register": register})
+
+    def _call(self, plugin: str, hook: str, arguments: dict[str, Any]) -> None:
+        """Call one hook of one plugin, so that its error is its own."""
+        others = [other for name, other in self._manager.list_name_plugin() if name != plugin]
+        try:
+            self._manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
+        except Exception as error:
+            origin = self._origin[plugin]
+            if origin[0] == "blurgate":
+                raise
+            self._report(plugin, origin, error)
+
+    def _report(self, plugin: str, origin: tuple[str, str], error: Exception) -> None:
+        logger.warning("plugin %s is broken and left out: %s", plugin, error)
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        self.broken.append(Broken(plugin, *origin, line))
+
+
+def _version() -> str:
+    return metadata.version("blurgate")
+
+
+@cache
+def get_host() -> Host:
+    """Give the host of this process."""
+    return Host()

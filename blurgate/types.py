@@ -1,0 +1,209 @@
+"""The values that travel through the pipeline, one way.
+
+    Frame -> Detections -> FaceBatch -> ScoredFaces -> RoutedFaces (one Verdict per face)
+
+Each value is complete when it exists and holds the value it was made from; nothing is written back
+into an earlier one. `SourceEnd` travels the same way, in order, after a source's last frame.
+
+Conventions: images are BGR uint8 of shape (H, W, 3); sizes are (h, w), points (x, y), boxes
+x1 y1 x2 y2 in float pixels of the frame, not clipped; the centre of the top-left pixel is (0, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+from blurgate.errors import ShapeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    U8: TypeAlias = NDArray[np.uint8]
+    F32: TypeAlias = NDArray[np.float32]
+
+Decision: TypeAlias = Literal["keep", "review", "reject"]
+Reason: TypeAlias = Literal["", "blur", "too_small", "not_best_shot"]
+Status: TypeAlias = Literal["ok", "partial", "failed"]
+
+CROP_SIZE = 112
+"""Side of an aligned crop in pixels: the ArcFace template."""
+
+
+def _check(name: str, array: Any, shape: tuple[int | None, ...], dtype: str) -> None:
+    """Raise `ShapeError` unless `array` has `dtype` and `shape` (None: any length)."""
+    got = getattr(array, "shape", None)
+    if got is None:
+        raise ShapeError(f"{name} must be a NumPy array, got {type(array).__name__}")
+    fits = len(got) == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, got, strict=True)
+    )
+    if not fits or str(array.dtype) != dtype:
+        wanted = ", ".join("n" if n is None else str(n) for n in shape)
+        raise ShapeError(f"{name} must be {dtype} of shape ({wanted}), got {array.dtype} of {got}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture of a source."""
+
+    image: U8
+    """(H, W, 3) uint8 BGR, upright: container or EXIF rotation is already applied."""
+    source: str
+    """The path or address it came from, as the user gave it."""
+    index: int
+    """Position in presentation order, from 0; an image is frame 0 of itself."""
+    pts_s: float | None
+    """Presentation time in seconds from the container; None where there is none (images)."""
+
+    def __post_init__(self) -> None:
+        """Check the image's shape and dtype."""
+        _check("image", self.image, (None, None, 3), "uint8")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def __repr__(self) -> str:
+        h, w = self.size
+        return f"Frame({self.source!r}, index={self.index}, pts_s={self.pts_s}, {h}x{w})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceEnd:
+    """Follows the last frame of a source through every stage, so that a sink knows it is complete."""
+
+    source: str
+    status: Status
+    frames: int
+    """Frames that were decoded, those skipped by `--every` included."""
+    frames_failed: int
+    """Frames that the container holds and that could not be decoded."""
+    error: str = ""
+    """One line for the user; empty when all went well."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """The faces found in one frame, highest score first. No faces (n = 0) is ordinary."""
+
+    frame: Frame
+    boxes: F32
+    """(n, 4) float32 x1 y1 x2 y2 in pixels of the frame."""
+    det_scores: F32
+    """(n,) float32 detector confidence in [0, 1]."""
+    kps: F32
+    """(n, 5, 2) float32 xy: left eye, right eye, nose, left and right mouth corner as seen."""
+
+    def __post_init__(self) -> None:
+        """Check shapes and dtypes, and that the lengths agree."""
+        _check("det_scores", self.det_scores, (None,), "float32")
+        n = len(self.det_scores)
+        _check("boxes", self.boxes, (n, 4), "float32")
+        _check("kps", self.kps, (n, 5, 2), "float32")
+
+    def __len__(self) -> int:
+        """Number of faces."""
+        return len(self.det_scores)
+
+    def __repr__(self) -> str:
+        return f"Detections(n={len(self)}, {self.frame!r})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceBatch:
+    """The aligned faces of one frame."""
+
+    detections: Detections
+    crops: U8
+    """(n, 112, 112, 3) uint8 BGR on the ArcFace template."""
+
+    def __post_init__(self) -> None:
+        """Check that there is one crop per face."""
+        _check("crops", self.crops, (len(self.detections), CROP_SIZE, CROP_SIZE, 3), "uint8")
+
+    def __len__(self) -> int:
+        """Number of faces."""
+        return len(self.crops)
+
+    def __repr__(self) -> str:
+        return f"FaceBatch(n={len(self)}, {self.detections.frame!r})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredFaces:
+    """The aligned faces of one frame with their blur degrees."""
+
+    faces: FaceBatch
+    blur_degree: F32
+    """(n,) float32 in [0, 1]: 0 sharp, 1 unusable."""
+    model: str
+    """Who scored: "name@sha256[:12]", or the bare name of a scorer that has no weights."""
+
+    def __post_init__(self) -> None:
+        """Check the length, and that every degree is a number in [0, 1]."""
+        _check("blur_degree", self.blur_degree, (len(self.faces),), "float32")
+        if not bool(((self.blur_degree >= 0) & (self.blur_degree <= 1)).all()):
+            raise ShapeError(f"{self.model} gave blur degrees outside [0, 1]: {self.blur_degree}")
+
+    def __len__(self) -> int:
+        """Number of faces."""
+        return len(self.blur_degree)
+
+    def __repr__(self) -> str:
+        return f"ScoredFaces(n={len(self)}, model={self.model!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided about one face. Plain scalars only, so that it can be stored anywhere."""
+
+    source: str
+    frame_index: int
+    pts_s: float | None
+    face_index: int
+    """Position among the frame's faces, from 0, highest detector score first."""
+    track: int | None
+    """Identity over frames within the source; None when faces are not tracked."""
+    box: tuple[float, float, float, float]
+    """x1 y1 x2 y2 in pixels of the frame."""
+    det_score: float
+    face_px: float
+    """The box's shorter side in pixels."""
+    blur_degree: float
+    """In [0, 1]: 0 sharp, 1 unusable."""
+    threshold: float
+    decision: Decision
+    reason: Reason
+    """Why the face was not simply kept; empty for kept ones."""
+    model: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoutedFaces:
+    """The faces of one frame with what was decided about each."""
+
+    scored: ScoredFaces
+    verdicts: tuple[Verdict, ...]
+
+    def __post_init__(self) -> None:
+        """Check that there is one verdict per face."""
+        if len(self.verdicts) != len(self.scored):
+            raise ShapeError(f"{len(self.verdicts)} verdicts for {len(self.scored)} faces")
+
+    @property
+    def frame(self) -> Frame:
+        """The frame that the faces are in."""
+        return self.scored.faces.detections.frame
+
+    def __len__(self) -> int:
+        """Number of faces."""
+        return len(self.verdicts)
+
+
+T = TypeVar("T")
+Stream: TypeAlias = Iterator[T | SourceEnd]
+"""What flows between two stages: values in order, each source closed by its `SourceEnd`."""
