@@ -40,7 +40,7 @@ _HOME = {
     "hookimpl": "blurgate.hookspecs",
 }
 
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604 - strings, as tests/test_api.py checks
+__all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> object:

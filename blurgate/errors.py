@@ -4,7 +4,7 @@
     ├── InputError            (ValueError)    what the user gave cannot be used
     │   ├── DecodeError                       a file, stream or frame cannot be decoded
     │   └── ShapeError                        an array has the wrong shape, dtype or range
-    ├── ConfigError           (ValueError)    options that contradict each other or the files on disk
+    ├── ConfigError           (ValueError)    options that contradict each other or what is on disk
     ├── PluginError           (RuntimeError)  a plugin is broken
     │   ├── UnknownNameError  (LookupError)   no plugin or model has that name
     │   └── DuplicateNameError                two plugins claim one name
@@ -152,6 +152,6 @@ class MissingModelError(ModelError, LookupError):
 
 
 class EnvironmentLackError(BlurgateError, RuntimeError):
-    """A package or device that is needed is missing; the message holds the command that mends it."""
+    """A package or device is missing; the message holds the command that mends it."""
 
     exit_code = 5

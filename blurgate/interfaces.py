@@ -178,12 +178,12 @@ class Sink(Protocol):
         """Store one row, with a value (None: empty) for every column."""
         ...
 
-    def sync(self) -> int:
-        """Bring everything written so far to the disk.
+    def mark(self) -> int:
+        """Give a mark: a sink made to resume at it forgets what was written after it."""
+        ...
 
-        Returns:
-            A mark; a sink made with `resume_at=mark` forgets what was written after it.
-        """
+    def sync(self) -> None:
+        """Bring everything written so far to the disk."""
         ...
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,7 +28,7 @@ class _Done:
         self.error: Final = error
 
 
-def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     """Produce items in a thread of their own, at most `depth` ahead of the consumer.
 
     Args:
@@ -83,7 +83,9 @@ def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
         thread.join()
 
 
-def ordered_map(function: Callable[[T], U], items: Iterable[T], workers: int) -> Iterator[U]:
+def ordered_map(
+    function: Callable[[T], U], items: Iterable[T], workers: int
+) -> Generator[U, None, None]:
     """Apply a function to items in several threads and give the results in the items' order.
 
     Worth it where `function` lets go of the interpreter lock: onnxruntime, OpenCV and Pillow do.

@@ -11,19 +11,17 @@ x1 y1 x2 y2 in float pixels of the frame, not clipped; the centre of the top-lef
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from blurgate.errors import ShapeError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    U8: TypeAlias = NDArray[np.uint8]
-    F32: TypeAlias = NDArray[np.float32]
-
+U8: TypeAlias = NDArray[np.uint8]
+F32: TypeAlias = NDArray[np.float32]
 Decision: TypeAlias = Literal["keep", "review", "reject"]
 Reason: TypeAlias = Literal["", "blur", "too_small", "not_best_shot"]
 Status: TypeAlias = Literal["ok", "partial", "failed"]
@@ -32,7 +30,7 @@ CROP_SIZE = 112
 """Side of an aligned crop in pixels: the ArcFace template."""
 
 
-def _check(name: str, array: Any, shape: tuple[int | None, ...], dtype: str) -> None:
+def check_array(name: str, array: Any, shape: tuple[int | None, ...], dtype: str) -> None:
     """Raise `ShapeError` unless `array` has `dtype` and `shape` (None: any length)."""
     got = getattr(array, "shape", None)
     if got is None:
@@ -60,7 +58,7 @@ class Frame:
 
     def __post_init__(self) -> None:
         """Check the image's shape and dtype."""
-        _check("image", self.image, (None, None, 3), "uint8")
+        check_array("image", self.image, (None, None, 3), "uint8")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,7 +72,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceEnd:
-    """Follows the last frame of a source through every stage, so that a sink knows it is complete."""
+    """Follows the last frame of a source through every stage: the source is complete."""
 
     source: str
     status: Status
@@ -100,10 +98,10 @@ class Detections:
 
     def __post_init__(self) -> None:
         """Check shapes and dtypes, and that the lengths agree."""
-        _check("det_scores", self.det_scores, (None,), "float32")
+        check_array("det_scores", self.det_scores, (None,), "float32")
         n = len(self.det_scores)
-        _check("boxes", self.boxes, (n, 4), "float32")
-        _check("kps", self.kps, (n, 5, 2), "float32")
+        check_array("boxes", self.boxes, (n, 4), "float32")
+        check_array("kps", self.kps, (n, 5, 2), "float32")
 
     def __len__(self) -> int:
         """Number of faces."""
@@ -123,7 +121,7 @@ class FaceBatch:
 
     def __post_init__(self) -> None:
         """Check that there is one crop per face."""
-        _check("crops", self.crops, (len(self.detections), CROP_SIZE, CROP_SIZE, 3), "uint8")
+        check_array("crops", self.crops, (len(self.detections), CROP_SIZE, CROP_SIZE, 3), "uint8")
 
     def __len__(self) -> int:
         """Number of faces."""
@@ -145,7 +143,7 @@ class ScoredFaces:
 
     def __post_init__(self) -> None:
         """Check the length, and that every degree is a number in [0, 1]."""
-        _check("blur_degree", self.blur_degree, (len(self.faces),), "float32")
+        check_array("blur_degree", self.blur_degree, (len(self.faces),), "float32")
         if not bool(((self.blur_degree >= 0) & (self.blur_degree <= 1)).all()):
             raise ShapeError(f"{self.model} gave blur degrees outside [0, 1]: {self.blur_degree}")
 
@@ -205,5 +203,8 @@ class RoutedFaces:
 
 
 T = TypeVar("T")
-Stream: TypeAlias = Iterator[T | SourceEnd]
-"""What flows between two stages: values in order, each source closed by its `SourceEnd`."""
+Stream: TypeAlias = Generator[T | SourceEnd, None, None]
+"""What flows between two stages: values in order, each source closed by its `SourceEnd`.
+
+A generator, so that a consumer who has had enough closes it, and with it the threads behind it.
+"""

@@ -1,0 +1,69 @@
+"""Pictures of faces: how they are cut, named and written."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal, TypeAlias, get_args
+
+import cv2
+import numpy as np
+
+from blurgate.errors import InputError
+from blurgate.types import U8, Decision, RoutedFaces, Verdict
+
+CropStyle: TypeAlias = Literal["aligned", "loose", "none"]
+CROP_STYLES: Final[tuple[str, ...]] = get_args(CropStyle)
+
+LOOSE_MARGIN: Final = 0.3
+"""Share of the box's width and height that a loose crop shows on each side of it."""
+
+FOLDERS: Final[dict[Decision, str]] = {"keep": "kept", "review": "review", "reject": "rejected"}
+
+
+def crop_name(verdict: Verdict) -> str:
+    """Give a crop's path relative to the output folder.
+
+    The name depends on the face alone, so that a repeated run writes the same files. The digest
+    keeps equally named files of different folders apart; characters that some file system, shell
+    or browser treats specially are replaced, so no source can name a path outside the folder.
+    """
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(verdict.source.replace("\\", "/")).stem)
+    digest = hashlib.sha256(verdict.source.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    name = f"{stem.lstrip('-')[:48] or 'face'}-{digest}-{verdict.frame_index:06d}"
+    return f"{FOLDERS[verdict.decision]}/{name}-{verdict.face_index}.png"
+
+
+def loose_crop(image: U8, box: tuple[float, float, float, float]) -> U8:
+    """Cut a box with a margin out of its frame, clipped at the frame's edges; at least 1x1 px."""
+    h, w = image.shape[:2]
+    x1, y1, x2, y2 = box
+    mx, my = LOOSE_MARGIN * (x2 - x1), LOOSE_MARGIN * (y2 - y1)
+    left, right = (int(np.clip(round(x), 0, w)) for x in (x1 - mx, x2 + mx))
+    top, bottom = (int(np.clip(round(y), 0, h)) for y in (y1 - my, y2 + my))
+    left, top = min(left, w - 1), min(top, h - 1)
+    return image[top : max(bottom, top + 1), left : max(right, left + 1)]
+
+
+def write_crop(folder: Path, faces: RoutedFaces, verdict: Verdict, style: CropStyle) -> str:
+    """Write one face's picture below a folder and give its relative path; "" for style none.
+
+    The file is there whole or not at all.
+    """
+    if style == "none":
+        return ""
+    if style == "aligned":
+        pixels = faces.scored.faces.crops[verdict.face_index]
+    else:
+        pixels = loose_crop(faces.frame.image, verdict.box)
+    name = crop_name(verdict)
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    done, data = cv2.imencode(".png", pixels)
+    if not done:
+        raise InputError(f"cannot encode the crop {name}", source=verdict.source)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(data.tobytes())
+    temporary.replace(path)
+    return name

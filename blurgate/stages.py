@@ -1,0 +1,226 @@
+"""The stages between a source and its verdicts.
+
+    verdicts = route(score(align(detect(frames))))
+
+Each is a generator over the stage before it: lazy, ordered, and holding no more than a bounded
+number of frames. `SourceEnd` passes through unchanged and in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from blurgate.errors import ConfigError
+from blurgate.geometry import ARCFACE_TEMPLATE, align_faces
+from blurgate.interfaces import Detector, Scorer
+from blurgate.pipeline import ordered_map
+from blurgate.types import (
+    CROP_SIZE,
+    Decision,
+    Detections,
+    FaceBatch,
+    Frame,
+    Reason,
+    RoutedFaces,
+    ScoredFaces,
+    SourceEnd,
+    Stream,
+    Verdict,
+)
+
+In = TypeVar("In", Frame, Detections, FaceBatch, ScoredFaces)
+Out = TypeVar("Out", Detections, FaceBatch, ScoredFaces, RoutedFaces)
+
+FACES_PER_BATCH = 32
+FRAMES_PER_BATCH = 16
+"""A batch is scored when it holds this many faces or frames, whichever comes first."""
+
+
+def _passing_ends(function: Callable[[In], Out]) -> Callable[[In | SourceEnd], Out | SourceEnd]:
+    def apply(item: In | SourceEnd) -> Out | SourceEnd:
+        return item if isinstance(item, SourceEnd) else function(item)
+
+    return apply
+
+
+def detect_one(detector: Detector, frame: Frame) -> Detections:
+    """Find the faces of one frame."""
+    return detector([frame])[0]
+
+
+def align_one(detections: Detections) -> FaceBatch:
+    """Cut the aligned faces out of one frame."""
+    return FaceBatch(detections, align_faces(detections.frame.image, detections.kps))
+
+
+def find_faces(
+    frames: Iterable[Frame | SourceEnd], detector: Detector, *, workers: int = 1
+) -> Stream[FaceBatch]:
+    """Detect and align, several frames at a time.
+
+    Args:
+        frames: Frames and source ends, in order.
+        detector: Shared by the workers.
+        workers: Threads; see `blurgate.pipeline.ordered_map`.
+
+    Yields:
+        One `FaceBatch` per frame and the source ends, in order.
+    """
+
+    def work(frame: Frame) -> FaceBatch:
+        return align_one(detect_one(detector, frame))
+
+    return ordered_map(_passing_ends(work), frames, workers)
+
+
+def score(faces: Iterable[FaceBatch | SourceEnd], scorer: Scorer) -> Stream[ScoredFaces]:
+    """Score aligned faces in batches that reach over frames and sources.
+
+    Args:
+        faces: Face batches and source ends, in order.
+        scorer: Called with the crops of up to `FRAMES_PER_BATCH` frames at once.
+
+    Yields:
+        One `ScoredFaces` per face batch and the source ends, in order.
+    """
+    waiting: list[FaceBatch | SourceEnd] = []
+    n_faces = 0
+    for item in faces:
+        waiting.append(item)
+        if isinstance(item, FaceBatch):
+            n_faces += len(item)
+        if n_faces >= FACES_PER_BATCH or len(waiting) >= FRAMES_PER_BATCH:
+            yield from _score_batch(waiting, scorer)
+            waiting, n_faces = [], 0
+    yield from _score_batch(waiting, scorer)
+
+
+def _score_batch(items: list[FaceBatch | SourceEnd], scorer: Scorer) -> Stream[ScoredFaces]:
+    crops = [item.crops for item in items if isinstance(item, FaceBatch) and len(item)]
+    degrees = scorer(np.concatenate(crops)) if crops else np.empty(0, np.float32)
+    start = 0
+    for item in items:
+        if isinstance(item, SourceEnd):
+            yield item
+        else:
+            stop = start + len(item)
+            yield ScoredFaces(item, degrees[start:stop], str(scorer.info))
+            start = stop
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a degree becomes a decision; the only place where that happens.
+
+    A face is rejected when it is smaller than `min_face_px` or its degree is above `threshold`
+    (equality passes). A degree within `review` of the threshold, on either side, goes to review
+    instead.
+    """
+
+    threshold: float
+    review: float = 0.0
+    min_face_px: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(f"threshold must lie in [0, 1], got {self.threshold:g}")
+        if not 0 <= self.review <= 1:
+            raise ConfigError(f"review must be a width in [0, 1], got {self.review:g}")
+        if not 0 <= self.min_face_px < float("inf"):
+            raise ConfigError(f"min-face must be a size in pixels, got {self.min_face_px:g}")
+
+    def __call__(self, blur_degree: float, face_px: float) -> tuple[Decision, Reason]:
+        """Decide about one face.
+
+        >>> Rule(0.4, min_face_px=30)(0.4, 100.0)
+        ('keep', '')
+        >>> Rule(0.4)(0.41, 100.0)
+        ('reject', 'blur')
+        >>> Rule(0.4, review=0.1)(0.31, 100.0)
+        ('review', 'blur')
+        """
+        if face_px < self.min_face_px:
+            return "reject", "too_small"
+        if self.review > 0 and abs(blur_degree - self.threshold) <= self.review:
+            return "review", "blur"
+        if blur_degree > self.threshold:
+            return "reject", "blur"
+        return "keep", ""
+
+
+def six_digits(value: float) -> float:
+    """Round to six significant digits, as tables hold numbers.
+
+    Decisions are taken on the rounded number, so that whoever reads a table and applies the
+    threshold again decides the same.
+    """
+    return float(f"{value:.6g}")
+
+
+def face_px(box: tuple[float, float, float, float]) -> float:
+    """Give a box's shorter side in pixels."""
+    x1, y1, x2, y2 = box
+    return min(x2 - x1, y2 - y1)
+
+
+def route_one(scored: ScoredFaces, rule: Rule) -> RoutedFaces:
+    """Decide about every face of one frame."""
+    detections = scored.faces.detections
+    frame = detections.frame
+    verdicts = []
+    for index in range(len(scored)):
+        x1, y1, x2, y2 = (float(v) for v in detections.boxes[index])
+        size = six_digits(face_px((x1, y1, x2, y2)))
+        degree = six_digits(float(scored.blur_degree[index]))
+        decision, reason = rule(degree, size)
+        verdicts.append(
+            Verdict(
+                source=frame.source,
+                frame_index=frame.index,
+                pts_s=frame.pts_s,
+                face_index=index,
+                track=None,
+                box=(x1, y1, x2, y2),
+                det_score=float(detections.det_scores[index]),
+                face_px=size,
+                blur_degree=degree,
+                threshold=rule.threshold,
+                decision=decision,
+                reason=reason,
+                model=scored.model,
+            )
+        )
+    return RoutedFaces(scored, tuple(verdicts))
+
+
+def route(scored: Iterable[ScoredFaces | SourceEnd], rule: Rule) -> Stream[RoutedFaces]:
+    """Decide about every face; one `RoutedFaces` per frame, source ends in their place."""
+    for item in scored:
+        yield item if isinstance(item, SourceEnd) else route_one(item, rule)
+
+
+def ready_crops(frames: Iterable[Frame | SourceEnd]) -> Stream[FaceBatch]:
+    """Take each frame as one face that is already aligned, resized to 112x112 where it must be."""
+    for frame in frames:
+        if isinstance(frame, SourceEnd):
+            yield frame
+            continue
+        h, w = frame.size
+        crop = frame.image
+        if (h, w) != (CROP_SIZE, CROP_SIZE):
+            shrinks = min(h, w) > CROP_SIZE
+            how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            crop = cv2.resize(crop, (CROP_SIZE, CROP_SIZE), interpolation=how).astype(np.uint8)
+        whole = Detections(
+            frame,
+            boxes=np.array([[0, 0, w, h]], np.float32),
+            det_scores=np.ones(1, np.float32),
+            kps=(ARCFACE_TEMPLATE * np.array([w, h], np.float32) / CROP_SIZE)[None],
+        )
+        yield FaceBatch(whole, crop[None])

@@ -1,0 +1,112 @@
+"""The tables that commands write: their columns and how rows are made.
+
+The columns are a promise to other tools (docs/cli.md); their order never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from blurgate.host import get_host
+from blurgate.interfaces import Column, Scalar, Sink, SinkFactory
+from blurgate.types import RoutedFaces, Verdict
+
+FACES_COLUMNS: Final = (
+    Column("source", str),
+    Column("frame", int),
+    Column("time_s", float),
+    Column("face", int),
+    Column("track", int),
+    Column("x1", float),
+    Column("y1", float),
+    Column("x2", float),
+    Column("y2", float),
+    Column("det_score", float),
+    Column("face_px", float),
+    Column("blur_degree", float),
+    Column("decision", str),
+    Column("reason", str),
+    Column("crop", str),
+)
+"""faces.csv of `blurgate filter`: one row per detected face."""
+
+SCORE_COLUMNS: Final = (
+    Column("file", str),
+    Column("face", int),
+    Column("x1", float),
+    Column("y1", float),
+    Column("x2", float),
+    Column("y2", float),
+    Column("det_score", float),
+    Column("face_px", float),
+    Column("blur_degree", float),
+    Column("status", str),
+)
+"""The table of `blurgate score`: one row per face, one for a file without any."""
+
+
+def open_table(
+    format_name: str, path: Path | None, columns: tuple[Column, ...], mark: int | None
+) -> Sink:
+    """Make the sink of a format.
+
+    Args:
+        format_name: A registered sink, such as csv.
+        path: The file, or None for stdout.
+        columns: The table's columns.
+        mark: Where an interrupted table is continued; None begins a new one.
+
+    Raises:
+        UnknownNameError: Nobody registered the format.
+    """
+    factory: SinkFactory = get_host().registry("sink")[format_name].factory
+    return factory(path, columns, mark)
+
+
+def faces_row(verdict: Verdict, crop: str) -> dict[str, Scalar]:
+    """Make a row of faces.csv; `crop` is the crop's path relative to the folder, or empty."""
+    x1, y1, x2, y2 = verdict.box
+    return {
+        "source": verdict.source,
+        "frame": verdict.frame_index,
+        "time_s": verdict.pts_s,
+        "face": verdict.face_index,
+        "track": verdict.track,
+        "x1": x1,
+        "y1": y1,
+        "x2": x2,
+        "y2": y2,
+        "det_score": verdict.det_score,
+        "face_px": verdict.face_px,
+        "blur_degree": verdict.blur_degree,
+        "decision": verdict.decision,
+        "reason": verdict.reason,
+        "crop": crop,
+    }
+
+
+def score_rows(faces: RoutedFaces, *, detected: bool) -> Iterator[dict[str, Scalar]]:
+    """Make the rows of one image; a single `no_face` row where there is none.
+
+    Args:
+        faces: The image's faces.
+        detected: False for ready crops: their rows have no box and no det_score.
+    """
+    if not faces.verdicts:
+        yield empty_score_row(faces.frame.source, "no_face")
+    for verdict in faces.verdicts:
+        row = faces_row(verdict, "")
+        yield {
+            **{column.name: row.get(column.name) for column in SCORE_COLUMNS},
+            "file": verdict.source,
+            "status": "ok",
+            **({} if detected else dict.fromkeys(("x1", "y1", "x2", "y2", "det_score"))),
+        }
+
+
+def empty_score_row(file: str, status: str) -> dict[str, Scalar]:
+    """Make the row of a file that gave no face."""
+    nothing: Mapping[str, Scalar] = dict.fromkeys(column.name for column in SCORE_COLUMNS)
+    return {**nothing, "file": file, "status": status}
