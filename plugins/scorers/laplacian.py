@@ -1,0 +1,72 @@
+"""`laplacian`: the classical sharpness measure, as a blur degree.
+
+The variance of the Laplacian (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy",
+ICPR 2000) is taken on the grey aligned crop and mapped by a falling curve to [0, 1]:
+
+    blur_degree = 1 / (1 + (variance / V0) ** P)
+
+V0, the variance at which the degree is 0.5, and P were fitted to 1 - cosine(embedding of the clean
+face, embedding of the blurred face) by scripts/fit_laplacian.py on training faces. The map is
+monotone, so the ranking is the plain variance's, with its weaknesses: texture, noise and sharp
+edges of the background count as sharpness.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from blurgate.hookspecs import hookimpl
+from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
+from blurgate.types import CROP_SIZE, F32, U8, check_array
+
+V0 = 7.0
+P = 1.2
+THRESHOLD = 0.4
+
+
+def variance_of_laplacian(crop: U8) -> float:
+    """Measure one aligned face.
+
+    Args:
+        crop: (H, W, 3) uint8 BGR. The outermost pixels are left out: there the filter sees a
+            mirrored border that is not in the picture.
+
+    Returns:
+        The variance of the 3x3 Laplacian of the grey picture, 0 for a flat one.
+    """
+    grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_64F)[1:-1, 1:-1].var())
+
+
+def degree_of_variance(variance: F32) -> F32:
+    """Map variances of the Laplacian in [0, inf) to blur degrees in [0, 1], falling.
+
+    >>> degree_of_variance(np.float32([0, V0])).tolist()
+    [1.0, 0.5]
+    """
+    return (1 / (1 + (variance / V0) ** P)).astype(np.float32)
+
+
+class LaplacianScorer:
+    """Scores aligned faces by the variance of their Laplacian; see the module's text."""
+
+    info = ModelInfo("laplacian", "")
+    threshold = THRESHOLD
+
+    def __call__(self, crops: U8, /) -> F32:
+        """Score (n, 112, 112, 3) uint8 BGR crops; gives (n,) float32 in [0, 1]."""
+        check_array("crops", crops, (None, CROP_SIZE, CROP_SIZE, 3), "uint8")
+        variances = np.array([variance_of_laplacian(crop) for crop in crops], np.float32)
+        return degree_of_variance(variances)
+
+
+def _make(model: ModelFile | None, runtime: Runtime) -> LaplacianScorer:
+    del model, runtime  # it has no weights and runs on the CPU
+    return LaplacianScorer()
+
+
+@hookimpl
+def register_scorers(register: Register) -> None:
+    """Register `laplacian`."""
+    register("laplacian", _make)

@@ -1,0 +1,42 @@
+"""`csv`: comma-separated values as RFC 4180 has them, with LF line ends and UTF-8."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from blurgate.plugins.sinks.text import SIGNIFICANT_DIGITS, TextSink
+
+from blurgate.hookspecs import hookimpl
+from blurgate.interfaces import Register, Scalar
+
+
+class CsvSink(TextSink):
+    """Writes a head line and one line per row; empty fields stand for no value."""
+
+    def head(self) -> str:
+        """Give the column names."""
+        return _line([column.name for column in self._columns])
+
+    def line(self, values: Sequence[Scalar]) -> str:
+        """Give one row; floats have six significant digits."""
+        return _line([_text(value) for value in values])
+
+
+def _text(value: Scalar) -> str:
+    if value is None:
+        return ""
+    return f"{value:.{SIGNIFICANT_DIGITS}g}" if isinstance(value, float) else str(value)
+
+
+def _line(fields: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(fields)
+    return text.getvalue()
+
+
+@hookimpl
+def register_sinks(register: Register) -> None:
+    """Register `csv`."""
+    register("csv", CsvSink)

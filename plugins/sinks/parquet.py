@@ -1,0 +1,122 @@
+"""`parquet`: Apache Parquet through pyarrow (the `parquet` extra).
+
+A Parquet file is readable only once its footer is written, so it cannot be valid at every moment.
+Rows therefore go to a JSON-lines file beside it (`<name>.jsonl.part`), which can be resumed, and
+become Parquet, batch by batch and in one rename, when the sink is closed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from blurgate.plugins.sinks.jsonl import JsonlSink
+
+from blurgate.errors import ConfigError, EnvironmentLackError
+from blurgate.hookspecs import hookimpl
+from blurgate.interfaces import Column, Register, Scalar
+
+ROWS_PER_GROUP = 65_536
+
+
+class ParquetSink:
+    """Writes a Parquet file; see the module's text for how it stays safe.
+
+    Args:
+        path: The file; None (stdout) is refused.
+        columns: Names and types, in order. str, int and float become string, int64 and double.
+        resume_at: Mark that `mark` gave, or None to begin anew.
+
+    Raises:
+        EnvironmentLackError: pyarrow is not installed.
+        ConfigError: `path` is None.
+    """
+
+    def __init__(
+        self, path: Path | None, columns: Sequence[Column], resume_at: int | None = None
+    ) -> None:
+        if importlib.util.find_spec("pyarrow") is None:
+            raise EnvironmentLackError(
+                'Parquet needs pyarrow; run: pip install "blurgate[parquet]"'
+            )
+        if path is None:
+            raise ConfigError("a Parquet table cannot go to stdout; name a file")
+        self._path = path
+        self._columns = tuple(columns)
+        self._part = path.with_name(path.name + ".jsonl.part")
+        self._rows = JsonlSink(self._part, columns, resume_at)
+
+    def __enter__(self) -> Self:
+        """Open the file of rows."""
+        self._rows.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Turn the rows into Parquet; after an error too, so that nothing is lost."""
+        self._rows.__exit__(kind, error, trace)
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        self._convert(temporary)
+        temporary.replace(self._path)
+        if kind is None:
+            self._part.unlink()  # kept after an error: a resumed run continues it
+
+    def write(self, row: Mapping[str, Scalar], /) -> None:
+        """Append one row."""
+        self._rows.write(row)
+
+    def mark(self) -> int:
+        """Give the place to resume at."""
+        return self._rows.mark()
+
+    def sync(self) -> None:
+        """Bring the rows to the disk."""
+        self._rows.sync()
+
+    def _convert(self, target: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+        schema = pa.schema([(column.name, types[column.type]) for column in self._columns])
+        with (
+            self._part.open(encoding="utf-8") as lines,
+            target.open("wb") as file,
+        ):
+            with pq.ParquetWriter(file, schema) as writer:
+                for rows in _batches(lines):
+                    writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _batches(lines: Iterator[str]) -> Iterator[list[dict[str, Any]]]:
+    while rows := [_printable(json.loads(line)) for line in islice(lines, ROWS_PER_GROUP)]:
+        yield rows
+
+
+def _printable(row: dict[str, Any]) -> dict[str, Any]:
+    """Parquet strings are UTF-8: bytes of a file name that are not become U+FFFD."""
+    return {
+        name: value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        if isinstance(value, str)
+        else value
+        for name, value in row.items()
+    }
+
+
+@hookimpl
+def register_sinks(register: Register) -> None:
+    """Register `parquet`."""
+    register("parquet", ParquetSink)

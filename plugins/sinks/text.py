@@ -1,0 +1,104 @@
+"""What the CSV and JSON-lines sinks share: appending text that can be cut back to a mark."""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, ClassVar, Self
+
+from blurgate.errors import ConfigError
+from blurgate.interfaces import Column, Scalar
+
+SIGNIFICANT_DIGITS = 6
+
+
+class TextSink(ABC):
+    """Writes rows as lines of UTF-8 text.
+
+    Args:
+        path: The file, or None for stdout.
+        columns: Names and types, in order.
+        resume_at: Length in bytes that `mark` gave; what follows it in the file is forgotten.
+            None begins a new file.
+
+    Raises:
+        ConfigError: The file is shorter than the mark, so it is not the one that was interrupted.
+    """
+
+    encoding_errors: ClassVar[str] = "surrogateescape"
+    """A file name may hold bytes that are not UTF-8; here they go out as they came in."""
+
+    def __init__(
+        self, path: Path | None, columns: Sequence[Column], resume_at: int | None = None
+    ) -> None:
+        self._path = path
+        self._columns = tuple(columns)
+        self._resume_at = resume_at
+        self._length = resume_at or 0
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Open the file; a new one gets its head."""
+        if self._path is None:
+            self._file = sys.stdout.buffer
+        elif self._resume_at is None:
+            self._file = self._path.open("wb")
+        else:
+            size = self._path.stat().st_size if self._path.is_file() else -1
+            if size < self._resume_at:
+                raise ConfigError(
+                    f"{self._path} is not the table that was interrupted: {max(size, 0)} bytes, "
+                    f"{self._resume_at} were written; start anew with --overwrite"
+                )
+            os.truncate(self._path, self._resume_at)
+            self._file = self._path.open("ab")
+        if self._resume_at is None:
+            self._append(self.head())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Flush, and close unless it is stdout."""
+        if self._file is not None:
+            self._file.flush()
+            if self._path is not None:
+                self._file.close()
+            self._file = None
+
+    def write(self, row: Mapping[str, Scalar], /) -> None:
+        """Append one row."""
+        self._append(self.line([row[column.name] for column in self._columns]))
+
+    def mark(self) -> int:
+        """Give the table's length in bytes, rows that are not on the disk yet included."""
+        return self._length
+
+    def sync(self) -> None:
+        """Bring the rows to the disk."""
+        assert self._file is not None, "the sink is not open"
+        self._file.flush()
+        if self._path is not None:
+            os.fsync(self._file.fileno())
+
+    def _append(self, text: str) -> None:
+        assert self._file is not None, "the sink is not open"
+        data = text.encode("utf-8", self.encoding_errors)
+        self._file.write(data)
+        self._length += len(data)
+
+    @abstractmethod
+    def head(self) -> str:
+        """Give what stands before the first row."""
+
+    @abstractmethod
+    def line(self, values: Sequence[Scalar]) -> str:
+        """Give one row, with its line end."""
