@@ -1,0 +1,90 @@
+"""The command line: makes the application out of plugins, and ends it properly."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from blurgate.errors import BlurgateError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    import typer
+
+EXIT_OK = 0
+EXIT_USAGE = 2
+EXIT_NOTHING = 3
+EXIT_SOME_FAILED = 4
+EXIT_ENVIRONMENT = 5
+EXIT_INTERRUPTED = 130
+
+
+def make_app() -> typer.Typer:
+    """Build the application from what the plugins register."""
+    import typer
+
+    from blurgate.host import get_host
+
+    app = typer.Typer(
+        name="blurgate",
+        help="Keep the faces that a recogniser can use.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    def show_version(value: bool) -> None:
+        if value:
+            from importlib.metadata import version
+
+            typer.echo(f"blurgate {version('blurgate')}")
+            raise typer.Exit
+
+    @app.callback()
+    def options(
+        version: bool = typer.Option(
+            False, "--version", callback=show_version, is_eager=True, help="Print the version."
+        ),
+        verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what happens to stderr."),
+    ) -> None:
+        del version
+        level = logging.INFO if verbose else logging.ERROR
+        logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")
+
+    get_host().register_commands(app)
+    return app
+
+
+def main() -> NoReturn:
+    """Run the command line; every error of ours becomes one line and a documented exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        make_app()()
+    except BlurgateError as error:
+        fail(str(error), error.exit_code)
+    except OSError as error:
+        # Disk full, no permission: the machine lacks something that only its user can give.
+        fail(str(error), EXIT_ENVIRONMENT)
+    sys.exit(EXIT_OK)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    """End on SIGTERM as on Ctrl-C: outputs are completed, the exit code says interrupted."""
+    raise KeyboardInterrupt
+
+
+def warn(message: str) -> None:
+    """Print one line to stderr; whatever the message holds, it stays one line."""
+    line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()
+    sys.stderr.write(f"blurgate: {line}\n")
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print one line to stderr and leave."""
+    warn(f"error: {message}")
+    sys.exit(code)

@@ -1,0 +1,42 @@
+"""Options that several commands share, in one place so that they mean the same everywhere."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+Detector = Annotated[
+    str | None,
+    typer.Option("--detector", metavar="NAME|PATH", help="Face detector: a model's name or .onnx."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME|PATH", help="Blur model: a scorer's name or .onnx."),
+]
+DetSize = Annotated[
+    int, typer.Option("--det-size", min=32, metavar="PX", help="Longer side of the detector input.")
+]
+MinScore = Annotated[
+    float,
+    typer.Option("--min-score", min=0, max=1, help="Least detector confidence of a face."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        metavar="N",
+        help="Threads; the results do not depend on it [default: cores].",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def usable_cores() -> int:
+    """Give how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

@@ -1,0 +1,123 @@
+"""`blurgate score`: the blur degree of every face of every picture, as a table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from blurgate.cli import EXIT_NOTHING, EXIT_SOME_FAILED, options, warn
+from blurgate.cli.progress import progress_bar
+from blurgate.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from blurgate.interfaces import App
+    from blurgate.scoring import ScoreCounts
+
+EXAMPLE = """Example:
+
+  blurgate score ./photos --csv out.csv
+
+Writes one row per face, in the order of the paths; a picture without a face, or one that cannot be
+read, has a row that says so.
+"""
+
+
+@hookimpl
+def register_commands(app: App) -> None:
+    """Add the command."""
+    app.command("score", epilog=EXAMPLE)(score_command)
+
+
+def score_command(
+    path: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...", help="Picture, folder, glob, or - for a list of paths on stdin."
+        ),
+    ],
+    csv: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write CSV; - is stdout [default: -].")
+    ] = None,
+    jsonl: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write JSON lines; - is stdout.")
+    ] = None,
+    parquet: Annotated[str | None, typer.Option(metavar="FILE", help="Write Parquet.")] = None,
+    aligned: Annotated[
+        bool,
+        typer.Option("--aligned", help="The pictures are aligned face crops: score them as is."),
+    ] = False,
+    detector: options.Detector = None,
+    model: options.Model = None,
+    det_size: options.DetSize = 640,
+    min_score: options.MinScore = 0.5,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Score part I of N only, 1 <= I <= N.")
+    ] = None,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted table.")
+    ] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score the faces of pictures: one table row per face, 0 sharp to 1 unusable."""
+    from blurgate import zoo
+    from blurgate.errors import ConfigError
+    from blurgate.interfaces import DetectorOptions, Runtime
+    from blurgate.scoring import Shard, list_images, run_score
+
+    tables = {"csv": csv, "jsonl": jsonl, "parquet": parquet}
+    wanted = [(name, file) for name, file in tables.items() if file is not None] or [("csv", "-")]
+    if len(wanted) > 1:
+        raise ConfigError("choose one of --csv, --jsonl and --parquet")
+    ((table, file),) = wanted
+    target = None if file == "-" else Path(file)
+    if resume and target is None:
+        raise ConfigError("--resume needs a file to continue; stdout cannot be resumed")
+    runtime = Runtime(device)
+    detection = DetectorOptions(det_size, min_score)
+    scorer = zoo.open_scorer(model, runtime)
+    finder = None if aligned else zoo.open_detector(detector, runtime, detection)
+    part = Shard.parse(shard) if shard is not None else None
+    listed = [line.rstrip("\n") for line in sys.stdin] if "-" in path else []
+    names = list_images(path, stdin=listed)
+    if part is not None:
+        names = [name for name in names if name in part]
+
+    with progress_bar(len(names), "pictures", quiet=quiet) as bar:
+
+        def show(counts: ScoreCounts) -> None:
+            bar(counts.done, f"{counts.faces} faces, {counts.unreadable} unreadable")
+
+        counts = run_score(
+            scorer,
+            finder,
+            names,
+            table=table,
+            path=target,
+            options=detection,
+            workers=workers or options.usable_cores(),
+            resume=resume,
+            on_progress=show,
+            on_failure=lambda name, error: warn(error or name),
+        )
+    if not quiet:
+        _print_summary(counts, target)
+    if counts.unreadable and counts.unreadable == counts.total:
+        raise typer.Exit(EXIT_NOTHING)
+    if counts.unreadable:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _print_summary(counts: ScoreCounts, target: Path | None) -> None:
+    if counts.total and not counts.done:
+        typer.echo(f"{target} is complete; nothing was left to resume", err=True)
+        return
+    typer.echo(
+        f"{counts.done} pictures: {counts.faces} faces in {counts.ok}, no face in "
+        f"{counts.no_face}, {counts.unreadable} unreadable",
+        err=True,
+    )

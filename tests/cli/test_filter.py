@@ -1,0 +1,319 @@
+"""`blurgate filter` end to end on pictures and clips that the tests draw."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+HEADER = (
+    "source,frame,time_s,face,track,x1,y1,x2,y2,det_score,face_px,blur_degree,decision,reason,crop"
+)
+SUMMARY_KEYS = [
+    "version",
+    "model",
+    "detector",
+    "threshold",
+    "sources",
+    "totals",
+    "elapsed_s",
+    "frames_per_s",
+]
+SOURCE_KEYS = [
+    "source",
+    "status",
+    "frames",
+    "frames_failed",
+    "faces",
+    "kept",
+    "review",
+    "rejected",
+    "error",
+]
+
+
+def picture(marker, path, *, sharp=True, n=1, side=120):
+    image = np.full((240, 400, 3), 60, np.uint8)
+    for i in range(n):
+        marker.draw(image, 10 + 130 * i, 40, side, sharp=sharp, seed=i)
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def clip(marker, path, n_frames=30):
+    """Frames 0 to 9 sharp, 10 to 19 blurred, the rest without a face; 12.5 frames a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = 400, 240, "yuv420p"
+        for i in range(n_frames):
+            image = np.full((240, 400, 3), 60, np.uint8)
+            if i < 20:
+                marker.draw(image, 20 + i, 40, 140, sharp=i < 10)
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts = 2 * i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def rows(folder):
+    with (folder / "faces.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.fixture
+def filter_(run, marker, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run_filter(*arguments):
+        return run(
+            "filter", *arguments, "--detector", "marker", "--model", "laplacian", "--threshold", 0.4
+        )
+
+    return run_filter
+
+
+def test_a_clip_becomes_a_folder(filter_, marker, tmp_path):
+    source = clip(marker, tmp_path / "walk.mp4")
+    ran = filter_("walk.mp4")
+    assert (ran.code, ran.out) == (0, "")
+    folder = tmp_path / "walk.blurgate"
+    assert (folder / "faces.csv").read_text().splitlines()[0] == HEADER
+    found = rows(folder)
+    assert [int(r["frame"]) for r in found] == list(range(20))
+    # 25 per second with pts 0, 2, 4, ...: every frame lasts 80 ms
+    np.testing.assert_allclose([float(r["time_s"]) for r in found], np.arange(20) * 0.08)
+    assert [r["decision"] for r in found] == ["keep"] * 10 + ["reject"] * 10
+    assert [r["reason"] for r in found] == [""] * 10 + ["blur"] * 10
+    assert all(r["source"] == "walk.mp4" and r["track"] == "" for r in found)
+    kept = sorted(p.relative_to(folder).as_posix() for p in (folder / "kept").iterdir())
+    assert kept == [r["crop"] for r in found[:10]]
+    assert all(r["crop"] == "" for r in found[10:])
+    assert all(cv2.imread(str(folder / name)).shape == (112, 112, 3) for name in kept)
+    assert not (folder / "rejected").exists()
+    report = summary(folder)
+    assert list(report) == SUMMARY_KEYS
+    (entry,) = report["sources"]
+    assert list(entry) == SOURCE_KEYS
+    assert entry == {
+        "source": "walk.mp4",
+        "status": "ok",
+        "frames": 30,
+        "frames_failed": 0,
+        "faces": 20,
+        "kept": 10,
+        "review": 0,
+        "rejected": 10,
+        "error": "",
+    }
+    assert report["totals"] == {key: entry[key] for key in SOURCE_KEYS[2:-1]}
+    assert report["model"] == {"name": "laplacian", "sha256": ""}
+    assert source.exists()
+
+
+def test_numbers_have_six_significant_digits(filter_, marker, tmp_path):
+    picture(marker, tmp_path / "a.png")
+    filter_("a.png")
+    (row,) = rows(tmp_path / "a.blurgate")
+    for name in ("x1", "det_score", "face_px", "blur_degree"):
+        assert row[name] == f"{float(row[name]):.6g}"
+    assert (row["frame"], row["time_s"]) == ("0", "")
+
+
+def test_review_keep_rejected_and_min_face(filter_, marker, tmp_path):
+    picture(marker, tmp_path / "s.png", sharp=True)
+    picture(marker, tmp_path / "t.png", sharp=True, side=40)
+    picture(marker, tmp_path / "u.png", sharp=False)
+    ran = filter_(
+        "s.png", "t.png", "u.png", "--keep-rejected", "--min-face", 100, "--review", 0.6,
+        "--out", "o",
+    )  # fmt: skip
+    assert ran.code == 0
+    decisions = [(r["decision"], r["reason"]) for r in rows(tmp_path / "o")]
+    assert decisions == [("review", "blur"), ("reject", "too_small"), ("review", "blur")]
+    files = {p.parent.name for p in (tmp_path / "o").glob("*/*.png")}
+    assert files == {"review", "rejected"}
+    assert summary(tmp_path / "o")["totals"]["review"] == 2
+
+
+@pytest.mark.parametrize("style", ["loose", "none"])
+def test_crop_styles(filter_, marker, tmp_path, style):
+    picture(marker, tmp_path / "a.png")
+    assert filter_("a.png", "--crops", style).code == 0
+    (row,) = rows(tmp_path / "a.blurgate")
+    if style == "none":
+        assert row["crop"] == ""
+        assert not (tmp_path / "a.blurgate/kept").exists()
+    else:
+        crop = cv2.imread(str(tmp_path / "a.blurgate" / row["crop"]))
+        assert crop.shape == (240 - 4, 120 + 10 + 36, 3) or crop.shape[0] > 120
+
+
+def test_bad_files_among_good_ones(filter_, marker, tmp_path):
+    (tmp_path / "in").mkdir()
+    picture(marker, tmp_path / "in/a.png")
+    (tmp_path / "in/b.jpg").write_bytes(b"not a picture")
+    picture(marker, tmp_path / "in/c.png")
+    ran = filter_("in")
+    assert ran.code == 4
+    assert [line for line in ran.err.splitlines() if "b.jpg" in line]
+    report = summary(tmp_path / "in.blurgate")
+    assert [s["status"] for s in report["sources"]] == ["ok", "failed", "ok"]
+    assert "b.jpg" in report["sources"][1]["error"]
+    assert report["totals"]["frames_failed"] == 1
+    assert len(rows(tmp_path / "in.blurgate")) == 2
+
+
+def test_nothing_but_bad_files(filter_, tmp_path):
+    (tmp_path / "b.jpg").write_bytes(b"not a picture")
+    assert filter_("b.jpg").code == 3
+    assert summary(tmp_path / "b.blurgate")["sources"][0]["status"] == "failed"
+
+
+def test_a_missing_path_is_named(filter_, tmp_path):
+    ran = filter_("nowhere.mp4")
+    assert ran.code == 3
+    assert ran.err.startswith("blurgate: error: ")
+    assert "nowhere.mp4" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_usage_errors(run, filter_, marker, tmp_path):
+    picture(marker, tmp_path / "a.png")
+    assert run("filter").code == 2
+    assert run("filter", "a.png", "--no-such-option").code == 2
+    ran = run("filter", "a.png", "--detector", "markr")
+    assert ran.code == 2
+    assert "did you mean 'marker'?" in ran.err
+    ran = run("filter", "a.png", "--detector", "marker", "--table", "xls")
+    assert (ran.code, "no sink is called 'xls'" in ran.err) == (2, True)
+    ran = run("filter", "a.png", "--detector", "marker", "--threshold", 7)
+    assert (ran.code, "threshold must lie in [0, 1]" in ran.err) == (2, True)
+    assert filter_("a.png", "--resume", "--overwrite").code == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_used_folder_needs_a_word(filter_, marker, tmp_path):
+    picture(marker, tmp_path / "a.png")
+    assert filter_("a.png").code == 0
+    before = (tmp_path / "a.blurgate/faces.csv").read_bytes()
+    ran = filter_("a.png")
+    assert ran.code == 2
+    assert "--resume to continue it, --overwrite to begin anew" in ran.err
+    assert filter_("a.png", "--overwrite").code == 0
+    assert filter_("a.png", "--resume").code == 0
+    assert (tmp_path / "a.blurgate/faces.csv").read_bytes() == before
+    ran = filter_("a.png", "--resume", "--min-face", 5)
+    assert (ran.code, "begun with min-face = 0.0, now it is 5.0" in ran.err) == (2, True)
+    picture(marker, tmp_path / "b.png")
+    ran = filter_("b.png", "--resume", "--out", "a.blurgate")
+    assert (ran.code, "the sources have changed, 'a.png' is missing" in ran.err) == (2, True)
+
+
+def test_a_strangers_folder_is_left_alone(filter_, marker, tmp_path):
+    picture(marker, tmp_path / "a.png")
+    (tmp_path / "mine/kept").mkdir(parents=True)
+    (tmp_path / "mine/kept/precious.png").write_bytes(b"x")
+    for word in ("--overwrite", "--resume"):
+        ran = filter_("a.png", "--out", "mine", word)
+        assert (ran.code, "holds no results of blurgate" in ran.err) == (2, True)
+    assert (tmp_path / "mine/kept/precious.png").exists()
+    (tmp_path / "file").write_text("")
+    assert "is a file; choose another --out" in filter_("a.png", "--out", "file").err
+
+
+def test_stdin_json_and_tables(filter_, marker, tmp_path, monkeypatch):
+    import io
+
+    picture(marker, tmp_path / "a.png", n=2)
+    monkeypatch.setattr("sys.stdin", io.StringIO("a.png\n"))
+    ran = filter_("-", "--json", "--table", "jsonl")
+    assert ran.code == 0
+    assert json.loads(ran.out)["totals"]["faces"] == 2
+    lines = (tmp_path / "stdin.blurgate/faces.jsonl").read_text().splitlines()
+    assert [json.loads(line)["face"] for line in lines] == [0, 1]
+    assert ",".join(json.loads(lines[0])) == HEADER
+
+
+def test_dry_run_writes_nothing(filter_, marker, tmp_path):
+    picture(marker, tmp_path / "a.png")
+    ran = filter_("a.png", "--dry-run")
+    assert ran.code == 0
+    assert "detector   marker" in ran.out
+    assert "threshold  0.4" in ran.out
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_results_do_not_depend_on_workers_or_every(filter_, marker, tmp_path):
+    clip(marker, tmp_path / "w.mp4")
+    for workers in (1, 3):
+        assert filter_("w.mp4", "--workers", workers, "--out", f"w{workers}").code == 0
+    one, three = ((tmp_path / f"w{w}/faces.csv").read_bytes() for w in (1, 3))
+    assert one == three
+    assert filter_("w.mp4", "--every", 4, "--out", "e").code == 0
+    whole, some = rows(tmp_path / "w1"), rows(tmp_path / "e")
+    assert some == [{**row, "crop": row["crop"]} for row in whole if int(row["frame"]) % 4 == 0]
+    assert summary(tmp_path / "e")["totals"]["frames"] == 30
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_is_valid_and_can_be_resumed(marker, marker_environment, tmp_path, how):
+    (tmp_path / "in").mkdir()
+    for i in range(300):
+        picture(marker, tmp_path / f"in/{i:03d}.png", sharp=i % 3 > 0)
+    command = [
+        sys.executable, "-m", "blurgate", "filter", "in", "--detector", "marker", "--model",
+        "laplacian", "--threshold", "0.4", "--workers", "2",
+    ]  # fmt: skip
+
+    def start(*more):
+        return subprocess.Popen(
+            [*command, *more],
+            cwd=tmp_path,
+            env=marker_environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    whole = start("--out", "whole")
+    _, err = whole.communicate(timeout=60)
+    assert whole.returncode == 0, err
+    running = start("--out", "stopped")
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("stopped/kept/*[0-9].png")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    running.send_signal(how)
+    _, err = running.communicate(timeout=30)
+    stopped = tmp_path / "stopped"
+    assert len(list(stopped.glob("kept/*.png"))) < 200, "it was over before it could be stopped"
+    for path in stopped.glob("kept/*.png"):
+        assert cv2.imread(str(path)).shape == (112, 112, 3)
+    if how is signal.SIGKILL:
+        assert running.returncode == -signal.SIGKILL
+    else:
+        assert running.returncode == 130, err
+        done = summary(stopped)["sources"]
+        assert all(entry["status"] == "ok" for entry in done[:-1])
+        assert rows(stopped)[-1]["source"] <= f"in/{len(done):03d}.png"
+    resumed = start("--out", "stopped", "--resume")
+    _, err = resumed.communicate(timeout=60)
+    assert resumed.returncode == 0, err
+    assert (stopped / "faces.csv").read_bytes() == (tmp_path / "whole/faces.csv").read_bytes()
+    names = [sorted(p.name for p in (f / "kept").iterdir()) for f in (stopped, tmp_path / "whole")]
+    assert names[0] == names[1]
+    assert summary(stopped)["totals"] == summary(tmp_path / "whole")["totals"]

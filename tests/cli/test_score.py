@@ -1,0 +1,170 @@
+"""`blurgate score` and `merge` end to end on pictures that the tests draw."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+HEADER = "file,face,x1,y1,x2,y2,det_score,face_px,blur_degree,status"
+
+
+@pytest.fixture
+def score(run, marker, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run_score(*arguments):
+        return run("score", *arguments, "--detector", "marker", "--model", "laplacian")
+
+    return run_score
+
+
+def make_folder(marker, folder, n=12, broken=()):
+    folder.mkdir()
+    for i in range(n):
+        path = folder / f"{i:03d}.png"
+        if i in broken:
+            path.write_bytes(b"\x89PNG\r\n\x1a\n broken")
+            continue
+        image = np.full((160, 320, 3), 60, np.uint8)
+        for face in range(i % 3):
+            marker.draw(image, 10 + 150 * face, 20, 120, sharp=i % 2 == 0, seed=i)
+        assert cv2.imwrite(str(path), image)
+
+
+def parse(text):
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_a_row_for_every_face_and_every_file_without(score, marker, tmp_path):
+    make_folder(marker, tmp_path / "in", broken=[4])
+    ran = score("in", "--csv", "out.csv")
+    assert ran.code == 4
+    assert "004.png" in ran.err
+    text = (tmp_path / "out.csv").read_text()
+    assert text.splitlines()[0] == HEADER
+    found = parse(text)
+    expected = [(f"in/{i:03d}.png", i) for i in range(12)]
+    assert [r["file"] for r in found] == [
+        file for file, i in expected for _ in range(1 if i == 4 else max(1, i % 3))
+    ]
+    for row in found:
+        i = int(row["file"][3:6])
+        assert row["status"] == ("unreadable" if i == 4 else "ok" if i % 3 else "no_face")
+        if row["status"] == "ok":
+            assert (float(row["blur_degree"]) < 0.4) == (i % 2 == 0)
+            assert float(row["face_px"]) == 120
+        else:
+            assert [row[name] for name in HEADER.split(",")[1:-1]] == [""] * 8
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out.csv"]
+
+
+def test_stdout_is_the_default_and_holds_nothing_else(score, marker, tmp_path):
+    make_folder(marker, tmp_path / "in", n=3)
+    ran = score("in")
+    assert ran.code == 0
+    assert ran.out == score("in", "--csv", "-", "--quiet").out
+    assert len(parse(ran.out)) == 4
+    lines = score("in", "--jsonl", "-").out.splitlines()
+    assert [json.loads(line)["status"] for line in lines] == ["no_face", "ok", "ok", "ok"]
+    assert ",".join(json.loads(lines[0])) == HEADER
+
+
+def test_parquet(score, marker, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    make_folder(marker, tmp_path / "in", n=3)
+    assert score("in", "--parquet", "o.parquet").code == 0
+    table = pq.read_table(tmp_path / "o.parquet")
+    assert ",".join(table.column_names) == HEADER
+    assert table.column("face").to_pylist() == [None, 0, 0, 1]
+
+
+def test_aligned_crops_are_scored_as_they_are(run, tmp_path, monkeypatch):
+    from blurgate import blur_degree
+
+    monkeypatch.chdir(tmp_path)
+    crop = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
+    soft = cv2.GaussianBlur(crop, (0, 0), 3)
+    cv2.imwrite("a.png", crop)
+    cv2.imwrite("b.png", soft)
+    ran = run("score", "b.png", "a.png", "a.png", "--aligned", "--model", "laplacian")
+    assert ran.code == 0  # no detector is needed
+    rows = parse(ran.out)
+    assert [r["file"] for r in rows] == ["a.png", "b.png"]
+    degrees = blur_degree(np.stack([crop, soft]), model="laplacian")
+    np.testing.assert_allclose([float(r["blur_degree"]) for r in rows], degrees, rtol=1e-5)
+    assert all(r["x1"] == r["det_score"] == "" and r["face_px"] == "112" for r in rows)
+
+
+def test_the_table_does_not_depend_on_workers_or_shards(score, marker, run, tmp_path):
+    make_folder(marker, tmp_path / "in", n=30, broken=[7])
+    assert score("in", "--csv", "1.csv", "--workers", 1).code == 4
+    assert score("in", "--csv", "4.csv", "--workers", 4).code == 4
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "4.csv").read_bytes()
+    for i in (1, 2, 3):
+        assert score("in", "--csv", f"part{i}.csv", "--shard", f"{i}/3").code in {0, 4}
+    assert run("merge", "part2.csv", "part1.csv", "part3.csv", "--out", "all.csv").code == 0
+    assert (tmp_path / "all.csv").read_bytes() == (tmp_path / "1.csv").read_bytes()
+
+
+def test_videos_and_missing_files(score, tmp_path):
+    (tmp_path / "v.mp4").write_bytes(b"")
+    ran = score("v.mp4")
+    assert (ran.code, "use: blurgate filter" in ran.err) == (3, True)
+    ran = score("nowhere")
+    assert (ran.code, "nowhere" in ran.err) == (3, True)
+    (tmp_path / "x.png").write_bytes(b"")
+    assert score("x.png").code == 3
+    ran = score("x.png", "--csv", "a.csv", "--jsonl", "a.jsonl")
+    assert (ran.code, "choose one of" in ran.err) == (2, True)
+    ran = score("x.png", "--resume")
+    assert (ran.code, "stdout cannot be resumed" in ran.err) == (2, True)
+
+
+def test_resuming_what_is_complete_does_nothing(score, marker, tmp_path):
+    make_folder(marker, tmp_path / "in", n=3)
+    assert score("in", "--csv", "o.csv").code == 0
+    before = (tmp_path / "o.csv").stat().st_mtime_ns
+    ran = score("in", "--csv", "o.csv", "--resume")
+    assert (ran.code, "is complete" in ran.err) == (0, True)
+    assert (tmp_path / "o.csv").stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_table_is_continued(score, marker, marker_environment, tmp_path, how):
+    make_folder(marker, tmp_path / "in", n=400, broken=[5])
+    assert score("in", "--csv", "whole.csv").code == 4
+    command = [
+        sys.executable, "-m", "blurgate", "score", "in", "--csv", "o.csv", "--resume",
+        "--detector", "marker", "--model", "laplacian", "--workers", "1",
+    ]  # fmt: skip
+
+    def start():
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=marker_environment, stderr=subprocess.PIPE, text=True
+        )
+
+    running = start()
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "o.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.2)
+    running.send_signal(how)
+    running.communicate(timeout=30)
+    assert running.returncode == (130 if how is signal.SIGINT else -signal.SIGKILL)
+    assert (tmp_path / "o.csv.journal").exists(), "it was over before it could be stopped"
+    again = start()
+    _, err = again.communicate(timeout=60)
+    assert again.returncode == 4, err
+    assert (tmp_path / "o.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert not (tmp_path / "o.csv.journal").exists()

@@ -1,0 +1,99 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from blurgate import cli
+from blurgate.host import get_host
+
+DATA = Path(__file__).parent / "data"
+
+# A developer's own plugins must not change what the tests see; set before anything makes the host.
+os.environ["BLURGATE_DISABLED_PLUGINS"] = "*"
+
+
+def _shared_folder() -> Path | None:
+    """The development data: BLURGATE_SHARED, or a folder `shared` beside the checkout."""
+    named = os.environ.get("BLURGATE_SHARED")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
+    return folder if (folder / "data" / "MANIFEST.md").is_file() else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The development data folder; skips the test where it is absent."""
+    folder = _shared_folder()
+    if folder is None:
+        pytest.skip("the development data is not here (set BLURGATE_SHARED to its folder)")
+    return folder
+
+
+def _load_marker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("marker_plugin", DATA / "marker_plugin.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def marker() -> Iterator[ModuleType]:
+    """The module of the `marker` detector, registered for the length of the test."""
+    module = _load_marker()
+    host = get_host()
+    host.add(module, "marker-plugin")
+    try:
+        yield module
+    finally:
+        host.remove("marker-plugin")
+
+
+@pytest.fixture
+def marker_environment(tmp_path: Path) -> dict[str, str]:
+    """Environment for a subprocess in which `marker` is an installed outside plugin."""
+    site = tmp_path / "site"
+    info = site / "marker_plugin-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: marker-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[blurgate]\nmarker-plugin = marker_plugin\n")
+    (site / "marker_plugin.py").write_text((DATA / "marker_plugin.py").read_text())
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    environment.pop("BLURGATE_DISABLED_PLUGINS")
+    return environment
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> Callable[..., Ran]:
+    """Run `blurgate ARGUMENTS...` in this process."""
+
+    def run_command(*arguments: object) -> Ran:
+        monkeypatch.setattr("sys.argv", ["blurgate", *map(str, arguments)])
+        monkeypatch.setattr("signal.signal", lambda *args: None)
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out, err = capsysbinary.readouterr()
+        code = stopped.value.code
+        assert isinstance(code, int)
+        return Ran(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+    return run_command

@@ -1,0 +1,46 @@
+"""The public surface cannot change unnoticed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import blurgate
+
+PUBLIC = [
+    "BlurgateError",
+    "Detections",
+    "FaceBatch",
+    "Frame",
+    "Gate",
+    "RoutedFaces",
+    "ScoredFaces",
+    "SourceEnd",
+    "Verdict",
+    "__version__",
+    "blur_degree",
+    "hookimpl",
+]
+
+
+def test_all_is_what_this_list_says():
+    assert sorted(blurgate.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(blurgate, name) is not None
+
+
+def test_import_is_light():
+    code = "import sys, blurgate; print(sorted({'numpy','cv2','av','torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_bare_folders_cannot_be_imported():
+    from pathlib import Path
+
+    root = Path(__file__).parent.parent
+    for name in ("plugins", "training", "models_zoo"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {name}"], capture_output=True, text=True, cwd=root
+        )
+        assert f"import blurgate.{name}, not the bare folder" in done.stderr

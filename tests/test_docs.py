@@ -1,0 +1,44 @@
+"""The documentation names every hook with its exact arguments, and its example runs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from blurgate import blur_degree, hookspecs
+from blurgate.host import get_host
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_every_hook_is_documented_with_its_arguments():
+    page = (DOCS / "plugins.md").read_text(encoding="utf-8")
+    hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
+    assert len(hooks) == 8
+    for name in hooks:
+        arguments = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters)
+        assert f"`{name}({arguments})`" in page
+
+
+def test_the_example_plugin_works():
+    page = (DOCS / "plugins.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n# my_plugin.py\n(.*?)```", page, re.DOTALL)[1]
+    module = ModuleType("my_plugin")
+    exec(code, module.__dict__)
+    host = get_host()
+    host.add(module, "my-plugin")
+    try:
+        crops = np.full((2, 112, 112, 3), 51, np.uint8)
+        np.testing.assert_allclose(blur_degree(crops, model="darkness"), 0.8)
+    finally:
+        host.remove("my-plugin")
+
+
+def test_links_between_the_pages_lead_somewhere():
+    for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

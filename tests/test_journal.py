@@ -1,0 +1,105 @@
+"""The journal survives being cut at any byte."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from blurgate.errors import ConfigError
+from blurgate.journal import Journal, write_atomically
+
+SETTINGS = {"threshold": 0.4, "model": "laplacian"}
+
+
+class Table:
+    """The two things that a journal wants of a table."""
+
+    length = 0
+    n_syncs = 0
+
+    def mark(self):
+        return self.length
+
+    def sync(self):
+        self.n_syncs += 1
+
+
+def filled(path, groups):
+    journal = Journal(path, SETTINGS, resume=False)
+    table = Table()
+    journal.bind(table)
+    for group in groups:
+        table.length += 100
+        for name in group:
+            journal.done({"source": name})
+        table.length += 7  # rows of a source that is under way
+        journal.flush()
+        table.length -= 7
+    assert table.n_syncs == len(groups)
+    return journal
+
+
+def test_entries_come_back_in_order(tmp_path):
+    path = tmp_path / "j"
+    filled(path, [["a", "b"], ["c"]])
+    journal = Journal(path, SETTINGS, resume=True)
+    assert [entry["source"] for entry in journal.entries()] == ["a", "b", "c"]
+    assert (journal.mark, journal.n_done) == (200, 3)
+
+
+def test_a_torn_end_costs_its_own_group_only(tmp_path):
+    path = tmp_path / "j"
+    filled(path, [["a", "b"], ["c", "d"]])
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    complete = [len(lines[0]), len(lines[0]) + len(lines[1]), len(whole)]
+    for cut in range(complete[0], len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        journal = Journal(path, SETTINGS, resume=True)
+        n_groups = sum(cut >= size for size in complete[1:])
+        assert journal.n_done == 2 * n_groups
+        assert journal.mark == ([None, 100, 200][n_groups])
+        journal.bind(Table())
+        journal.done({"source": "z"})
+        journal.flush()
+        again = Journal(path, SETTINGS, resume=True)
+        assert [e["source"] for e in again.entries()][-1] == "z"
+        assert again.n_done == 2 * n_groups + 1
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    path = tmp_path / "j"
+    filled(path, [["a"]])
+    with pytest.raises(ConfigError, match=r"begun with threshold = 0\.4, now it is 0\.5"):
+        Journal(path, {**SETTINGS, "threshold": 0.5}, resume=True)
+
+
+@pytest.mark.parametrize("content", ["", "{}\n", "[1]\n", "garbage\n"])
+def test_what_is_not_a_journal_is_refused(tmp_path, content):
+    path = tmp_path / "j"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match="not a journal of blurgate"):
+        Journal(path, SETTINGS, resume=True)
+
+
+def test_without_resume_a_journal_begins_anew(tmp_path):
+    path = tmp_path / "j"
+    filled(path, [["a"]])
+    assert Journal(path, SETTINGS, resume=False).n_done == 0
+    assert json.loads(path.read_text())["settings"] == SETTINGS
+
+
+def test_write_atomically_leaves_the_old_file_when_it_fails(tmp_path):
+    path = tmp_path / "s.json"
+    path.write_text("old")
+
+    def chunks():
+        yield "new"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(path, chunks())
+    assert path.read_text() == "old"
+    write_atomically(path, iter(["n", "ew"]))
+    assert path.read_text() == "new"

@@ -1,0 +1,91 @@
+"""Joined shards equal one run, byte for byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from blurgate.errors import ConfigError, DecodeError
+from blurgate.merging import merge_tables
+from blurgate.scoring import Shard
+from blurgate.tables import SCORE_COLUMNS, empty_score_row, open_table
+
+FILES = sorted([f"b/{i:03d}.jpg" for i in range(40)] + ['a "quoted", name.jpg', "ä.jpg", "z\n.jpg"])
+
+
+def rows(file):
+    i = FILES.index(file)
+    if i % 5 == 0:
+        return [empty_score_row(file, "no_face")]
+    return [
+        {
+            **empty_score_row(file, "ok"),
+            "face": face,
+            "x1": 1.5 * i,
+            "x2": 1 / 3 + i,
+            "face_px": 12.0,
+            "blur_degree": 0.123456789 / (i + face + 1),
+        }
+        for face in range(i % 3 + 1)
+    ]
+
+
+def write(path, files):
+    with open_table(path.suffix[1:], path, SCORE_COLUMNS, None) as table:
+        for file in files:
+            for row in rows(file):
+                table.write(row)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_shards_join_to_the_whole(tmp_path, suffix, count):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    whole = write(tmp_path / f"whole.{suffix}", FILES)
+    parts = [
+        write(tmp_path / f"{i}.{suffix}", [f for f in FILES if f in Shard(i, count)])
+        for i in range(1, count + 1)
+    ]
+    out = tmp_path / f"out.{suffix}"
+    n = merge_tables(parts[::-1], out)
+    assert n == sum(len(rows(f)) for f in FILES)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_every_file_is_in_exactly_one_shard():
+    for file in FILES:
+        assert sum(file in Shard(i, 5) for i in range(1, 6)) == 1
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1/0", "1", "a/b", "1/", "-1/3"])
+def test_shards_that_mean_nothing(text):
+    with pytest.raises(ConfigError, match="--shard"):
+        Shard.parse(text)
+
+
+def test_the_same_file_in_two_parts_is_an_error(tmp_path):
+    a = write(tmp_path / "a.csv", FILES[:3])
+    b = write(tmp_path / "b.csv", FILES[2:5])
+    with pytest.raises(ConfigError, match=r"is in both .*a\.csv and .*b\.csv"):
+        merge_tables([a, b], tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_parts_that_cannot_be_joined(tmp_path):
+    a = write(tmp_path / "a.csv", FILES[:3])
+    b = write(tmp_path / "b.jsonl", FILES[3:])
+    with pytest.raises(ConfigError, match="of different formats"):
+        merge_tables([a, b], tmp_path / "out.csv")
+    with pytest.raises(ConfigError, match="both a part and the joined table"):
+        merge_tables([a], a)
+    (tmp_path / "a.csv.journal").write_text("")
+    with pytest.raises(ConfigError, match="is not complete; finish it"):
+        merge_tables([a], tmp_path / "out.csv")
+    unsorted = write(tmp_path / "u.csv", FILES[:3][::-1])
+    with pytest.raises(DecodeError, match="not in the order of its paths"):
+        merge_tables([unsorted], tmp_path / "out.csv")
+    other = tmp_path / "o.csv"
+    other.write_text("a,b\n1,2\n")
+    with pytest.raises(DecodeError, match="not a table of blurgate score"):
+        merge_tables([other], tmp_path / "out.csv")

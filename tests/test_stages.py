@@ -1,0 +1,170 @@
+"""Deciding, routing, batching and the passing of source ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blurgate.errors import ConfigError, ShapeError
+from blurgate.interfaces import ModelInfo
+from blurgate.stages import (
+    FACES_PER_BATCH,
+    FRAMES_PER_BATCH,
+    Rule,
+    face_px,
+    ready_crops,
+    route,
+    score,
+    six_digits,
+)
+from blurgate.types import Detections, FaceBatch, Frame, ScoredFaces, SourceEnd
+
+
+def faces(n: int, *, index: int = 0, value: int = 0) -> FaceBatch:
+    frame = Frame(np.zeros((40, 60, 3), np.uint8), "clip", index, index / 25)
+    boxes = np.tile(np.float32([5, 5, 35, 25]), (n, 1))
+    found = Detections(frame, boxes, np.ones(n, np.float32), np.zeros((n, 5, 2), np.float32))
+    return FaceBatch(found, np.full((n, 112, 112, 3), value, np.uint8))
+
+
+class MeanScorer:
+    """The mean grey level over 255; remembers the sizes of its batches."""
+
+    info = ModelInfo("mean", "")
+    threshold = 0.5
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, crops):
+        self.batches.append(len(crops))
+        return (crops.reshape(len(crops), -1).mean(axis=1) / 255).astype(np.float32)
+
+
+END = SourceEnd("clip", "ok", 3, 0)
+
+
+def test_score_batches_over_frames_and_gives_each_frame_its_own():
+    scorer = MeanScorer()
+    counts = [2, 0, 3, 1, 0, 5]
+    items = [faces(n, index=i, value=10 * i) for i, n in enumerate(counts)]
+    scored = list(score([*items[:3], END, *items[3:]], scorer))
+    assert scored[3] is END
+    del scored[3]
+    assert [len(s) for s in scored] == counts
+    for i, s in enumerate(scored):
+        assert s.faces is items[i]
+        np.testing.assert_allclose(s.blur_degree, 10 * i / 255, rtol=1e-6)
+    assert scorer.batches == [11]
+
+
+def test_score_holds_a_bounded_number_of_frames():
+    scorer = MeanScorer()
+    taken = []
+
+    def items():
+        for i in range(1000):
+            taken.append(i)
+            yield faces(0 if i % 2 else 1)
+
+    next(score(items(), scorer))
+    assert len(taken) == FRAMES_PER_BATCH
+    many = score((faces(10) for _ in range(1000)), scorer)
+    next(many)
+    assert scorer.batches[-1] <= FACES_PER_BATCH + 10
+
+
+def test_score_without_any_face_asks_nobody():
+    scorer = MeanScorer()
+    assert len(list(score([faces(0), END], scorer))) == 2
+    assert scorer.batches == []
+
+
+def test_a_scorer_that_leaves_the_range_is_caught():
+    class Wild(MeanScorer):
+        def __call__(self, crops):
+            return np.full(len(crops), np.nan, np.float32)
+
+    with pytest.raises(ShapeError, match=r"mean gave blur degrees outside \[0, 1\]"):
+        list(score([faces(1)], Wild()))
+
+
+def verdict_of(degree: float, rule: Rule):
+    scored = ScoredFaces(faces(1), np.float32([degree]), "mean")
+    (routed,) = route([scored], rule)
+    return routed.verdicts[0]
+
+
+def test_route_fills_every_field():
+    verdict = verdict_of(0.25, Rule(0.4))
+    assert verdict.source == "clip"
+    assert (verdict.frame_index, verdict.face_index, verdict.track) == (0, 0, None)
+    assert verdict.pts_s == 0.0
+    assert verdict.box == (5.0, 5.0, 35.0, 25.0)
+    assert verdict.face_px == 20.0
+    assert verdict.blur_degree == 0.25
+    assert (verdict.decision, verdict.reason, verdict.model) == ("keep", "", "mean")
+
+
+def test_equality_passes_also_in_float32():
+    # 0.4 as float32 is 0.4000000059604645: rounded to six digits it is the threshold again.
+    assert verdict_of(0.4, Rule(0.4)).decision == "keep"
+    assert verdict_of(0.40001, Rule(0.4)).decision == "reject"
+
+
+def test_small_faces_are_rejected_before_blur_is_looked_at():
+    assert verdict_of(0.9, Rule(0.4, min_face_px=20)).reason == "blur"
+    verdict = verdict_of(0.9, Rule(0.4, min_face_px=20.1))
+    assert (verdict.decision, verdict.reason) == ("reject", "too_small")
+
+
+@given(st.floats(0, 1, width=32), st.floats(0, 1))
+def test_threshold_one_rejects_nothing_and_decisions_are_monotone(degree, threshold):
+    assert Rule(1.0)(degree, 50)[0] == "keep"
+    decision = Rule(threshold)(degree, 50)[0]
+    assert decision == ("reject" if degree > threshold else "keep")
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.001, 1))
+def test_review_is_a_band_on_both_sides(degree, threshold, width):
+    decision, reason = Rule(threshold, review=width)(degree, 50)
+    if abs(degree - threshold) <= width:
+        assert (decision, reason) == ("review", "blur")
+    else:
+        assert decision == Rule(threshold)(degree, 50)[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"threshold": 1.2}, "threshold must lie in"),
+        ({"threshold": float("nan")}, "threshold must lie in"),
+        ({"threshold": 0.4, "review": -0.1}, "review must be a width"),
+        ({"threshold": 0.4, "min_face_px": float("inf")}, "min-face must be a size"),
+    ],
+)
+def test_a_rule_refuses_numbers_that_mean_nothing(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Rule(**arguments)
+
+
+def test_face_px_is_the_shorter_side():
+    assert face_px((10, 20, 40, 45)) == 25
+
+
+def test_six_digits():
+    assert six_digits(0.12345678) == 0.123457
+    assert six_digits(1234567.0) == 1234570.0
+
+
+def test_ready_crops_are_taken_as_they_are():
+    crop = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
+    big = np.full((224, 300, 3), 77, np.uint8)
+    small, end, large = ready_crops([Frame(crop, "a", 0, None), END, Frame(big, "b", 0, None)])
+    assert end is END
+    np.testing.assert_array_equal(small.crops[0], crop)
+    assert large.crops.shape == (1, 112, 112, 3)
+    assert (large.crops == 77).all()
+    assert large.detections.boxes.tolist() == [[0, 0, 300, 224]]
