@@ -173,7 +173,8 @@ class Host:
         if kind not in self._registries:
             self._load_builtin(kind)
             registry = Registry(kind)
-            for name in self._names():
+            # Built-ins first, or an outside plugin could take the name of one.
+            for name in sorted(self._names(), key=lambda n: self._origin[n][0] != "blurgate"):
                 self._fill(registry, name)
             self._registries[kind] = registry
         return self._registries[kind]
@@ -220,17 +221,20 @@ class Host:
                 origin = (point.dist.name, point.dist.version)
             try:
                 self._register(point.load(), point.name, *origin)
-            except Exception as error:  # noqa: BLE001 - whatever an outside plugin raises, we go on
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises, we go on
                 self._report(point.name, origin, error)
 
     def _register(self, plugin: object, name: str, distribution: str, version: str) -> None:
-        self._manager.register(plugin, name=name)
-        self._origin[name] = (distribution, version)
+        known = self._manager.has_plugin(name)
         try:
+            self._manager.register(plugin, name=name)
             self._manager.check_pending()  # a misspelt hook is an error, not silence
-        except pluggy.PluginValidationError:
-            self._manager.unregister(name=name)
+        except (pluggy.PluginValidationError, ValueError):
+            # pluggy before 1.7 keeps a plugin whose hook has wrong arguments.
+            if not known and self._manager.has_plugin(name):
+                self._manager.unregister(name=name)
             raise
+        self._origin[name] = (distribution, version)
 
     def _fill(self, registry: Registry, plugin: str) -> None:
         distribution, version = self._origin[plugin]
@@ -253,9 +257,9 @@ class Host:
                 raise
             self._report(plugin, origin, error)
 
-    def _report(self, plugin: str, origin: tuple[str, str], error: Exception) -> None:
+    def _report(self, plugin: str, origin: tuple[str, str], error: BaseException) -> None:
         logger.warning("plugin %s is broken and left out: %s", plugin, error)
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        line = " ".join(f"{type(error).__name__}: {error}".split())
         self.broken.append(Broken(plugin, *origin, line))
 
 

@@ -1,0 +1,34 @@
+"""Plain columns of text: they survive a pipe, a narrow terminal and grep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def columns(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Align rows of cells.
+
+    >>> columns([("NAME", "KIND"), ("laplacian", "scorer")])
+    ['NAME       KIND', 'laplacian  scorer']
+    """
+    table = [tuple(row) for row in rows]
+    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
+def size_text(n_bytes: int | None) -> str:
+    """Write a number of bytes for people.
+
+    >>> size_text(14_969_382), size_text(812), size_text(None)
+    ('15.0 MB', '812 B', '?')
+    """
+    if n_bytes is None:
+        return "?"
+    if n_bytes < 1000:
+        return f"{n_bytes} B"
+    if n_bytes < 1_000_000:
+        return f"{n_bytes / 1000:.1f} kB"
+    return f"{n_bytes / 1_000_000:.1f} MB"

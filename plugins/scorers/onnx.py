@@ -1,0 +1,157 @@
+"""`onnx`: any ONNX model of face blur or face quality, run as its card says.
+
+The card (docs/models.md) states how crops become the input and what the output means. A model with
+a fixed batch is called once per batch of that size, so that every model takes any number of faces.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import cv2
+import numpy as np
+
+from blurgate.cards import Card, OutputCard, read_card
+from blurgate.errors import WeightsError
+from blurgate.hookspecs import hookimpl
+from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
+from blurgate.runtime import make_session
+from blurgate.types import CROP_SIZE, F32, U8, check_array
+
+BATCH = 32
+"""Faces per call of a model whose batch is free; more gain nothing and cost memory."""
+
+
+class OnnxScorer:
+    """Scores aligned faces with an ONNX model.
+
+    Args:
+        model: The file and its card; the card has to state `output` and `threshold`.
+        runtime: Device and threads.
+
+    Raises:
+        WeightsError: There is no card, or model and card contradict each other.
+    """
+
+    def __init__(self, model: ModelFile, runtime: Runtime) -> None:
+        card = read_card(model.card, str(model.path))
+        if card.output is None or card.threshold is None:
+            lacking = "output" if card.output is None else "threshold"
+            raise WeightsError(
+                f"{model.path} has no card that states its {lacking}, so its values cannot be read "
+                f"as blur degrees; write {model.path.with_suffix('.json').name} beside it, such as "
+                '{"kind": "scorer", "output": {"type": "quality"}, "threshold": 0.5} '
+                "(docs/models.md)",
+                path=str(model.path),
+            )
+        if card.output.type == "embedding":
+            raise WeightsError(
+                f"{model.path} gives embeddings by its card and not blur degrees",
+                path=str(model.path),
+            )
+        self.info: ModelInfo = model.info
+        self.threshold: float = card.threshold
+        self._where = str(model.path)
+        self._card: Card = card
+        self._output: OutputCard = card.output
+        self._session = make_session(model.path, runtime)
+        self._input, self._batch = self._check_input()
+        self._tensor = self._find_tensor()
+
+    def __call__(self, crops: U8, /) -> F32:
+        """Score (n, 112, 112, 3) uint8 BGR crops; gives (n,) float32 in [0, 1].
+
+        Raises:
+            WeightsError: The model gave something else than one finite value per face.
+        """
+        check_array("crops", crops, (None, CROP_SIZE, CROP_SIZE, 3), "uint8")
+        step = self._batch or BATCH
+        parts = [self._run(crops[start : start + step]) for start in range(0, len(crops), step)]
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def _run(self, crops: U8) -> F32:
+        tensor = self._prepare(crops)
+        if self._batch is not None and len(tensor) < self._batch:  # the last part of a fixed batch
+            rest = np.repeat(tensor[-1:], self._batch - len(tensor), axis=0)
+            tensor = np.concatenate([tensor, rest])
+        (raw,) = self._session.run([self._tensor], {self._input: tensor})
+        if raw.shape[:1] != tensor.shape[:1]:
+            self._fail(f"gave an output of {raw.shape} for {len(tensor)} faces")
+        degrees = self._degrees(raw[: len(crops)].reshape(len(crops), -1).astype(np.float32))
+        if not np.isfinite(degrees).all():
+            self._fail("gave values that are not numbers")
+        return degrees.clip(0, 1).astype(np.float32)
+
+    def _prepare(self, crops: U8) -> F32:
+        """Make the (n, 3, h, w) float32 input tensor."""
+        facts = self._card.input
+        if facts.size != (CROP_SIZE, CROP_SIZE):
+            h, w = facts.size
+            crops = np.stack([cv2.resize(c, (w, h), interpolation=cv2.INTER_LINEAR) for c in crops])
+        pixels = crops[..., ::-1] if facts.color == "rgb" else crops
+        tensor = (pixels.astype(np.float32) - np.array(facts.mean, np.float32)) / np.array(
+            facts.std, np.float32
+        )
+        return np.ascontiguousarray(tensor.transpose(0, 3, 1, 2), np.float32)
+
+    def _degrees(self, raw: F32) -> F32:
+        """Read (n, k) output values as (n,) blur degrees, not yet clipped."""
+        facts = self._output
+        if facts.type == "bins":
+            return self._expectation(raw)
+        if facts.reduce == "mean":
+            values: F32 = raw.mean(axis=1)
+        elif raw.shape[1] == 1:
+            values = raw[:, 0]
+        else:
+            self._fail(
+                f"gives {raw.shape[1]} values per face; its card has to say how they become one: "
+                '"reduce": "mean" or "type": "bins"'
+            )
+        low, high = facts.range
+        values = (values - np.float32(low)) / np.float32(high - low)
+        return values if facts.type == "degree" else 1 - values
+
+    def _expectation(self, logits: F32) -> F32:
+        n_bins = logits.shape[1]
+        centres = self._output.centres or tuple((np.arange(n_bins) + 0.5) / n_bins)
+        if len(centres) != n_bins:
+            self._fail(f"gives {n_bins} bins, and its card has {len(centres)} centres")
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        means: F32 = (weights @ np.array(centres, np.float32)) / weights.sum(axis=1)
+        return means
+
+    def _check_input(self) -> tuple[str, int | None]:
+        """Compare the graph's input with the card; gives its name and its batch (None: free)."""
+        inputs = self._session.get_inputs()
+        h, w = self._card.input.size
+        shape = list(inputs[0].shape) if len(inputs) == 1 else []
+        fits = len(shape) == 4 and all(
+            want == have or not isinstance(have, int)
+            for want, have in zip((3, h, w), shape[1:], strict=True)
+        )
+        if not fits or inputs[0].type != "tensor(float)":
+            shapes = [(entry.name, entry.shape, entry.type) for entry in inputs]
+            self._fail(f"takes {shapes}; a scorer takes one float tensor of (n, 3, {h}, {w})")
+        return str(inputs[0].name), shape[0] if isinstance(shape[0], int) else None
+
+    def _find_tensor(self) -> str:
+        names = [str(entry.name) for entry in self._session.get_outputs()]
+        if self._output.tensor and self._output.tensor not in names:
+            self._fail(f"has no output {self._output.tensor!r}; it has {', '.join(names)}")
+        return self._output.tensor or names[0]
+
+    def _fail(self, what: str) -> NoReturn:
+        raise WeightsError(f"{self._where} {what}", path=self._where)
+
+
+def _make(model: ModelFile | None, runtime: Runtime) -> OnnxScorer:
+    if model is None:
+        raise WeightsError("the scorer 'onnx' runs a file; name it: --model path/to/model.onnx")
+    return OnnxScorer(model, runtime)
+
+
+@hookimpl
+def register_scorers(register: Register) -> None:
+    """Register `onnx`."""
+    register("onnx", _make)
