@@ -1,1 +1,37 @@
-"""Built-in backbones."""
+"""Built-in backbones: one module per architecture, in plain torch.
+
+This module only registers them, so that `blurgate plugins` can list them without torch. A backbone
+turns images, (n, 3, 112, 112) float32, into features, (n, `out_features`); the head that makes a
+blur degree of the features is separate (blurgate.training.heads), and so is the choice of weights.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from blurgate.plugins.lazy import lazy
+
+from blurgate.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from blurgate.interfaces import Register
+
+BACKBONES: Final[tuple[tuple[str, str, str, tuple[str, ...]], ...]] = (
+    ("resnet18", "resnet", "resnet18", ()),
+    ("resnet34", "resnet", "resnet34", ()),
+    ("edgenext_xx_small", "edgenext", "edgenext_xx_small", ("edgenext",)),
+    ("yolov5n_x", "yolov5n", "yolov5n_x", ()),
+    ("yolov5n_xx", "yolov5n", "yolov5n_xx", ("yolov5n",)),
+    ("mobilenetv2_0.25", "mobilenetv2", "mobilenetv2_025", ("mobilenetv2",)),
+    ("mobilenetv2_0.5", "mobilenetv2", "mobilenetv2_05", ()),
+    ("efficientnet_lite0", "efficientnet_lite", "efficientnet_lite0", ("efficientnet",)),
+    ("squeezenet1_1", "squeezenet", "squeezenet1_1", ("squeezenet",)),
+)
+"""Name, module of this package, function in it, aliases."""
+
+
+@hookimpl
+def register_backbones(register: Register) -> None:
+    """Add the nine backbones."""
+    for name, module, function, aliases in BACKBONES:
+        register(name, lazy(f"{__name__}.{module}", function), aliases=aliases)

@@ -105,6 +105,28 @@ def test_aligned_crops_are_scored_as_they_are(run, tmp_path, monkeypatch):
     assert all(r["x1"] == r["det_score"] == "" and r["face_px"] == "112" for r in rows)
 
 
+def test_a_thousand_faces_with_three_broken_files(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()
+    rng = np.random.default_rng(0)
+    small = [rng.integers(0, 256, (14, 14, 3), np.uint8) for _ in range(10)]
+    encoded = [cv2.imencode(".png", cv2.resize(s, (112, 112)))[1].tobytes() for s in small]
+    broken = {
+        3: b"",
+        500: encoded[0][: len(encoded[0]) // 2],
+        998: b"GIF89a, or so it says",
+    }
+    for i in range(1000):
+        (tmp_path / f"faces/{i:04d}.png").write_bytes(broken.get(i, encoded[i % 10]))
+    ran = run("score", "faces", "--aligned", "--model", "laplacian", "--csv", "out.csv")
+    assert ran.code == 4
+    rows = parse((tmp_path / "out.csv").read_text())
+    assert [row["file"] for row in rows] == [f"faces/{i:04d}.png" for i in range(1000)]
+    assert [i for i, row in enumerate(rows) if row["status"] == "unreadable"] == [3, 500, 998]
+    assert sum(row["status"] == "ok" for row in rows) == 997
+    assert "997, no face in 0, 3 unreadable" in ran.err
+
+
 def test_the_table_does_not_depend_on_workers_or_shards(score, marker, run, tmp_path):
     make_folder(marker, tmp_path / "in", n=30, broken=[7])
     assert score("in", "--csv", "1.csv", "--workers", 1).code == 4

@@ -1,0 +1,116 @@
+"""MobileNetV2: Sandler et al., "Inverted Residuals and Linear Bottlenecks" (2018).
+
+Layer for layer torchvision's `mobilenet_v2` at widths 0.25 and 0.5, without the classifier.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from blurgate.plugins.backbones.initial import he_initialise
+from torch import Tensor, nn
+
+STAGES: Final = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+"""Expansion, channels at width 1, blocks, stride of the first block."""
+LAST_CHANNELS: Final = 1280
+
+
+def multiple_of_8(channels: float) -> int:
+    """Round to the nearest multiple of 8, at least 8 and never more than a tenth downwards.
+
+    >>> [multiple_of_8(c) for c in (4, 12, 80, 11.9)]
+    [8, 16, 80, 16]
+    """
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def convolution(
+    channels_in: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
+    """Give a convolution with batch norm and ReLU6."""
+    return [
+        nn.Conv2d(
+            channels_in, channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False
+        ),
+        nn.BatchNorm2d(channels),
+        nn.ReLU6(inplace=True),
+    ]
+
+
+class Block(nn.Module):
+    """Widen (1x1), filter each channel, narrow (1x1, linear); a shortcut where shapes agree."""
+
+    def __init__(
+        self, *, channels_in: int, channels: int, expansion: int, stride: int, kernel: int = 3
+    ) -> None:
+        super().__init__()
+        wide = channels_in * expansion
+        widen = convolution(channels_in, wide, 1) if expansion != 1 else []
+        self.layers = nn.Sequential(
+            *widen,
+            *convolution(wide, wide, kernel, stride=stride, groups=wide),
+            nn.Conv2d(wide, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.shortcut = stride == 1 and channels_in == channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels_in, h, w) -> (n, channels, h / stride, w / stride), rounded up."""
+        out: Tensor = self.layers(x)
+        return x + out if self.shortcut else out
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 without its classifier.
+
+    Args:
+        width: Factor on the number of channels; the last layer never falls below 1280.
+
+    Shape:
+        (n, 3, h, w) float32 -> (n, out_features), averaged over the picture.
+    """
+
+    def __init__(self, *, width: float) -> None:
+        super().__init__()
+        channels_in = multiple_of_8(32 * width)
+        layers = convolution(3, channels_in, 3, stride=2)
+        for expansion, at_width_1, depth, first_stride in STAGES:
+            channels = multiple_of_8(at_width_1 * width)
+            for index in range(depth):
+                layers.append(
+                    Block(
+                        channels_in=channels_in,
+                        channels=channels,
+                        expansion=expansion,
+                        stride=first_stride if index == 0 else 1,
+                    )
+                )
+                channels_in = channels
+        self.out_features = multiple_of_8(LAST_CHANNELS * max(1.0, width))
+        layers += convolution(channels_in, self.out_features, 1)
+        self.layers = nn.Sequential(*layers)
+        he_initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the features."""
+        features: Tensor = self.layers(images)
+        return features.mean((2, 3))
+
+
+def mobilenetv2_025() -> MobileNetV2:
+    """Make MobileNetV2 at width 0.25: 239,393 parameters with one output."""
+    return MobileNetV2(width=0.25)
+
+
+def mobilenetv2_05() -> MobileNetV2:
+    """Make MobileNetV2 at width 0.5: 688,961 parameters with one output."""
+    return MobileNetV2(width=0.5)

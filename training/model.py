@@ -1,0 +1,127 @@
+"""What training asks of backbones and losses, and the network made of a backbone and a head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import torch
+from blurgate.training.heads import Head, HeadKind, make_head
+from torch import Tensor, nn
+
+from blurgate.errors import ConfigError, PluginError
+from blurgate.host import Host, get_host
+
+__all__ = ["Backbone", "BlurModel", "Loss", "build_model"]
+
+
+class Backbone(Protocol):
+    """Turns images into features. An `nn.Module`; its factory takes keyword arguments only."""
+
+    out_features: int
+
+    def __call__(self, images: Tensor, /) -> Tensor:
+        """Give the features.
+
+        Args:
+            images: (n, 3, 112, 112) float32, about zero mean and unit size.
+
+        Returns:
+            (n, out_features); an image's features do not depend on the others in eval mode.
+        """
+        ...
+
+
+class Loss(Protocol):
+    """Measures how wrong a batch is."""
+
+    @property
+    def head(self) -> HeadKind:
+        """The kind of head whose output this can be taken of."""
+        ...
+
+    def __call__(self, output: Tensor, target_degree: Tensor, /) -> Tensor:
+        """Give the mean loss of a batch.
+
+        Args:
+            output: A head's raw output: (n, 1) for regression, (n, bins) for bins.
+            target_degree: (n,) float true degrees in [0, 1].
+
+        Returns:
+            A scalar.
+        """
+        ...
+
+
+class BlurModel(nn.Module):
+    """A backbone with a head.
+
+    Args:
+        backbone: The features.
+        head: What is made of them.
+
+    Shape:
+        (n, 3, 112, 112) float32 -> the head's raw output, (n, outputs).
+    """
+
+    def __init__(self, backbone: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the raw output, in float32 under autocast too.
+
+        The head is a sliver of the work, and bfloat16 knows no degree between 0.5 and 0.504.
+        """
+        features: Tensor = self.backbone(images)
+        with torch.autocast(features.device.type, enabled=False):
+            output: Tensor = self.head(features.float())
+        return output
+
+    def degree(self, images: Tensor) -> Tensor:
+        """Give the blur degrees: (n, 3, 112, 112) -> (n,) float32 in [0, 1]."""
+        return self.head.degree(self(images))
+
+
+def build_model(
+    backbone: str,
+    *,
+    head: str = "regression",
+    hidden: Sequence[int] | None = None,
+    host: Host | None = None,
+    **options: object,
+) -> BlurModel:
+    """Make a network by name; its weights are drawn from torch's global generator.
+
+    Args:
+        backbone: Name or alias of a registered backbone.
+        head: One of `blurgate.training.heads.HEADS`.
+        hidden: Widths of the head's hidden layers instead of its own.
+        host: Where to look the backbone up, the process's host unless a test says otherwise.
+        options: The backbone's own keyword arguments.
+
+    Raises:
+        UnknownNameError: There is no such backbone or head.
+        ConfigError: The backbone does not take one of the options.
+        PluginError: The plugin did not give an `nn.Module` with `out_features`.
+        EnvironmentLackError: The `train` extra is not installed.
+
+    >>> build_model("mobilenetv2", head="bins20").head.outputs
+    20
+    """
+    entry = (host or get_host()).registry("backbone")[backbone]
+    try:
+        network = entry.factory(**options)
+    except TypeError as error:
+        raise ConfigError(f"the backbone {entry.name!r} cannot be made: {error}") from error
+    if not isinstance(network, nn.Module) or not isinstance(
+        getattr(network, "out_features", None), int
+    ):
+        raise PluginError(
+            f"the backbone {entry.name!r} of {entry.plugin} is not an nn.Module with the attribute "
+            "out_features (the number of features it gives)",
+            plugin=entry.plugin,
+        )
+    features = cast(Backbone, network).out_features
+    return BlurModel(network, make_head(head, in_features=features, hidden=hidden))
