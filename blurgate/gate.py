@@ -41,6 +41,22 @@ class Gate:
         ModelError: A model is missing or cannot be used.
         UnknownNameError: Nobody offers a detector or scorer of that name.
         EnvironmentLackError: The runtime for a model is not installed.
+
+    Any object that keeps the protocol can take a model's place:
+
+    >>> import numpy as np
+    >>> from blurgate.geometry import ARCFACE_TEMPLATE
+    >>> from blurgate.interfaces import ModelInfo
+    >>> from blurgate.types import Detections
+    >>> class OneFace:
+    ...     info = ModelInfo("one-face", "")
+    ...     def __call__(self, frames):
+    ...         box, one = np.float32([[8, 8, 120, 120]]), np.ones(1, np.float32)
+    ...         return [Detections(f, box, one, ARCFACE_TEMPLATE[None] + 8) for f in frames]
+    >>> gate = Gate(threshold=0.4, detector=OneFace(), scorer="laplacian")
+    >>> (verdict,) = gate(np.zeros((128, 128, 3), np.uint8))       # flat: nothing to recognise
+    >>> verdict.decision, verdict.reason, verdict.blur_degree, verdict.face_px
+    ('reject', 'blur', 1.0, 112.0)
     """
 
     def __init__(
@@ -135,6 +151,7 @@ def blur_degree(crops: U8, *, model: str | None = None, device: str = "auto") ->
         ShapeError: The crops have another shape or dtype.
         ModelError: The model is missing or cannot be used.
 
+    >>> import numpy as np
     >>> noise = np.random.default_rng(0).integers(0, 256, (1, 112, 112, 3), np.uint8)
     >>> bool(blur_degree(noise, model="laplacian")[0] < 0.01)
     True

@@ -1,0 +1,77 @@
+"""`Gate` as other programs use it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from blurgate import Gate
+from blurgate.errors import InputError, MissingModelError, ShapeError, UnknownNameError
+
+
+@pytest.fixture
+def picture(marker):
+    image = np.full((240, 400, 3), 60, np.uint8)
+    marker.draw(image, 10, 40, 140, sharp=True)
+    marker.draw(image, 200, 40, 140, sharp=False, seed=1)
+    return image
+
+
+def test_an_image_gives_verdicts(picture):
+    gate = Gate(threshold=0.4, detector="marker", scorer="laplacian")
+    sharp, soft = gate(picture)
+    assert (sharp.decision, soft.decision) == ("keep", "reject")
+    assert (sharp.face_index, soft.face_index) == (0, 1)
+    assert sharp.box == pytest.approx((10, 40, 150, 180))
+    assert sharp.source == ""
+    assert sharp.pts_s is None
+    assert gate(np.zeros((50, 50, 3), np.uint8)) == []
+
+
+def test_the_threshold_comes_from_the_card_when_none_is_named(marker):
+    assert Gate(detector="marker", scorer="laplacian").rule.threshold == 0.4
+
+
+def test_a_stream_gives_what_single_images_give(picture, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    cv2.imwrite(str(tmp_path / "b.png"), picture[:, :180])
+    gate = Gate(threshold=0.4, detector="marker", scorer="laplacian", workers=2)
+    verdicts = list(gate.stream(str(tmp_path)))
+    assert [v.source[-5:] for v in verdicts] == ["a.png", "a.png", "b.png"]
+    assert [v.blur_degree for v in verdicts[:2]] == [v.blur_degree for v in gate(picture)]
+
+
+def test_objects_replace_models(picture, marker):
+    class Half:
+        info = marker.ModelInfo("half", "")
+        threshold = 0.25
+
+        def __call__(self, crops):
+            return np.full(len(crops), 0.5, np.float32)
+
+    gate = Gate(detector=marker.MarkerDetector(), scorer=Half(), review=0.25)
+    assert [(v.decision, v.model) for v in gate(picture)] == [("review", "half")] * 2
+
+
+def test_errors(marker, tmp_path, monkeypatch):
+    with pytest.raises(UnknownNameError, match="did you mean 'laplacian'"):
+        Gate(detector="marker", scorer="laplacain")
+    gate = Gate(detector="marker", scorer="laplacian")
+    with pytest.raises(ShapeError, match="image must be uint8"):
+        gate(np.zeros((5, 5), np.uint8))
+    with pytest.raises(InputError, match="nowhere"):
+        list(gate.stream(str(tmp_path / "nowhere.mp4")))
+    monkeypatch.setenv("BLURGATE_HOME", str(tmp_path))
+    with pytest.raises(MissingModelError, match=r"blurgate models pull buffalo_sc"):
+        Gate(scorer="laplacian")
+
+
+@pytest.mark.shared
+def test_the_contract_example_runs(shared):
+    weights = str(shared / "data/weights/scrfd_500m_bnkps.onnx")
+    gate = Gate(threshold=0.4, detector=weights, scorer="laplacian", workers=2)
+    clip = str(shared / "data/video/intel_asl_learn.mkv")
+    verdicts = list(gate.stream(clip, every=10))
+    assert [v.frame_index for v in verdicts] == [0, 10, 20, 30, 40, 50, 60]
+    assert all(v.decision == "keep" and 50 < v.face_px < 75 for v in verdicts)
