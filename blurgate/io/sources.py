@@ -1,0 +1,197 @@
+"""From what the user typed to frames: finding files, telling their kind, reading them in order."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from blurgate.errors import DecodeError, InputError
+from blurgate.io.images import IMAGE_SUFFIXES, is_image, read_image
+from blurgate.io.text import reason, shown
+from blurgate.io.video import VIDEO_SUFFIXES, is_live, read_video
+from blurgate.pipeline import ordered_map, prefetch
+from blurgate.types import Frame, SourceEnd, Stream
+
+logger = logging.getLogger(__name__)
+
+Kind: TypeAlias = Literal["image", "video", "live"]
+
+_AHEAD_FRAMES: Final = 4
+"""Video frames that are decoded before they are asked for: 25 MB of full HD."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that frames can be read from."""
+
+    name: str
+    """The path or address, as the user gave it or as a folder or pattern led to it."""
+    kind: Kind
+
+
+def expand(arguments: Sequence[str], *, stdin: Iterable[str] | None = None) -> Iterator[Source]:
+    """Find the sources that command-line arguments stand for.
+
+    An argument is, in this order: `-` for a list of paths on standard input; a network address; a
+    file; a folder, searched with its subfolders for names that end like pictures and videos, hidden
+    ones left out; a camera index; a glob pattern (`**` for any depth).
+
+    The list has one path per line; its paths are not patterns. What it names and is missing becomes
+    a source all the same, whose reading fails: one lost file must not end a run of a million.
+
+    Args:
+        arguments: What the user typed.
+        stdin: Lines of standard input, read as the sources are asked for.
+
+    Returns:
+        An iterator over the sources, in the order of the arguments; those of a folder or pattern
+        are sorted by path. Folders are walked as it advances.
+
+    Raises:
+        InputError: At the call: an argument names nothing that exists, or a folder or pattern holds
+            nothing that can be read. While iterating: the list on standard input is empty.
+    """
+    found = [_listed(stdin or ()) if word == "-" else _checked(word) for word in arguments]
+    return itertools.chain.from_iterable(found)
+
+
+def read_sources(sources: Iterable[Source], *, every: int, workers: int) -> Stream[Frame]:
+    """Read sources one after the other, each closed by its `SourceEnd`.
+
+    Args:
+        sources: Asked for as reading advances, at most `2 * workers` pictures ahead.
+        every: Of videos, give each frame whose index is a multiple of this.
+        workers: Threads that decode pictures.
+
+    Yields:
+        Frames and ends, in the order of the sources. A source that cannot be read gives an end
+        with the reason, and the others go on.
+    """
+    for still, group in itertools.groupby(sources, key=lambda source: source.kind == "image"):
+        if still:
+            with closing(ordered_map(_read_still, group, workers)) as stills:
+                for items in stills:
+                    yield from items
+        else:
+            for source in group:
+                yield from prefetch(read_video(source.name, every=every), _AHEAD_FRAMES)
+
+
+def _read_still(source: Source) -> tuple[Frame | SourceEnd, ...]:
+    try:
+        frame = Frame(read_image(source.name), source.name, 0, None)
+    except DecodeError as error:
+        return (SourceEnd(source.name, "failed", 0, 1, str(error)),)
+    return frame, SourceEnd(source.name, "ok", 1, 0)
+
+
+def _checked(argument: str) -> Iterator[Source]:
+    """Find an argument's sources; raise now if there are none."""
+    if glob.has_magic(argument) and not is_live(argument) and not os.path.lexists(argument):
+        paths = sorted(glob.iglob(argument, recursive=True))  # noqa: PTH207 - keeps a leading "./"
+        if "**" in argument:  # it matches a folder's files as well as the folder
+            paths = [path for path in paths if not Path(path).is_dir()]
+        if not paths:
+            raise InputError(f"nothing matches the pattern {shown(argument)}", source=argument)
+        found: Iterator[Source] = itertools.chain.from_iterable(map(_at_or_failing, paths))
+    else:
+        found = _at(argument)
+    first = next(found, None)
+    if first is None:
+        raise InputError(
+            f"{shown(argument)} holds no pictures or videos; "
+            "a file with another ending is read when it is named itself",
+            source=argument,
+        )
+    return itertools.chain((first,), found)
+
+
+def _listed(lines: Iterable[str]) -> Iterator[Source]:
+    names = filter(None, (line.rstrip("\r\n") for line in lines))
+    paths = itertools.chain.from_iterable(map(_at_or_failing, names))
+    first = next(paths, None)
+    if first is None:
+        raise InputError("standard input holds no paths", source="-")
+    yield first
+    yield from paths
+
+
+def _at_or_failing(name: str) -> Iterator[Source]:
+    """Give the sources at a path; one that is missing stays a source, whose reading will fail."""
+    try:
+        yield from _at(name)
+    except InputError:
+        yield Source(name, _kind_by_name(name) or "video")
+
+
+def _at(name: str) -> Iterator[Source]:
+    """Give the sources at an address or path that is no pattern."""
+    if is_live(name):
+        yield Source(name, "live")
+        return
+    try:
+        mode = os.stat(name).st_mode  # noqa: PTH116 - Path("") would be the current folder
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{shown(name) or 'an empty name'}: {reason(error)}", source=name
+        ) from error
+    if stat.S_ISDIR(mode):
+        yield from _in_folder(name)
+        return
+    kind = _kind_by_name(name)
+    if kind is None:
+        # A pipe can be read only once, so that it cannot be looked into.
+        kind = "image" if stat.S_ISREG(mode) and is_image(name) else "video"
+    yield Source(name, kind)
+
+
+def _in_folder(folder: str) -> Iterator[Source]:
+    """Walk a folder in the order of the paths, as strings.
+
+    A folder that is reached twice, through links, is walked once; one that cannot be opened is
+    left out with a warning.
+    """
+    seen: set[tuple[int, int]] = set()
+    todo = [(folder, True)]
+    while todo:
+        path, is_folder = todo.pop()
+        if not is_folder:
+            kind = _kind_by_name(path)
+            if kind is not None:
+                yield Source(path, kind)
+            continue
+        try:
+            status = os.stat(path)  # noqa: PTH116 - one style in a function that keeps paths as str
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as entries:
+                inside = [(e.name, _is_folder(e)) for e in entries if not e.name.startswith(".")]
+        except OSError as error:
+            logger.warning("%s is left out: %s", shown(path), reason(error))
+            continue
+        # "a-1.jpg" stands before "a/1.jpg", as it does among the finished paths.
+        inside.sort(key=lambda item: item[0] + os.sep if item[1] else item[0], reverse=True)
+        todo += [(os.path.join(path, name), sub) for name, sub in inside]  # noqa: PTH118
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _kind_by_name(name: str) -> Kind | None:
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a million names
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    return "video" if suffix in VIDEO_SUFFIXES else None

@@ -1,0 +1,22 @@
+"""Putting file names and library errors into one line for the user."""
+
+from __future__ import annotations
+
+
+def shown(name: str) -> str:
+    r"""Give a name as it can stand in a line: escaped if it holds line ends and the like.
+
+    >>> print(shown("a b.jpg"), shown("a\nb.jpg"))
+    a b.jpg 'a\nb.jpg'
+    """
+    return name if name.isprintable() else repr(name)
+
+
+def reason(error: BaseException) -> str:
+    """Give what an error says, in one line.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "x.jpg"))
+    'No such file or directory'
+    """
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())

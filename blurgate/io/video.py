@@ -1,0 +1,243 @@
+"""Reading videos, network streams and cameras frame by frame."""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import av
+
+from blurgate.errors import ConfigError, DecodeError
+from blurgate.io.account import Account
+from blurgate.io.colour import Converter
+from blurgate.io.orient import EXIF_TURNS, Turn, matrix_turn, turned
+from blurgate.io.text import reason, shown
+from blurgate.types import Frame, Stream
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES: Final = frozenset(
+    (
+        *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".flv"),
+        *(".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".ogv", ".y4m", ".ivf", ".nut"),
+        *(".ts", ".mts", ".m2ts", ".m2t", ".mpg", ".mpeg", ".vob", ".mxf", ".dv"),
+        *(".h264", ".264", ".hevc", ".h265", ".265", ".av1", ".obu", ".mjpeg", ".mjpg"),
+    )
+)
+"""File name endings, in lower case, that stand for a video."""
+
+TIMEOUT_S: Final = 10.0
+"""How long a network stream or camera may take to open, and then to send something."""
+
+_URL: Final = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|rtp|srt)://", re.IGNORECASE)
+_CAMERA: Final = re.compile(r"/dev/video\d+")
+# A text file is "decoded" as a picture of a terminal.
+_NO_VIDEO_FORMATS: Final = frozenset(("tty",))
+_CAMERA_FORMATS: Final = {"darwin": "avfoundation", "win32": "vfwcap"}  # those that count cameras
+_MAKE_UP_TIMES: Final = 0x1  # ffmpeg's AVFMT_FLAG_GENPTS
+_INDEXED: Final = (".mp4", ".m4v", ".mov", ".3gp")
+# What PyAV raises for bad media: its own errors, and Python's for metadata and unknown codecs.
+_BAD_MEDIA: Final = (av.FFmpegError, OSError, ValueError, MemoryError, NotImplementedError)
+
+
+def is_live(address: str) -> bool:
+    """Tell whether an address is a network address or a camera index, and not a file.
+
+    >>> is_live("rtsp://door/1"), is_live("clip.mp4")
+    (True, False)
+    """
+    if _URL.match(address) or _CAMERA.fullmatch(address):
+        return True
+    return address.isascii() and address.isdecimal() and not Path(address).exists()
+
+
+def read_video(address: str, *, every: int = 1) -> Stream[Frame]:
+    """Read a video file, a network stream or a camera, decoding as the frames are asked for.
+
+    The first video stream that is not a cover picture is read. Bad media never raise: what can be
+    decoded is given, and the `SourceEnd` says what could not.
+
+    Args:
+        address: A path, an rtsp/rtmp/http/https/udp/tcp/rtp/srt address, or a camera index.
+        every: Give the frames whose index is a multiple of this; all are decoded and counted.
+
+    Yields:
+        Frames in presentation order with the container's rotation applied and its times in seconds
+        (None where it has none), then one `SourceEnd`. Holds no frame that it has given.
+
+    Raises:
+        ConfigError: `every` is below 1.
+    """
+    if every < 1:
+        raise ConfigError(f"every must be at least 1, got {every}")
+    account = Account(address)
+    try:
+        with _opened(address) as container:
+            yield from _frames(container, address, every, account)
+    except DecodeError as error:
+        account.problem = str(error)
+    except _BAD_MEDIA as error:
+        account.problem = f"{shown(address)} cannot be read as a video: {_why(error)}"
+        if address.lower().endswith(_INDEXED) and isinstance(error, av.error.InvalidDataError):
+            account.problem += (
+                "; perhaps its index is missing, as when a recording or copy was cut off"
+            )
+    yield account.end()
+
+
+def estimate_frames(address: str) -> int | None:
+    """Estimate the frames of a video from what its container declares, without decoding any.
+
+    Args:
+        address: What `read_video` takes.
+
+    Returns:
+        The number of frames; 0 if the source cannot be read; None if it is live or does not tell.
+    """
+    if is_live(address):
+        return None
+    try:
+        with _opened(address) as container:
+            stream = _video_stream(container, address)
+            if stream.frames:
+                return stream.frames
+            duration_s = None if container.duration is None else container.duration / av.time_base
+            if stream.duration is not None and stream.time_base is not None:
+                duration_s = float(stream.duration * stream.time_base)
+            if duration_s is None or not stream.average_rate:
+                return None
+            return round(duration_s * float(stream.average_rate))
+    except _BAD_MEDIA:
+        return 0
+
+
+def _opened(address: str) -> InputContainer:
+    if not is_live(address):
+        path = Path(address)
+        if path.is_dir():
+            raise DecodeError(f"{shown(address)} is a folder, not a video", source=address)
+        if path.is_file() and path.stat().st_size == 0:
+            raise DecodeError(f"{shown(address)} is an empty file", source=address)
+        # The prefix keeps names such as "a:b.mp4" or "-" from being taken for something else.
+        return av.open(f"file:{address}", metadata_errors="replace")
+    if _URL.match(address):
+        options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
+        return av.open(address, options=options, timeout=TIMEOUT_S, metadata_errors="replace")
+    device = _CAMERA_FORMATS.get(sys.platform, "v4l2")
+    name = f"/dev/video{address}" if device == "v4l2" and address.isdecimal() else address
+    return av.open(name, format=device, timeout=TIMEOUT_S)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, av.error.ExitError):
+        return f"nothing came for {TIMEOUT_S:g} seconds"
+    return reason(error)
+
+
+def _frames(
+    container: InputContainer, address: str, every: int, account: Account
+) -> Iterator[Frame]:
+    if container.format.name in _NO_VIDEO_FORMATS:
+        raise DecodeError(f"{shown(address)} is not a video", source=address)
+    stream = _video_stream(container, address)
+    account.begin(container, stream)
+    # PyAV makes up missing presentation times, and out of order where B-frames are in an AVI file.
+    container.flags &= ~_MAKE_UP_TIMES
+    stream.thread_type = "AUTO"  # PyAV's default leaves cores idle
+    convert = Converter()
+    rotation, turn = None, Turn()
+    for packet in _packets(container, stream, account):
+        for decoded in _decoded(stream, packet, account):
+            index = account.frames
+            time_s = _time_s(decoded, stream)
+            if decoded.rotation != rotation:
+                rotation, turn = decoded.rotation, _turn(decoded)
+            image = turned(convert(decoded), turn) if index % every == 0 else None
+            account.frame(time_s, damaged=decoded.is_corrupt)
+            if image is not None:
+                yield Frame(image, address, index, time_s)
+
+
+def _time_s(decoded: av.VideoFrame, stream: VideoStream) -> float | None:
+    """Give a frame's time; where only decoding times are stored (AVI), that of its output."""
+    ticks = decoded.dts if decoded.pts is None else decoded.pts
+    if ticks is None or stream.time_base is None:
+        return None
+    return float(ticks * stream.time_base)
+
+
+def _video_stream(container: InputContainer, address: str) -> VideoStream:
+    attached = av.stream.Disposition.attached_pic
+    for stream in container.streams.video:
+        if not stream.disposition & attached:
+            if stream.codec_context is None:
+                raise DecodeError(f"{shown(address)}: no decoder for its codec", source=address)
+            return stream
+    # Video streams that are left are cover pictures.
+    kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
+    held = f"only {' and '.join(sorted(kinds))}" if kinds else "nothing at all"
+    raise DecodeError(f"{shown(address)} holds no video, {held}", source=address)
+
+
+def _packets(
+    container: InputContainer, stream: VideoStream, account: Account
+) -> Iterator[Packet[Any] | None]:
+    """Give the packets that may be decoded, then None to flush the decoder.
+
+    The other streams are read along, because a file ends where its last stream ends. An empty
+    packet would end the decoding, so it is left out (some files mark a repeated frame by one), and
+    so is a last packet that is cut short: with several decoding threads its error would swallow
+    good frames before it.
+    """
+    cut: Packet[Any] | None = None
+    try:
+        for packet in container.demux():
+            video = packet.stream_index == stream.index
+            account.packet(packet, video=video)
+            if not video or packet.size == 0:
+                continue
+            if cut is not None:
+                yield cut  # it was not the last one; live streams go on after a lost datagram
+            cut = packet if packet.is_corrupt else None
+            if cut is None:
+                yield packet
+    except _BAD_MEDIA as error:
+        account.stopped(_why(error))
+    yield None
+    if cut is not None:
+        account.packet_failed("its data are cut short")
+
+
+def _decoded(
+    stream: VideoStream, packet: Packet[Any] | None, account: Account
+) -> list[av.VideoFrame]:
+    try:
+        return stream.codec_context.decode(packet)
+    except _BAD_MEDIA as error:
+        account.packet_failed(reason(error))
+        return []
+
+
+def _turn(frame: av.VideoFrame) -> Turn:
+    """Read how the container wants a frame to be turned; ffmpeg attaches that to every frame.
+
+    Not to be called for every frame: one whose side data was looked at refers to itself, so that
+    its memory stays until the garbage collector comes by.
+    """
+    try:
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # Something else is attached that PyAV has no name for; the angle can still be had.
+        quarters = round(frame.rotation / 90) % 4  # counter-clockwise
+        return EXIF_TURNS.get((1, 8, 3, 6)[quarters], Turn())
+    return Turn() if matrix is None else matrix_turn(struct.unpack("=9i", matrix))
