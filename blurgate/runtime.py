@@ -5,13 +5,39 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from blurgate.errors import ConfigError, EnvironmentLackError, WeightsError
+from blurgate.cards import _protobuf_fields
+from blurgate.errors import ConfigError, EnvironmentLackError, ModelError, WeightsError
 from blurgate.interfaces import Runtime
 
 logger = logging.getLogger(__name__)
+
+_CPU: Final = "CPUExecutionProvider"
+_CUDA: Final = "CUDAExecutionProvider"
+
+# The messages of onnx.proto through which a tensor can be reached, and their field numbers, which
+# have been the same since ONNX 1.0: message -> field -> message.
+_TENSORS_WITHIN: Final[Mapping[str, Mapping[int, str]]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+_TENSOR_DATA_LOCATION: Final = 14
+_GRAPH: Final = 7
+_FIELD_NUMBERS: Final = (1 << 29) - 1
+"""Protobuf readers drop the bits above; kept, they would hide a field under another number."""
+
+# What onnxruntime puts before the sentence that says what is wrong.
+_NOISE: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(?:cc|h):\d+ .*?\) (?=\w)")
 
 
 def onnxruntime() -> Any:
@@ -39,17 +65,21 @@ def providers(device: str) -> list[Any]:
 
     Raises:
         ConfigError: The name is none of these.
+        EnvironmentLackError: CUDA is asked for by name and this onnxruntime was built without it.
     """
     name, _, number = device.partition(":")
-    if name == "cpu" and not number:
-        return ["CPUExecutionProvider"]
-    if name == "auto" and not number:
-        if "CUDAExecutionProvider" in onnxruntime().get_available_providers():
-            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-        return ["CPUExecutionProvider"]
-    if name == "cuda" and (number.isdecimal() or device == "cuda"):
-        return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
-    raise ConfigError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
+    if device == "cpu":
+        return [_CPU]
+    if device != "auto" and not (name == "cuda" and (number.isdecimal() or device == "cuda")):
+        raise ConfigError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
+    if _CUDA in onnxruntime().get_available_providers():
+        return [(_CUDA, {"device_id": int(number or 0)}), _CPU]
+    if device == "auto":
+        return [_CPU]
+    raise EnvironmentLackError(
+        f"{device} was asked for, and this onnxruntime has no CUDA; run: pip uninstall -y "
+        'onnxruntime && pip install "blurgate[gpu]", or use --device cpu'
+    )
 
 
 def make_session(model: Path, runtime: Runtime) -> Any:
@@ -64,37 +94,130 @@ def make_session(model: Path, runtime: Runtime) -> Any:
 
     Returns:
         An `onnxruntime.InferenceSession`; its `run` may be called from several threads at once.
+        What it really runs on stands first in its `get_providers()`.
 
     Raises:
-        WeightsError: The file is missing, is not ONNX, or keeps weights in other files.
+        WeightsError: The file is missing or empty, is not ONNX, uses operators that onnxruntime
+            does not have, or keeps weights in other files.
+        ConfigError: The device or the number of threads is not possible.
         EnvironmentLackError: onnxruntime is missing, or CUDA was asked for by name and the session
             did not get it.
     """
+    if runtime.threads < 1:
+        raise ConfigError(f"a model runs on at least one thread, not {runtime.threads}")
     ort = onnxruntime()
     wanted = providers(runtime.device)
+    data = _read(model)
+    session = None
+    if len(wanted) > 1:
+        try:
+            session = _open(ort, data, runtime, wanted)
+        except Exception as error:  # noqa: BLE001 - the file's fault or CUDA's: the CPU will tell
+            logger.debug("%s does not open with CUDA: %s", model, error)
+    if session is None:
+        try:
+            session = _open(ort, data, runtime, [_CPU])
+        except Exception as error:  # onnxruntime's own exception types are not public
+            raise WeightsError(
+                f"{model} is not a model that onnxruntime can load: {first_line(error)}",
+                path=str(model),
+            ) from error
+    # What counts is what the session got: onnxruntime-gpu lists CUDA on machines without a GPU.
+    got = session.get_providers()
+    if len(wanted) > 1 and _CUDA not in got:
+        if runtime.device != "auto":
+            raise EnvironmentLackError(
+                f"{runtime.device} was asked for, but onnxruntime gave {', '.join(got)}; "
+                "run `blurgate doctor` to see why, or use --device cpu"
+            )
+        logger.warning("CUDA cannot be used, so %s runs on the CPU: blurgate doctor", model.name)
+    logger.info("%s runs on %s", model.name, got[0])
+    return session
+
+
+def _open(ort: Any, data: bytes, runtime: Runtime, wanted: list[Any]) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = runtime.threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors come as exceptions; stderr belongs to the user
+    # With its fallback on, onnxruntime prints to stdout when a provider fails.
+    return ort.InferenceSession(data, options, providers=wanted, enable_fallback=0)
+
+
+def run(session: Any, inputs: Mapping[str, Any], model: str) -> list[Any]:
+    """Run a session.
+
+    Args:
+        session: From `make_session`.
+        inputs: Input name -> array.
+        model: Whose session it is, for the message.
+
+    Returns:
+        Every output, in the order of the file.
+
+    Raises:
+        ModelError: onnxruntime could not run the model on these inputs.
+    """
     try:
-        # From bytes and not from the path: a model read from memory has no folder, so onnxruntime
-        # refuses weights that lie in other files ("external data").
-        session = ort.InferenceSession(model.read_bytes(), options, providers=wanted)
+        outputs: list[Any] = session.run(None, dict(inputs))
+    except Exception as error:  # onnxruntime's own exception types are not public
+        raise ModelError(f"{model} does not run: {first_line(error)}") from error
+    return outputs
+
+
+def first_line(error: Exception) -> str:
+    """Give the sentence of an onnxruntime error that says what is wrong."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return _NOISE.sub("", lines[0]).strip()
+
+
+def _read(model: Path) -> bytes:
+    """Read a model file, and refuse one that is no ONNX or that names other files.
+
+    onnxruntime would read such other files, found in the current folder when the model comes as
+    bytes, and their checksum is not the model's.
+    """
+    try:
+        data = model.read_bytes()
     except OSError as error:
         raise WeightsError(f"cannot read the model {model}: {error}", path=str(model)) from error
-    except Exception as error:  # onnxruntime's own exception types are not public
-        reason = str(error).splitlines()[0]
+    try:
+        external = _has_external_data(data)
+    except IndexError:
         raise WeightsError(
-            f"{model} is not a model that onnxruntime can load: {reason}", path=str(model)
-        ) from error
-    # What counts is what the session got: onnxruntime-gpu lists CUDA on machines without a GPU.
-    got = session.get_providers()
-    if runtime.device.startswith("cuda") and "CUDAExecutionProvider" not in got:
-        raise EnvironmentLackError(
-            f"{runtime.device} was asked for, but onnxruntime gave {got}; "
-            "run `blurgate doctor` to see why, or use --device cpu"
+            f"{model} is not an ONNX file, or is cut short ({len(data)} bytes); get it again",
+            path=str(model),
+        ) from None
+    if external:
+        raise WeightsError(
+            f"{model} keeps weights in other files (ONNX external data), which blurgate does not "
+            "read; save it as one file: onnx.save(onnx.load(path), new_path)",
+            path=str(model),
         )
-    logger.info("%s runs on %s", model.name, got[0])
-    return session
+    return data
+
+
+def _has_external_data(data: bytes) -> bool:
+    """Look for a tensor whose values lie outside the file.
+
+    Raises:
+        IndexError: The bytes are no ONNX model, or break off.
+    """
+    waiting: list[tuple[str, memoryview]] = [("model", memoryview(data))]
+    has_graph = False
+    while waiting:
+        message, content = waiting.pop()
+        within = _TENSORS_WITHIN[message]
+        for full_number, value in _protobuf_fields(content):
+            number = full_number & _FIELD_NUMBERS
+            if message == "tensor":
+                if number == _TENSOR_DATA_LOCATION and value:  # 0: in this file
+                    return True
+            elif number in within and isinstance(value, memoryview):
+                has_graph |= message == "model" and number == _GRAPH
+                waiting.append((within[number], value))
+    if not has_graph:
+        raise IndexError("no graph")
+    return False

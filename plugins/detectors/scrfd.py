@@ -1,0 +1,284 @@
+"""`scrfd`: the SCRFD face detectors of InsightFace, in any of their ONNX exports with landmarks.
+
+Boxes and landmarks equal insightface's own runner on the same weights and the same canvas; only the
+canvas is smaller, because it follows the picture's shape. What the file declares decides how it is
+called:
+
+- Height and width free: the picture's longer side becomes `DetectorOptions.long_side`.
+- Height and width fixed: the file runs at exactly its size. A `long_side` that is neither the
+  default nor the file's own longer side is a contradiction, and an error.
+- Batch fixed at 1, as in the released files: one picture per call. Batch free: pictures of one
+  canvas size run together, once a probe has shown how the file lays their results out.
+
+SCRFD misses faces that are larger than some 400 pixels on its canvas. Pictures in which nothing is
+found are therefore searched again at a smaller scale (`RETRY_SCALE`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal, NoReturn, TypeAlias
+
+import numpy as np
+
+from blurgate.errors import ConfigError, ModelError, WeightsError
+from blurgate.geometry import Letterbox, fit_canvas, fit_long_side, letterbox, nms
+from blurgate.hookspecs import hookimpl
+from blurgate.interfaces import DetectorOptions, ModelFile, ModelInfo, Register, Runtime
+from blurgate.runtime import make_session, run
+from blurgate.types import F32, U8, Detections, Frame
+
+logger = logging.getLogger(__name__)
+
+STRIDES: Final = (8, 16, 32)
+ANCHORS: Final = 2
+"""Predictions per cell of each stride."""
+COLUMNS: Final = (1, 4, 10)
+"""Columns of a prediction: score, distances to the box's sides, offsets of five landmarks."""
+NMS_IOU: Final = 0.4
+RETRY_SCALE: Final = 0.3
+"""Scale of the second search: 192 pixels after 640, a tenth of the cost. It finds what 0.4 finds
+and nearly all faces that the picture's edges cut, of which 0.4 finds few; below 0.25 the landmarks
+get worse. It added no false faces in landscapes and in random cuts of them."""
+RETRY_LEAST: Final = 96
+"""A second search smaller than this many pixels is left out."""
+BATCH: Final = 8
+"""Pictures per call where the batch is free."""
+
+Layout: TypeAlias = Literal["one", "pictures", "cells"]
+"""one: a picture per call; pictures: picture after picture; cells: per cell, picture by picture."""
+
+
+class Scrfd:
+    """Finds faces with an SCRFD file.
+
+    Safe to call from several threads at once.
+
+    Args:
+        model: The ONNX file.
+        runtime: Device and threads.
+        options: Size of the search and the least confidence.
+
+    Raises:
+        WeightsError: The file is not an SCRFD with five landmarks.
+        ConfigError: The options are impossible or contradict the file's fixed size.
+    """
+
+    def __init__(self, model: ModelFile, runtime: Runtime, options: DetectorOptions) -> None:
+        if options.long_side < STRIDES[-1]:
+            raise ConfigError(f"the detector's long side is at least 32, not {options.long_side}")
+        if not 0 < options.min_score <= 1:
+            raise ConfigError(f"the detector's least score is in (0, 1], not {options.min_score}")
+        self.info: ModelInfo = model.info
+        self._path = str(model.path)
+        self._options = options
+        self._session = make_session(model.path, runtime)
+        self._input, self._fixed, batch_is_free = self._check_input()
+        self._check_options()
+        self._buffers = threading.local()
+        self._order: list[int] = []
+        self._layout: Layout = "one"
+        self._probe(batch_is_free)
+
+    def __call__(self, frames: Sequence[Frame], /) -> list[Detections]:
+        """Find the faces of each frame, highest score first."""
+        found = self._search(frames, 1.0)
+        missed = [i for i, faces in enumerate(found) if not len(faces)]
+        if missed and max(self._fixed or (self._options.long_side,)) * RETRY_SCALE >= RETRY_LEAST:
+            again = self._search([frames[i] for i in missed], RETRY_SCALE)
+            for i, faces in zip(missed, again, strict=True):
+                found[i] = faces
+        return found
+
+    def _search(self, frames: Sequence[Frame], scale: float) -> list[Detections]:
+        boxes = [self._fit(frame, scale) for frame in frames]
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, box in enumerate(boxes):
+            groups[box.canvas].append(i)
+        step = 1 if self._layout == "one" else BATCH
+        found: dict[int, Detections] = {}
+        for members in groups.values():
+            for start in range(0, len(members), step):
+                part = members[start : start + step]
+                outputs = self._run(self._blob([(frames[i].image, boxes[i]) for i in part]))
+                for nth, i in enumerate(part):
+                    found[i] = self._decode([out[nth] for out in outputs], frames[i], boxes[i])
+        return [found[i] for i in range(len(frames))]
+
+    def _fit(self, frame: Frame, scale: float) -> Letterbox:
+        if self._fixed is None:
+            long_side = max(round(self._options.long_side * scale), 1)
+            return fit_long_side(frame.size, long_side, multiple=STRIDES[-1])
+        h, w = self._fixed
+        inner = fit_canvas(frame.size, (max(round(h * scale), 1), max(round(w * scale), 1)))
+        return Letterbox(self._fixed, inner.inner, inner.scale)
+
+    def _blob(self, pictures: Sequence[tuple[U8, Letterbox]]) -> F32:
+        """Make the (n, 3, h, w) float32 RGB input of pictures that share one canvas size.
+
+        It lies in memory that the thread's next call uses again: fresh memory of this size costs
+        several times as much as the work, because the system hands it out page by page.
+        """
+        shape = len(pictures), *pictures[0][1].canvas
+        if getattr(self._buffers, "shape", None) != shape:
+            self._buffers.shape = shape
+            self._buffers.canvas = np.empty((*shape, 3), np.uint8)
+            self._buffers.blob = np.empty((shape[0], 3, *shape[1:]), np.float32)
+        canvas: U8 = self._buffers.canvas
+        blob: F32 = self._buffers.blob
+        for (image, box), out in zip(pictures, canvas, strict=True):
+            letterbox(image, box, out=out)
+        np.copyto(blob, canvas.transpose(0, 3, 1, 2)[:, ::-1])
+        blob -= np.float32(127.5)
+        blob *= np.float32(1 / 128)
+        return blob
+
+    def _run(self, blob: F32) -> list[F32]:
+        """Give the outputs as (n, rows, columns), scores of each stride, then boxes, then kps."""
+        outputs = run(self._session, {self._input: blob}, self._path)
+        n, _, h, w = blob.shape
+        arranged = []
+        for position, (rows, columns) in zip(self._order, _shapes(h, w), strict=True):
+            out = outputs[position]
+            if out.size != n * rows * columns:
+                raise ModelError(
+                    f"{self._path} gave {out.shape} for {n} pictures of {h}x{w}, "
+                    f"not {n * rows} rows of {columns}",
+                    path=self._path,
+                )
+            if self._layout == "cells":
+                out = out.reshape(rows // ANCHORS, n, ANCHORS, columns).swapaxes(0, 1)
+            arranged.append(out.reshape(n, rows, columns))
+        return arranged
+
+    def _decode(self, outputs: Sequence[F32], frame: Frame, box: Letterbox) -> Detections:
+        """Turn the nine (rows, columns) outputs for one picture into its faces."""
+        scores, distances, offsets, centres, strides = [], [], [], [], []
+        for level, stride in enumerate(STRIDES):
+            level_scores = outputs[level][:, 0]
+            rows = np.flatnonzero(level_scores >= self._options.min_score)
+            if not len(rows):
+                continue
+            y, x = np.divmod(rows // ANCHORS, box.canvas[1] // stride)
+            scores.append(level_scores[rows])
+            distances.append(outputs[level + 3][rows])
+            offsets.append(outputs[level + 6][rows])
+            centres.append(np.stack([x, y], axis=1).astype(np.float32) * np.float32(stride))
+            strides.append(np.full((len(rows), 1), stride, np.float32))
+        if not scores:
+            return _no_faces(frame)
+        score, centre, stride = map(np.concatenate, (scores, centres, strides))
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dropped below
+            sides = np.concatenate(distances) * stride
+            corners = [centre - sides[:, :2], centre + sides[:, 2:]]
+            boxes = np.concatenate(corners, axis=1) / box.scale
+            kps = (np.concatenate(offsets) * stride).reshape(-1, 5, 2) + centre[:, None]
+            kps /= box.scale
+        usable = self._usable(score, boxes, kps)
+        score, boxes, kps = score[usable], boxes[usable], kps[usable]
+        kept = nms(boxes, score, NMS_IOU, inclusive=True)
+        return Detections(frame, boxes[kept], score[kept], kps[kept])
+
+    def _usable(self, scores: F32, boxes: F32, kps: F32) -> Any:
+        """Mark the predictions that are numbers and have an extent."""
+        numbers = np.isfinite(scores)
+        if (scores[numbers] > 1).any():
+            raise WeightsError(
+                f"{self._path} gives scores above 1: it was exported without its sigmoid",
+                path=self._path,
+            )
+        finite = numbers & np.isfinite(boxes).all(axis=1) & np.isfinite(kps).all(axis=(1, 2))
+        if not finite.all():
+            logger.debug("%s: %d faces that are not numbers", self._path, (~finite).sum())
+        return finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+    def _check_input(self) -> tuple[str, tuple[int, int] | None, bool]:
+        """Give the input's name, its size (None: free) and whether its batch is free."""
+        inputs = self._session.get_inputs()
+        n_outputs = len(self._session.get_outputs())
+        shape = list(inputs[0].shape) if len(inputs) == 1 else []
+        if len(shape) != 4 or shape[1] != 3 or inputs[0].type != "tensor(float)":
+            got = ", ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in inputs)
+            self._refuse(f"its input is {got}, not one float tensor of (1, 3, h, w)")
+        if n_outputs == 6:
+            self._refuse("it gives no landmarks, and blurgate needs five; use a file named _bnkps")
+        if n_outputs != len(STRIDES) * len(COLUMNS):
+            self._refuse(f"it has {n_outputs} outputs, not nine")
+        fixed = [isinstance(side, int) for side in shape[2:]]
+        if any(fixed) and not all(fixed):
+            self._refuse(f"of its input {shape} one side is fixed and the other is free")
+        if isinstance(shape[0], int) and shape[0] != 1:
+            self._refuse(f"its batch is fixed at {shape[0]}; export it with 1 or a free one")
+        size = (shape[2], shape[3]) if all(fixed) else None
+        if size is not None and (size[0] % STRIDES[-1] or size[1] % STRIDES[-1]):
+            self._refuse(f"its size is fixed at {size[0]}x{size[1]}, no multiples of 32")
+        return str(inputs[0].name), size, not isinstance(shape[0], int)
+
+    def _check_options(self) -> None:
+        if self._fixed is None:
+            return
+        h, w = self._fixed
+        if self._options.long_side not in (DetectorOptions().long_side, max(h, w)):
+            raise ConfigError(
+                f"{self._path} is fixed at {h}x{w}, so a long side of {self._options.long_side} is "
+                f"not possible; leave it out, or use a file whose height and width are free"
+            )
+        logger.info("%s runs at its fixed size %dx%d", self._path, h, w)
+
+    def _probe(self, batch_is_free: bool) -> None:
+        """Run noise through the file, to learn the order and the layout of its outputs."""
+        size = self._fixed or (64, 96)
+        noise = np.random.default_rng(0).standard_normal((2, 3, *size)).astype(np.float32)
+        shapes = [out.shape for out in run(self._session, {self._input: noise[:1]}, self._path)]
+        flat = [(shape[-2], shape[-1]) if len(shape) > 1 else shape for shape in shapes]
+        wanted = list(_shapes(*size))
+        if sorted(flat) != sorted(wanted) or any(s[:-2] not in ((), (1,)) for s in shapes):
+            self._refuse(f"for an input of {size[0]}x{size[1]} its outputs are {shapes}")
+        self._order = [flat.index(shape) for shape in wanted]  # no two have the same shape
+        if not batch_is_free:
+            return
+        singles = [self._run(noise[i : i + 1]) for i in range(2)]
+        for layout in ("pictures", "cells"):
+            self._layout = layout
+            try:
+                together = self._run(noise)
+            except ModelError:
+                break
+            if all(
+                np.allclose(both[i], alone[0], rtol=1e-3, atol=1e-3)
+                for i in range(2)
+                for both, alone in zip(together, singles[i], strict=True)
+            ):
+                return
+        self._layout = "one"
+        logger.info("%s gives wrong results for two pictures at once: one by one", self._path)
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise WeightsError(f"{self._path} is not an SCRFD face detector: {why}", path=self._path)
+
+
+def _shapes(h: int, w: int) -> Iterator[tuple[int, int]]:
+    """Rows and columns of the nine outputs for a canvas: scores 8, 16, 32, boxes, landmarks."""
+    for columns in COLUMNS:
+        for stride in STRIDES:
+            yield (h // stride) * (w // stride) * ANCHORS, columns
+
+
+def _no_faces(frame: Frame) -> Detections:
+    empty = np.empty(0, np.float32)
+    return Detections(frame, empty.reshape(0, 4), empty, empty.reshape(0, 5, 2))
+
+
+def _make(model: ModelFile | None, runtime: Runtime, options: DetectorOptions) -> Scrfd:
+    if model is None:
+        raise WeightsError("the detector 'scrfd' runs a file; name it: --detector path/to/it.onnx")
+    return Scrfd(model, runtime, options)
+
+
+@hookimpl
+def register_detectors(register: Register) -> None:
+    """Register `scrfd`."""
+    register("scrfd", _make)
