@@ -5,8 +5,8 @@
 Each clip goes through `blurgate filter`. On 50 frames, evenly spread, the boxes of faces.csv are
 compared with insightface's own SCRFD on the same weights and canvas (longer side 640, the shorter
 rounded up to 32, on frames that OpenCV decodes), and the frame and time columns with ffprobe's
-presentation times. Needs the `insightface` extra and the ffprobe program. Faces that blurgate's second pass found where the first found nothing, which
-insightface does not do, are counted apart.
+presentation times. Needs the `insightface` extra and the ffprobe program. Faces that blurgate's
+second pass found where the first found nothing, which insightface does not do, are counted apart.
 """
 
 from __future__ import annotations
