@@ -54,6 +54,8 @@ BUILTIN: Final[Mapping[str, tuple[str, ...]]] = {
         "blurgate.cli.filter",
         "blurgate.cli.score",
         "blurgate.cli.merge",
+        "blurgate.training.commands",
+        "blurgate.cli.report",
         "blurgate.cli.models",
         "blurgate.cli.plugins",
         "blurgate.cli.doctor",

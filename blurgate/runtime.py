@@ -152,7 +152,7 @@ def run(session: Any, inputs: Mapping[str, Any], model: str) -> list[Any]:
     Args:
         session: From `make_session`.
         inputs: Input name -> array.
-        model: Whose session it is, for the message.
+        model: The file, for the message.
 
     Returns:
         Every output, in the order of the file.
@@ -163,7 +163,7 @@ def run(session: Any, inputs: Mapping[str, Any], model: str) -> list[Any]:
     try:
         outputs: list[Any] = session.run(None, dict(inputs))
     except Exception as error:  # onnxruntime's own exception types are not public
-        raise ModelError(f"{model} does not run: {first_line(error)}") from error
+        raise ModelError(f"{model} does not run: {first_line(error)}", path=model) from error
     return outputs
 
 

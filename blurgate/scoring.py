@@ -81,17 +81,20 @@ def list_images(paths: Sequence[str], *, stdin: Iterable[str] | None = None) -> 
         stdin: Where the paths come from when one of them is "-".
 
     Raises:
-        InputError: A path does not exist, or a video or stream is named outright.
+        InputError: A path does not exist, a video or stream is named outright, or there is no
+            picture at all.
     """
     found: set[str] = set()
     for path in paths:
         sources = list(expand([path], stdin=stdin))
-        if len(sources) == 1 and sources[0].kind != "image":
+        if any(source.kind != "image" and source.name == path for source in sources):
             raise InputError(
                 f"{path} is a video or stream and score takes pictures; use: blurgate filter",
                 source=path,
             )
         found.update(source.name for source in sources if source.kind == "image")
+    if not found:
+        raise InputError(f"{', '.join(paths)} holds no pictures; videos go to: blurgate filter")
     return sorted(found)
 
 

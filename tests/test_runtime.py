@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
 import os
 import subprocess
@@ -180,7 +181,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
             "not a model that onnxruntime can load: .*com.acme:Foo.* is not a registered",
         ),
         (adder(nodes=[helper.make_node("Foo", ["x"], ["y"])]), "No Op registered for Foo"),
-        (adder(imports=[helper.make_opsetid("", 9999)]), "can load: ONNX Runtime only .*9999"),
+        (adder(imports=[helper.make_opsetid("", 9999)]), "can load: .*ONNX Runtime only .*9999"),
         (adder(nodes=[helper.make_node("Add", ["x", "nobody"], ["y"])]), "nobody"),
     ],
 )
@@ -360,8 +361,9 @@ def test_onnxruntime_does_not_print_when_cuda_fails_to_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     session_class = runtime.onnxruntime().InferenceSession
-    if not hasattr(session_class, "_create_inference_session"):
-        pytest.skip("this onnxruntime starts providers in another way")
+    base = session_class.__mro__[1]
+    if "enable_fallback" not in inspect.signature(base.__init__).parameters:
+        pytest.skip("this onnxruntime cannot be told not to print")
     start = session_class._create_inference_session
 
     def broken(self: Any, chosen: list[Any], *rest: Any) -> None:

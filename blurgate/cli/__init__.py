@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import warnings
 from typing import TYPE_CHECKING, NoReturn
 
 from blurgate.errors import BlurgateError
@@ -54,6 +55,8 @@ def make_app() -> typer.Typer:
     ) -> None:
         del version
         level = logging.INFO if verbose else logging.ERROR
+        # A damaged picture is told of in our own words; Pillow's remarks on its tags help nobody.
+        warnings.filterwarnings("ignore", module="PIL")
         logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")
 
     get_host().register_commands(app)

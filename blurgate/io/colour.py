@@ -22,7 +22,6 @@ _MATRICES: Final[Mapping[int, int]] = {
     10: 9,  # BT.2020 with constant luminance, treated as the other kind
 }
 _BT601: Final = 5
-_BT709: Final = 1
 _FULL_RANGE: Final = 2
 
 # The pipeline's workers have the cores; older releases know no such argument and use one thread.
@@ -34,9 +33,9 @@ _ONE_THREAD: Final[Mapping[str, Any]] = (
 class Converter:
     """Converts the frames of one stream; keeps swscale's tables from frame to frame.
 
-    The YUV matrix and range are those of the frame's tags. Without tags: limited range, and BT.709
-    from 1280 pixels of width or 577 of height on, BT.601 below, as players do. Eight-bit output of
-    deeper video is rounded down. High dynamic range (PQ, HLG) is not tone-mapped.
+    The YUV matrix and range are those of the frame's tags. Without tags: limited range and BT.601
+    whatever the size, as FFmpeg's scaler, OpenCV and PyAV have it (docs/decisions/0006). Eight-bit
+    output of deeper video is rounded down. High dynamic range (PQ, HLG) is not tone-mapped.
 
     swscale's fast path is taken, as OpenCV does: values are within 3 grey levels of the exact ones,
     1 too low on average; the exact path is 25 times slower.
@@ -70,5 +69,4 @@ class Converter:
 
 
 def _matrix(frame: av.VideoFrame) -> int:
-    larger_than_sd = frame.width >= 1280 or frame.height > 576
-    return _MATRICES.get(frame.colorspace, _BT709 if larger_than_sd else _BT601)
+    return _MATRICES.get(frame.colorspace, _BT601)

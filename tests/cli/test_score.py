@@ -152,6 +152,16 @@ def test_videos_and_missing_files(score, tmp_path):
     assert (ran.code, "stdout cannot be resumed" in ran.err) == (2, True)
 
 
+def test_a_folder_may_hold_videos_beside_pictures(score, marker, tmp_path):
+    make_folder(marker, tmp_path / "in", n=2)
+    (tmp_path / "in/clip.mp4").write_bytes(b"")
+    assert [row["file"] for row in parse(score("in").out)] == ["in/000.png", "in/001.png"]
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/clip.mp4").write_bytes(b"")
+    ran = score("only")
+    assert (ran.code, "holds no pictures" in ran.err) == (3, True)
+
+
 def test_resuming_what_is_complete_does_nothing(score, marker, tmp_path):
     make_folder(marker, tmp_path / "in", n=3)
     assert score("in", "--csv", "o.csv").code == 0
