@@ -25,11 +25,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+
+from blurgate.host import get_host
 from blurgate.training.blur import Iterated, KernelBlur
 from blurgate.training.degrade import Chain
 from blurgate.training.streams import Streams
-
-from blurgate.host import get_host
 
 sys.path.insert(0, str(Path(__file__).parent))
 import plain_deblurgan

@@ -10,10 +10,11 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
 
+from blurgate import protobuf
 from blurgate.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -278,44 +279,10 @@ def onnx_metadata(data: bytes) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     try:
-        for number, value in _protobuf_fields(memoryview(data)):
+        for number, value in protobuf.fields(memoryview(data)):
             if number == _METADATA_FIELD and isinstance(value, memoryview):
-                pair = {n: v for n, v in _protobuf_fields(value) if isinstance(v, memoryview)}
+                pair = {n: v for n, v in protobuf.fields(value) if isinstance(v, memoryview)}
                 found[str(pair[1], "utf-8")] = str(pair[2], "utf-8")
     except (IndexError, KeyError, UnicodeDecodeError):
         return {}
     return found
-
-
-def _protobuf_fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    position = 0
-    while position < len(data):
-        key, position = _varint(data, position)
-        wire = key & 7
-        if wire == 0:
-            value, position = _varint(data, position)
-            yield key >> 3, value
-            continue
-        if wire == 2:
-            length, position = _varint(data, position)
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-        else:
-            raise IndexError("not protobuf")
-        if position + length > len(data):
-            raise IndexError("cut off")
-        yield key >> 3, data[position : position + length]
-        position += length
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        position += 1
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise IndexError("not protobuf")

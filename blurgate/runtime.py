@@ -6,11 +6,11 @@ import importlib.util
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from blurgate.cards import _protobuf_fields
+from blurgate import protobuf
 from blurgate.errors import ConfigError, EnvironmentLackError, ModelError, WeightsError
 from blurgate.interfaces import Runtime
 
@@ -146,25 +146,28 @@ def _open(ort: Any, data: bytes, runtime: Runtime, wanted: list[Any]) -> Any:
     return ort.InferenceSession(data, options, providers=wanted, enable_fallback=0)
 
 
-def run(session: Any, inputs: Mapping[str, Any], model: str) -> list[Any]:
+def run(
+    session: Any, inputs: Mapping[str, Any], model: str, outputs: Sequence[str] | None = None
+) -> list[Any]:
     """Run a session.
 
     Args:
         session: From `make_session`.
         inputs: Input name -> array.
         model: The file, for the message.
+        outputs: Names of the outputs that are wanted; None for all.
 
     Returns:
-        Every output, in the order of the file.
+        The outputs, in the order of `outputs` or of the file.
 
     Raises:
         ModelError: onnxruntime could not run the model on these inputs.
     """
     try:
-        outputs: list[Any] = session.run(None, dict(inputs))
+        got: list[Any] = session.run(outputs, dict(inputs))
     except Exception as error:  # onnxruntime's own exception types are not public
         raise ModelError(f"{model} does not run: {first_line(error)}", path=model) from error
-    return outputs
+    return got
 
 
 def first_line(error: Exception) -> str:
@@ -210,7 +213,7 @@ def _has_external_data(data: bytes) -> bool:
     while waiting:
         message, content = waiting.pop()
         within = _TENSORS_WITHIN[message]
-        for full_number, value in _protobuf_fields(content):
+        for full_number, value in protobuf.fields(content):
             number = full_number & _FIELD_NUMBERS
             if message == "tensor":
                 if number == _TENSOR_DATA_LOCATION and value:  # 0: in this file

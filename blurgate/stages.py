@@ -221,6 +221,6 @@ def ready_crops(frames: Iterable[Frame | SourceEnd]) -> Stream[FaceBatch]:
             frame,
             boxes=np.array([[0, 0, w, h]], np.float32),
             det_scores=np.ones(1, np.float32),
-            kps=(ARCFACE_TEMPLATE * np.array([w, h], np.float32) / CROP_SIZE)[None],
+            kps=(ARCFACE_TEMPLATE * np.array([w, h], np.float32) / np.float32(CROP_SIZE))[None],
         )
         yield FaceBatch(whole, crop[None])

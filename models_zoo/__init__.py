@@ -1,8 +1,7 @@
 """Model manifest, model cards and the weights that this project's own commands trained."""
 
-if (
-    __name__ != "blurgate.models_zoo"
-):  # a second copy of these modules would hold second copies of every class
+# Under its bare name this would be a second copy, with second copies of every class.
+if __name__ != "blurgate.models_zoo":
     raise ImportError(
-        "import blurgate.models_zoo, not the bare folder 'models_zoo' (install with: pip install -e .)"
+        "import blurgate.models_zoo, not the bare folder 'models_zoo'; run: pip install -e ."
     )

@@ -1,8 +1,7 @@
 """The plugins that come in the box; each module registers itself through the host."""
 
-if (
-    __name__ != "blurgate.plugins"
-):  # a second copy of these modules would hold second copies of every class
+# Under its bare name this would be a second copy, with second copies of every class.
+if __name__ != "blurgate.plugins":
     raise ImportError(
-        "import blurgate.plugins, not the bare folder 'plugins' (install with: pip install -e .)"
+        "import blurgate.plugins, not the bare folder 'plugins'; run: pip install -e ."
     )

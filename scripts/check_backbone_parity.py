@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from blurgate.training.model import build_model
 from torch import Tensor, nn
+
+from blurgate.training.model import build_model
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "data" / "backbone_shapes.json"
 

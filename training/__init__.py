@@ -1,8 +1,7 @@
-"""Data generation and training; installed always, its heavy imports wait for the `train` extra."""
+"""Data generation and training; heavy imports wait until they are needed."""
 
-if (
-    __name__ != "blurgate.training"
-):  # a second copy of these modules would hold second copies of every class
+# Under its bare name this would be a second copy, with second copies of every class.
+if __name__ != "blurgate.training":
     raise ImportError(
-        "import blurgate.training, not the bare folder 'training' (install with: pip install -e .)"
+        "import blurgate.training, not the bare folder 'training'; run: pip install -e ."
     )

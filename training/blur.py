@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+
+from blurgate.errors import ConfigError, ShapeError
 from blurgate.training import colour, convolve, psf
 from blurgate.training.arrays import on_numpy, on_torch
 
-from blurgate.errors import ConfigError, ShapeError
-
 if TYPE_CHECKING:
-    from blurgate.training.arrays import Array, Arrays
-    from blurgate.training.interfaces import Params, Synthesizer
-    from blurgate.training.streams import Streams
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from blurgate.training.arrays import Array, Arrays
+    from blurgate.training.interfaces import Params, Synthesizer
+    from blurgate.training.streams import Streams
     from blurgate.types import F32
 
 _BATCH: Final = 256  # kernels made at once; bounds memory, and amortises the trajectories' steps

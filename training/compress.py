@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
+
 from blurgate.training.arrays import on_numpy, on_torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from blurgate.training.arrays import Array, Arrays
     from torch import Tensor
 
+    from blurgate.training.arrays import Array, Arrays
     from blurgate.types import U8
 
 CODECS: Final = ("jpeg", "h264")

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
+
+from blurgate.errors import ConfigError, ShapeError
 from blurgate.training import colour, compress, convolve
 from blurgate.training.arrays import normals, on_numpy, on_torch
 from blurgate.training.streams import keys_of
-
-from blurgate.errors import ConfigError, ShapeError
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from blurgate.training.arrays import Array, Arrays
     from blurgate.training.interfaces import Params, Synthesizer
     from blurgate.training.streams import Streams
-    from torch import Tensor
-
     from blurgate.types import F32, U8
 
 PHOTONS: Final = (500.0, 50000.0)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
+
     from blurgate.training.arrays import Array
     from blurgate.training.streams import Streams
-    from numpy.typing import NDArray
 
 Params: TypeAlias = dict[str, Any]
 """What was done to one image: str, int, float, None and lists and dicts of these, so that it can be

@@ -11,9 +11,10 @@ from blurgate.errors import ConfigError
 from blurgate.host import Host, get_host
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from blurgate.training.heads import Head, HeadKind
     from blurgate.training.model import Loss
-    from torch import Tensor
 
 __all__ = ["WeightedSum", "check_head", "parse_loss"]
 

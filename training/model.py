@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 import torch
-from blurgate.training.heads import Head, HeadKind, make_head
 from torch import Tensor, nn
 
 from blurgate.errors import ConfigError, PluginError
 from blurgate.host import Host, get_host
+from blurgate.training.heads import Head, HeadKind, make_head
 
 __all__ = ["Backbone", "BlurModel", "Loss", "build_model"]
 

@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+
 from blurgate.training.arrays import normal_pairs, on_numpy
 from blurgate.training.streams import keys_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from blurgate.training.arrays import Array, Arrays
     from blurgate.training.interfaces import Params
-    from numpy.typing import NDArray
 
 STEPS: Final = 1999
 """Steps of a random trajectory: 2000 positions, the first at the origin."""

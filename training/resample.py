@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+
 from blurgate.training.convolve import mirror
 
 if TYPE_CHECKING:
-    from blurgate.training.arrays import Array, Arrays
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from blurgate.training.arrays import Array, Arrays
     from blurgate.types import F32
 
 FILTERS: Final = ("area", "bicubic", "bilinear", "nearest")

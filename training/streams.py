@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
+
 from blurgate.training.arrays import mix
 
 if TYPE_CHECKING:

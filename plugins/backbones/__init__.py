@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from blurgate.plugins.lazy import lazy
-
 from blurgate.hookspecs import hookimpl
+from blurgate.plugins.lazy import lazy
 
 if TYPE_CHECKING:
     from blurgate.interfaces import Register

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from torch import Tensor, nn
+
 from blurgate.plugins.backbones.initial import he_initialise
 from blurgate.plugins.backbones.mobilenetv2 import Block, convolution
-from torch import Tensor, nn
 
 STEM_CHANNELS: Final = 32
 STAGES: Final = (

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from blurgate.plugins.backbones.initial import he_initialise
 from torch import Tensor, nn
+
+from blurgate.plugins.backbones.initial import he_initialise
 
 STAGES: Final = (
     (1, 16, 1, 1),

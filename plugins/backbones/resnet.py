@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blurgate.plugins.backbones.initial import he_initialise
 from torch import Tensor, nn
+
+from blurgate.plugins.backbones.initial import he_initialise
 
 
 class Block(nn.Module):

@@ -12,8 +12,9 @@ import math
 from typing import Final
 
 import torch
-from blurgate.plugins.backbones.initial import he_initialise
 from torch import Tensor, nn
+
+from blurgate.plugins.backbones.initial import he_initialise
 
 STEM_CHANNELS: Final = 16
 STAGES: Final = ((32, 1), (64, 2), (128, 3))

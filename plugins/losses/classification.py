@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F  # noqa: N812 - the name torch's own documentation uses
+from torch import Tensor
+
+from blurgate.errors import ConfigError
 from blurgate.training.heads import (
     HeadKind,
     bin_centres,
@@ -20,9 +23,6 @@ from blurgate.training.heads import (
     checked_batch,
     expected_degree,
 )
-from torch import Tensor
-
-from blurgate.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

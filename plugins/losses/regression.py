@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F  # noqa: N812 - the name torch's own documentation uses
-from blurgate.training.heads import HeadKind, checked_batch
 from torch import Tensor
 
 from blurgate.errors import ConfigError
+from blurgate.training.heads import HeadKind, checked_batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from blurgate.cards import Card, OutputCard, read_card
 from blurgate.errors import WeightsError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
-from blurgate.runtime import make_session
+from blurgate.runtime import make_session, run
 from blurgate.types import CROP_SIZE, F32, U8, check_array
 
 BATCH = 32
@@ -74,7 +74,7 @@ class OnnxScorer:
         if self._batch is not None and len(tensor) < self._batch:  # the last part of a fixed batch
             rest = np.repeat(tensor[-1:], self._batch - len(tensor), axis=0)
             tensor = np.concatenate([tensor, rest])
-        (raw,) = self._session.run([self._tensor], {self._input: tensor})
+        (raw,) = run(self._session, {self._input: tensor}, self._where, [self._tensor])
         if raw.shape[:1] != tensor.shape[:1]:
             self._fail(f"gave an output of {raw.shape} for {len(tensor)} faces")
         degrees = self._degrees(raw[: len(crops)].reshape(len(crops), -1).astype(np.float32))

@@ -6,10 +6,9 @@ import csv
 import io
 from collections.abc import Sequence
 
-from blurgate.plugins.sinks.text import SIGNIFICANT_DIGITS, TextSink
-
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import Register, Scalar
+from blurgate.plugins.sinks.text import SIGNIFICANT_DIGITS, TextSink
 
 
 class CsvSink(TextSink):

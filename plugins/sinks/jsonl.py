@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from blurgate.plugins.sinks.text import SIGNIFICANT_DIGITS, TextSink
-
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import Register, Scalar
+from blurgate.plugins.sinks.text import SIGNIFICANT_DIGITS, TextSink
 
 
 class JsonlSink(TextSink):

@@ -16,11 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from blurgate.plugins.sinks.jsonl import JsonlSink
-
 from blurgate.errors import ConfigError, EnvironmentLackError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import Column, Register, Scalar
+from blurgate.plugins.sinks.jsonl import JsonlSink
 
 ROWS_PER_GROUP = 65_536
 

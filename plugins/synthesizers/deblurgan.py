@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from blurgate.training import psf
-from blurgate.training.arrays import on_numpy
-from blurgate.training.blur import KernelBlur, positive, rows, severities
 
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import Register
+from blurgate.training import psf
+from blurgate.training.arrays import on_numpy
+from blurgate.training.blur import KernelBlur, positive, rows, severities
 
 if TYPE_CHECKING:
     from blurgate.training.arrays import Array, Arrays
     from blurgate.training.interfaces import Params
     from blurgate.training.streams import Streams
-
     from blurgate.types import F32
 
 EXPL: Final = (0.003, 0.001, 0.0007, 0.0005, 0.0003, 0.0001)

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from blurgate.training import psf
-from blurgate.training.blur import KernelBlur, column, positive, rows, severities
 
 from blurgate.errors import ConfigError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import Register
+from blurgate.training import psf
+from blurgate.training.blur import KernelBlur, column, positive, rows, severities
 
 if TYPE_CHECKING:
     from blurgate.training.arrays import Array, Arrays
     from blurgate.training.interfaces import Params
     from blurgate.training.streams import Streams
-
     from blurgate.types import F32
 
 

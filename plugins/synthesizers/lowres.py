@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+from blurgate.hookspecs import hookimpl
+from blurgate.interfaces import Register
 from blurgate.training import resample
 from blurgate.training.arrays import on_numpy, on_torch
 from blurgate.training.blur import Blur, column, positive, rows, severities
 
-from blurgate.hookspecs import hookimpl
-from blurgate.interfaces import Register
-
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from blurgate.training.arrays import Arrays
     from blurgate.training.interfaces import Params
     from blurgate.training.streams import Streams
-    from torch import Tensor
-
     from blurgate.types import F32
 
 # What scalers in cameras, codecs and image libraries do; nearest is rare and looks it.

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from blurgate.training.blur import Blur, severities
 
 from blurgate.errors import ConfigError, ShapeError
 from blurgate.hookspecs import hookimpl
 from blurgate.host import get_host
 from blurgate.interfaces import Register
+from blurgate.training.blur import Blur, severities
 
 if TYPE_CHECKING:
-    from blurgate.training.interfaces import Params, Synthesizer
-    from blurgate.training.streams import Streams
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from blurgate.training.interfaces import Params, Synthesizer
+    from blurgate.training.streams import Streams
     from blurgate.types import F32
 
 WEIGHTS: Final = {

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from blurgate.geometry import ARCFACE_TEMPLATE
 
+from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelInfo
 from blurgate.types import Detections

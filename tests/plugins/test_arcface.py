@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from blurgate.plugins.embedders.arcface import BATCH, ArcFace
 from onnx import TensorProto, helper, numpy_helper
 
 from blurgate.errors import ShapeError, WeightsError
 from blurgate.host import get_host
 from blurgate.interfaces import ModelFile, ModelInfo, Runtime
+from blurgate.plugins.embedders.arcface import BATCH, ArcFace
 
 CPU = Runtime(device="cpu")
 LENGTH = 8

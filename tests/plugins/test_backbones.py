@@ -20,15 +20,15 @@ import pytest
 pytest.importorskip("torch", reason='backbones are made of torch (pip install "blurgate[train]")')
 
 import torch
+from torch import nn
+
+from blurgate.errors import ConfigError
+from blurgate.host import get_host
 from blurgate.plugins.backbones import BACKBONES
 from blurgate.plugins.backbones.initial import he_initialise
 from blurgate.plugins.backbones.squeezenet import squeezenet1_1
 from blurgate.plugins.backbones.yolov5n import yolov5n_xx
 from blurgate.training.model import build_model
-from torch import nn
-
-from blurgate.errors import ConfigError
-from blurgate.host import get_host
 
 ROOT = Path(__file__).parents[2]
 # Made by scripts/check_backbone_parity.py from torchvision, timm and ultralytics.

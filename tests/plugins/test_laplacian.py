@@ -5,6 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+
+from blurgate import blur_degree
+from blurgate.errors import ShapeError
 from blurgate.plugins.scorers.laplacian import (
     V0,
     LaplacianScorer,
@@ -12,9 +15,6 @@ from blurgate.plugins.scorers.laplacian import (
     degree_of_variance,
     variance_of_laplacian,
 )
-
-from blurgate import blur_degree
-from blurgate.errors import ShapeError
 
 
 def noise(n=1, seed=0):

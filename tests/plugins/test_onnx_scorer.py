@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from blurgate.plugins.scorers.onnx import OnnxScorer
 from onnx import TensorProto, helper
 
 from blurgate import zoo
 from blurgate.errors import ShapeError, WeightsError
 from blurgate.interfaces import ModelFile, ModelInfo, Runtime
+from blurgate.plugins.scorers.onnx import OnnxScorer
 
 CPU = Runtime(device="cpu")
 NEAR = 2e-5

@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from blurgate.plugins.detectors import scrfd
-from blurgate.plugins.detectors.scrfd import Scrfd
 from onnx import TensorProto, helper, numpy_helper
 
 from blurgate.errors import ConfigError, WeightsError
 from blurgate.host import get_host
 from blurgate.interfaces import DetectorOptions, ModelFile, ModelInfo, Runtime
+from blurgate.plugins.detectors import scrfd
+from blurgate.plugins.detectors.scrfd import Scrfd
 from blurgate.runtime import make_session, onnxruntime
 from blurgate.types import Detections, Frame
 

@@ -8,12 +8,12 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
-from blurgate.training import colour
-from blurgate.training.blur import Iterated
-from blurgate.training.streams import Streams
 
 from blurgate.errors import ConfigError, ShapeError, UnknownNameError
 from blurgate.host import Host, get_host
+from blurgate.training import colour
+from blurgate.training.blur import Iterated
+from blurgate.training.streams import Streams
 
 NAMES = [entry.name for entry in Host(outside=False).registry("synthesizer")]
 KERNELS = ["deblurgan", "defocus", "gaussian", "linear"]

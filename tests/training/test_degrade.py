@@ -7,13 +7,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+
+from blurgate.errors import ConfigError, ShapeError
+from blurgate.host import get_host
 from blurgate.training import colour, compress
 from blurgate.training.arrays import normals, on_numpy
 from blurgate.training.degrade import Chain, blur_only, sensor_noise
 from blurgate.training.streams import Streams, keys_of
-
-from blurgate.errors import ConfigError, ShapeError
-from blurgate.host import get_host
 
 
 def make(name="random", **options):

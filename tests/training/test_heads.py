@@ -11,6 +11,11 @@ import pytest
 pytest.importorskip("torch", reason='heads are made of torch (pip install "blurgate[train]")')
 
 import torch
+from torch import nn
+
+from blurgate.errors import ConfigError, PluginError, ShapeError, UnknownNameError
+from blurgate.hookspecs import hookimpl
+from blurgate.host import Host
 from blurgate.training.heads import (
     HEADS,
     BinsHead,
@@ -22,11 +27,6 @@ from blurgate.training.heads import (
     make_head,
 )
 from blurgate.training.model import build_model
-from torch import nn
-
-from blurgate.errors import ConfigError, PluginError, ShapeError, UnknownNameError
-from blurgate.hookspecs import hookimpl
-from blurgate.host import Host
 
 
 def count(module: nn.Module) -> int:

@@ -7,10 +7,10 @@ import pytest
 pytest.importorskip("torch", reason='losses are made of torch (pip install "blurgate[train]")')
 
 import torch
-from blurgate.training.heads import make_head
-from blurgate.training.losses import check_head, parse_loss
 
 from blurgate.errors import ConfigError, UnknownNameError
+from blurgate.training.heads import make_head
+from blurgate.training.losses import check_head, parse_loss
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from blurgate.training import convolve, psf, resample
 from blurgate.training.arrays import mix, normals, on_numpy, on_torch
 from blurgate.training.streams import Streams, keys_of
