@@ -50,9 +50,12 @@ class ParquetSink:
         self._columns = tuple(columns)
         self._part = path.with_name(path.name + ".jsonl.part")
         self._rows = JsonlSink(self._part, columns, resume_at)
+        self._resuming = resume_at is not None
 
     def __enter__(self) -> Self:
-        """Open the file of rows."""
+        """Open the file of rows; a table that was complete is turned back into rows."""
+        if self._resuming and self._path.exists() and not self._part.exists():
+            self._unpack()
         self._rows.__enter__()
         return self
 
@@ -82,6 +85,14 @@ class ParquetSink:
     def sync(self) -> None:
         """Bring the rows to the disk."""
         self._rows.sync()
+
+    def _unpack(self) -> None:
+        import pyarrow.parquet as pq
+
+        with JsonlSink(self._part, self._columns) as rows:
+            for batch in pq.ParquetFile(self._path).iter_batches():
+                for row in batch.to_pylist():
+                    rows.write(row)
 
     def _convert(self, target: Path) -> None:
         import pyarrow as pa

@@ -94,6 +94,20 @@ def test_resuming_forgets_what_came_after_the_mark(sink, tmp_path):
         assert path.read_bytes() == whole.read_bytes()
 
 
+def test_a_complete_table_can_be_continued(sink, tmp_path):
+    path = tmp_path / "t"
+    with factory(sink)(path, COLUMNS, None) as table:
+        for row in ROWS[:2]:
+            table.write(row)
+        mark = table.mark()
+    for rows in ((), ROWS[2:]):
+        with factory(sink)(path, COLUMNS, mark) as table:
+            for row in rows:
+                table.write(row)
+            mark = table.mark()
+    assert read(path, sink) == EXPECTED
+
+
 def test_a_table_that_is_too_short_is_not_resumed(sink, tmp_path):
     with (
         pytest.raises(ConfigError, match=r"not the table that was interrupted.*--overwrite"),
