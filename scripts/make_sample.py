@@ -28,7 +28,7 @@ FACE = (222.0, 118.0)  # centre of the face in the picture, px
 
 def camera(t: float) -> tuple[float, float, float, float]:
     """Give the view at time t: centre x, y (picture px), zoom, and defocus (sigma in clip px)."""
-    zoom = 1.25 + 0.55 * float(np.clip((t - 0.6) / 0.8, 0, 1))
+    zoom = 1.6 + 0.3 * float(np.clip((t - 0.6) / 0.8, 0, 1))
     swing = 34 * np.sin(2 * np.pi * 2.2 * (t - 1.5)) if 1.5 <= t < 2.4 else 0.0
     focus = 7 * float(np.exp(-(((t - 3.0) / 0.28) ** 2)))
     return FACE[0] + 6 * np.sin(t) + swing, FACE[1] + 12 + 0.3 * swing, zoom, focus
