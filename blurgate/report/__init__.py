@@ -1,0 +1,1 @@
+"""HTML reports: pages of one file that need no network."""

@@ -1,0 +1,216 @@
+"""The labels in a folder of `blurgate synth`, and figures of how they are distributed."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+
+from blurgate.errors import EnvironmentLackError, InputError
+from blurgate.io.text import shown
+from blurgate.training.layout import table_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    F64: TypeAlias = NDArray[np.float64]
+
+BINS: Final = 20
+"""Bars of a distribution; as many as the coarser of the classifying losses has classes."""
+EDGES: Final[F64] = np.arange(BINS + 1) / BINS
+"""(21,) the bounds of the bars; each holds its lower bound, the last its upper one too."""
+EDGES.setflags(write=False)
+
+_TABLES: Final = table_file("*")
+_PREFIX: Final = table_file("").partition("/")[0]
+_NEEDED: Final = ("file", "clean_file", "split", "label", "embedder")
+_DPI: Final = 150
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """The labels that were made with one method, in the order of their table."""
+
+    method: str
+    label: F64
+    """(n,) in [0, 1]: 1 - cosine of the embeddings of the clean and the blurred picture."""
+    file: tuple[str, ...]
+    """n paths of blurred pictures, relative to the folder."""
+    clean_file: tuple[str, ...]
+    """n paths of their clean twins."""
+    n_val: int
+    """How many rows are for validation; the others are for training."""
+    embedders: tuple[str, ...]
+    """Who embedded, each named once; more than one is a mixture that should not be trained on."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.file)
+
+
+def read_labels(folder: Path) -> dict[str, Labels]:
+    """Read every label table of a folder that `blurgate synth` wrote.
+
+    Args:
+        folder: The folder; its tables are `label_<method>/label/data_label.csv`.
+
+    Returns:
+        Method -> labels, in the order of the names. A table may have no rows.
+
+    Raises:
+        InputError: There is no such folder or no table in it, or a table is damaged; the message
+            names the table and the line.
+    """
+    tables = sorted(folder.glob(_TABLES))
+    if not tables:
+        why = "there is no such folder" if not folder.is_dir() else f"no {_TABLES} in it"
+        raise InputError(
+            f"{shown(str(folder))} is not a folder of `blurgate synth`: {why}", source=str(folder)
+        )
+    names = [table.parents[1].name.removeprefix(_PREFIX) for table in tables]
+    return {name: _read(name, table) for name, table in zip(names, tables, strict=True)}
+
+
+def histogram(label: F64) -> NDArray[np.int64]:
+    """Count the labels in each of the bars between `EDGES`.
+
+    >>> histogram(np.array([0.0, 0.15, 0.99, 1.0])).nonzero()[0].tolist()
+    [0, 3, 19]
+    """
+    counts: NDArray[np.int64] = np.histogram(label, EDGES)[0].astype(np.int64)
+    return counts
+
+
+def all_labels(tables: Mapping[str, Labels]) -> F64:
+    """Give the labels of all methods, one method after the other."""
+    return np.concatenate([np.empty(0), *(labels.label for labels in tables.values())])
+
+
+def plot_labels(folder: Path, out: Path) -> list[Path]:
+    """Draw the label distribution of every method and of all together.
+
+    Args:
+        folder: What `blurgate synth` wrote.
+        out: Where the pictures go; made if it is not there. Those of an earlier run are replaced.
+
+    Returns:
+        The PNG files: `labels.png`, then `labels_<method>.png` in the order of the names.
+
+    Raises:
+        InputError: See `read_labels`.
+        EnvironmentLackError: matplotlib is not installed; the message holds the pip command.
+    """
+    return draw_labels(read_labels(folder), out)
+
+
+def draw_labels(tables: Mapping[str, Labels], out: Path) -> list[Path]:
+    """Draw what `read_labels` gave; see `plot_labels`."""
+    make = need_matplotlib()
+    from matplotlib import style
+
+    out.mkdir(parents=True, exist_ok=True)
+    parts = [("", "all methods", all_labels(tables))]
+    parts += [(f"_{name}", shown(name), labels.label) for name, labels in tables.items()]
+    paths = []
+    with style.context("default"):  # and not as the user's own settings have it
+        for suffix, title, label in parts:
+            paths.append(out / f"labels{suffix}.png")
+            _distribution(make(figsize=(6.4, 4)), title, label, paths[-1])
+    return paths
+
+
+def need_matplotlib() -> type[Figure]:
+    """Give matplotlib's `Figure`, which draws without a window and without global state.
+
+    Raises:
+        EnvironmentLackError: matplotlib is not installed; the message holds the pip command.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise EnvironmentLackError(
+            'figures need matplotlib, which is not installed; run: pip install "blurgate[plot]"'
+        ) from error
+    return Figure
+
+
+def _distribution(figure: Figure, title: str, label: F64, path: Path) -> None:
+    """Draw one distribution, as bars that touch and have hard edges."""
+    from matplotlib.ticker import MaxNLocator
+
+    counts = histogram(label)
+    axes = figure.add_subplot()
+    # Smoothed edges would leave a bright seam where two bars of the same colour meet.
+    axes.stairs(counts, EDGES, fill=True, color="#2f6db3", antialiased=False)
+    if len(label):
+        even = len(label) / BINS
+        axes.axhline(even, color="#222222", linewidth=1, linestyle=(0, (5, 3)), antialiased=False)
+        axes.set_title(f"dashed: even, {even:,.4g} each", loc="right", fontsize="medium")
+    axes.set_title(f"{title}: {len(label):,} labels", loc="left", parse_math=False)
+    axes.set_xlabel("label (1 - cosine similarity to the clean picture)")
+    axes.set_ylabel(f"pictures per {1 / BINS:g}")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, max(1, counts.max()) * 1.1)
+    axes.set_xticks(np.arange(11) / 10)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=_DPI, format="png", metadata={"Software": None})
+
+
+def _read(method: str, table: Path) -> Labels:
+    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = csv.reader(file)
+        head = next(rows, [])
+        missing = [name for name in _NEEDED if name not in head]
+        if missing:
+            raise InputError(f"{table} has no column {missing[0]!r}", source=str(table))
+        at = {name: head.index(name) for name in _NEEDED}
+        columns: dict[str, list[str]] = {name: [] for name in _NEEDED}
+        label: list[float] = []
+        for row in _rows(rows, len(head), table):
+            for name in _NEEDED:
+                columns[name].append(row[at[name]])
+            label.append(_number(row[at["label"]], table, rows))
+    return Labels(
+        method,
+        np.array(label),
+        tuple(columns["file"]),
+        tuple(columns["clean_file"]),
+        columns["split"].count("val"),
+        tuple(sorted(set(columns["embedder"]))),
+    )
+
+
+def _rows(rows: Any, width: int, table: Path) -> Iterator[Sequence[str]]:
+    try:
+        for row in rows:
+            if len(row) != width:
+                raise InputError(
+                    f"line {rows.line_num} of {table} has {len(row)} fields, not {width}; if the "
+                    "run was interrupted, finish it with: blurgate synth ... --resume",
+                    source=str(table),
+                )
+            yield row
+    except csv.Error as error:
+        raise InputError(f"line {rows.line_num} of {table}: {error}", source=str(table)) from error
+
+
+def _number(text: str, table: Path, rows: Any) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise InputError(
+            f"line {rows.line_num} of {table}: the label {text!r} is not a number in [0, 1]",
+            source=str(table),
+        )
+    return value
