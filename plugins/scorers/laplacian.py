@@ -20,8 +20,8 @@ from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
 from blurgate.types import CROP_SIZE, F32, U8, check_array
 
-V0 = 7.0
-P = 1.2
+V0 = 29.0
+P = 1.1
 THRESHOLD = 0.4
 
 
