@@ -1,0 +1,206 @@
+"""The commands of the training subpackage: `blurgate synth`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from blurgate.cli import EXIT_NOTHING, EXIT_SOME_FAILED, options, warn
+from blurgate.cli.progress import progress_bar
+from blurgate.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import torch
+
+    from blurgate.interfaces import App
+    from blurgate.training.synth import SynthCounts
+
+SYNTH_EXAMPLE = """Example:
+
+  blurgate synth photos --align --blur linear --blur lowres --per-image 5 --even --out trainset
+
+finds the face of every photo, blurs it ten times, and writes the pictures with their labels.
+Folders below `photos` are people; --val 0.2 puts a fifth of them aside.
+"""
+
+
+@hookimpl
+def register_commands(app: App) -> None:
+    """Add the commands."""
+    app.command("synth", epilog=SYNTH_EXAMPLE)(synth_command)
+
+
+def synth_command(
+    faces: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FACES...", help="Picture, folder, glob, or - for a list of paths on stdin."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder.")],
+    blur: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Synthesizer, may be given several times [default: random]."
+        ),
+    ] = None,
+    per_image: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Pictures per face and synthesizer.")
+    ] = 1,
+    iterative: Annotated[
+        int, typer.Option(min=1, max=100, metavar="N", help="Blurs, one after the other.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(metavar="S", help="Same seed, same files.")] = 0,
+    even: Annotated[
+        bool, typer.Option("--even", help="Draw severities so that labels come out even.")
+    ] = False,
+    val: Annotated[
+        float, typer.Option(metavar="FRACTION", help="Share of the identities for validation.")
+    ] = 0.0,
+    identity: Annotated[
+        Literal["auto", "folder", "name", "file"],
+        typer.Option(help="What tells who a picture shows: see docs/training-data.md."),
+    ] = "auto",
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align/--aligned",
+            help="Detect and align the largest face of each photo, or take ready square crops.",
+        ),
+    ] = False,
+    detector: options.Detector = None,
+    det_size: options.DetSize = 640,
+    min_score: options.MinScore = 0.5,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder",
+            metavar="NAME|PATH",
+            help="Recogniser that labels: a model's name or .onnx.",
+        ),
+    ] = None,
+    size: Annotated[
+        int,
+        typer.Option(min=112, metavar="PX", help="Largest side that is worked on before 112 px."),
+    ] = 224,
+    no_noise: Annotated[bool, typer.Option("--no-noise", help="Add no sensor noise.")] = False,
+    no_compression: Annotated[
+        bool, typer.Option("--no-compression", help="Do not compress.")
+    ] = False,
+    gamma: Annotated[
+        bool, typer.Option("--gamma", help="Blur sRGB codes instead of linear light.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; cuda blurs with torch.")
+    ] = "auto",
+    workers: options.Workers = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the dataset of an earlier run.")
+    ] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw the label distributions into the folder (PNG).")
+    ] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make training data: clean faces, blurred on purpose, labelled by what that does to them."""
+    _one_thread_each()
+    from blurgate import zoo
+    from blurgate.errors import ConfigError
+    from blurgate.interfaces import DetectorOptions, Runtime
+    from blurgate.training.faces import FaceReader, list_faces
+    from blurgate.training.labels import Labeller
+    from blurgate.training.making import Recipe
+    from blurgate.training.synth import run_synth
+
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other")
+    if detector is not None and not align:
+        raise ConfigError("--detector finds faces in photos: it goes with --align")
+    if plot:
+        from blurgate.training.plots import need_matplotlib, plot_labels
+
+        need_matplotlib()  # before any work
+    recipe = Recipe(
+        methods=tuple(blur or ["random"]),
+        per_image=per_image,
+        iterative=iterative,
+        seed=seed,
+        even=even,
+        linear=not gamma,
+        noise=not no_noise,
+        compression=not no_compression,
+    )
+    torch_device = _torch_device(device)
+    runtime = Runtime(device)
+    labeller = Labeller(zoo.open_embedder(embedder, runtime))
+    detection = DetectorOptions(det_size, min_score)
+    finder = zoo.open_detector(detector, runtime, detection) if align else None
+    reader = FaceReader(size, finder, repr(detection) if align else "")
+    listed = [line.rstrip("\n") for line in sys.stdin] if "-" in faces else []
+    found = list_faces(faces, identity=identity, val=val, seed=seed, stdin=listed)
+
+    with progress_bar(len(found), "faces", quiet=quiet) as bar:
+
+        def show(counts: SynthCounts) -> None:
+            bar(counts.done, f"{counts.rows} pictures, {counts.n_skipped} skipped")
+
+        counts = run_synth(
+            found,
+            recipe,
+            out,
+            reader=reader,
+            labeller=labeller,
+            device=torch_device,
+            workers=workers or options.usable_cores(),
+            resume=resume,
+            overwrite=overwrite,
+            on_progress=show,
+            on_failure=lambda source, error: warn(error),
+        )
+    if plot:
+        plot_labels(out, out)
+    if not quiet:
+        _print_summary(counts, out)
+    if not counts.rows:
+        raise typer.Exit(EXIT_NOTHING)
+    if counts.n_skipped:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _one_thread_each() -> None:
+    """Let the workers be all the threads there are: libraries that start their own slow them."""
+    import os
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # read when NumPy is imported
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _torch_device(device: str) -> torch.device | None:
+    if device in ("auto", "cpu"):
+        return None
+    from blurgate.training.pairs import torch_device
+
+    return torch_device(device)
+
+
+def _print_summary(counts: SynthCounts, folder: Path) -> None:
+    if counts.was_complete:
+        typer.echo(f"{folder} is complete; nothing was left to resume", err=True)
+    reasons = ", ".join(f"{n} {reason}" for reason, n in counts.skipped.items() if n)
+    faces = counts.total - counts.n_skipped
+    typer.echo(
+        f"{counts.total} pictures: {faces} faces, {counts.n_skipped} skipped"
+        + (f" ({reasons})" if reasons else "")
+        + f"; {counts.rows} blurred pictures with labels in {folder}"
+        + (f", {counts.dropped} more dropped to make the labels even" if counts.dropped else ""),
+        err=True,
+    )

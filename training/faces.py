@@ -1,0 +1,288 @@
+"""The clean faces: finding their files, telling who they show, and cutting them out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+import cv2
+import numpy as np
+
+from blurgate.errors import ConfigError, DecodeError, InputError
+from blurgate.geometry import ARCFACE_TEMPLATE, align_faces, similarity
+from blurgate.io.images import read_image
+from blurgate.io.sources import expand
+from blurgate.io.text import shown
+from blurgate.types import CROP_SIZE, Frame
+
+if TYPE_CHECKING:
+    from blurgate.interfaces import Detector
+    from blurgate.types import F32, U8
+
+Identity: TypeAlias = Literal["auto", "folder", "name", "file"]
+IDENTITIES: Final[tuple[str, ...]] = get_args(Identity)
+SkipReason: TypeAlias = Literal["unreadable", "not_square", "no_face", "too_small"]
+SKIP_REASONS: Final[tuple[str, ...]] = get_args(SkipReason)
+
+LEAST_SIDE: Final = 56
+"""A crop with fewer pixels a side in its source is no clean face: it is soft before any blur."""
+SIDE_STEP: Final = 16
+"""Working sizes are multiples of this, so that many faces share one and are worked on together."""
+PADS: Final = (0.5, 1.5)
+"""Borders, as shares of the longer side, with which a picture without a face is searched again:
+detectors miss faces that fill the picture."""
+_RETRY_PX: Final = 1280  # longer side of a picture before its borders; bounds the memory
+
+_NUMBERED: Final = re.compile(r"(.+)_\d{4}")  # Ada_Lovelace_0002, as in LFW
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One picture of one clean face."""
+
+    position: int
+    """Place in the sorted list of all pictures, from 0."""
+    source: str
+    """The path, as the user gave it or as a folder led to it."""
+    identity: str
+    """Who it shows, as far as the path tells."""
+    is_val: bool = False
+
+    @property
+    def name(self) -> str:
+        """A file name without ending; equal names in different folders give different ones."""
+        stem = _UNSAFE.sub("_", PurePath(self.source.replace("\\", "/")).stem).lstrip("-")
+        return f"{stem[:48] or 'face'}-{digest(self.source)[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A picture that gives no training data, and why."""
+
+    source: str
+    reason: SkipReason
+    error: str
+    """One line for the user."""
+
+
+def list_faces(
+    arguments: Sequence[str],
+    *,
+    identity: Identity = "auto",
+    val: float = 0.0,
+    seed: int = 0,
+    stdin: Iterable[str] | None = None,
+) -> list[Face]:
+    """Find the pictures below some paths, sorted by path, each once.
+
+    Args:
+        arguments: What `blurgate.io.sources.expand` takes; videos in folders are passed over.
+        identity: What tells who a picture shows. folder: the path of its folder below the argument;
+            name: the file's name without `_0001` or the like at its end; file: every picture is
+            another person; auto: folder for pictures in folders below an argument, else name where
+            the name ends with an underscore and four digits, else file.
+        val: Share of the identities that becomes the validation part.
+        seed: Decides which identities these are.
+        stdin: Where the paths come from when one of them is "-".
+
+    Raises:
+        InputError: A path does not exist, holds no picture, or is a video or stream.
+        ConfigError: `val` is outside [0, 1), or no identity is left for one of the parts.
+    """
+    if not 0 <= val < 1:
+        raise ConfigError(f"--val is a share from 0 to below 1, got {val:g}")
+    found: dict[str, tuple[str, str]] = {}
+    for argument in arguments:
+        for source in _pictures(argument, stdin):
+            person = _identity(source, argument, identity)
+            found.setdefault(os.path.normpath(os.path.abspath(source)), (source, person))  # noqa: PTH100 - a million names
+    listed = sorted(found.values())
+    if not listed:
+        raise InputError(f"there are no pictures in {', '.join(map(shown, arguments))}")
+    apart = _validation({person for _, person in listed}, val, seed)
+    faces = [Face(i, s, person, person in apart) for i, (s, person) in enumerate(listed)]
+    if len({face.name for face in faces}) != len(
+        faces
+    ):  # 64 bits of SHA-256 and the stem are equal
+        raise InputError("two pictures would be written under one name; rename one of them")
+    return faces
+
+
+def _pictures(argument: str, stdin: Iterable[str] | None) -> Iterator[str]:
+    sources = list(expand([argument], stdin=stdin))
+    if len(sources) == 1 and sources[0].kind != "image":
+        raise InputError(
+            f"{shown(argument)} is a video or stream, and training data is made from pictures; "
+            "cut faces out of it with: blurgate filter",
+            source=argument,
+        )
+    pictures = [source.name for source in sources if source.kind == "image"]
+    if not pictures:
+        raise InputError(f"{shown(argument)} holds no pictures", source=argument)
+    yield from pictures
+
+
+def _identity(source: str, argument: str, how: Identity) -> str:
+    path = PurePath(source)
+    try:
+        folder = path.parent.relative_to(argument).as_posix()
+    except ValueError:  # of a pattern or a list
+        folder = "."
+    numbered = _NUMBERED.fullmatch(path.stem)
+    if how == "folder" or (how == "auto" and folder != "."):
+        person = folder
+    elif how == "name" or (how == "auto" and numbered):
+        person = numbered[1] if numbered else path.stem
+    else:
+        person = f"{path.stem}-{digest(source)[:16]}"
+    # A name may hold bytes that are not UTF-8; tables are UTF-8.
+    return person.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _validation(identities: set[str], val: float, seed: int) -> set[str]:
+    """Choose the identities of the validation part: those of the lowest digests."""
+    if not val:
+        return set()
+    if len(identities) < 2:
+        raise ConfigError(
+            f"--val needs at least two identities and the paths tell {len(identities)}; "
+            "see --identity"
+        )
+    count = min(max(round(val * len(identities)), 1), len(identities) - 1)
+    return set(sorted(identities, key=lambda person: digest(f"{seed} {person}"))[:count])
+
+
+def digest(text: str) -> str:
+    """Give a text's SHA-256 in hex; the same on every machine."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class FaceReader:
+    """Reads pictures and cuts the clean crops out of them.
+
+    Safe to call from several threads at once if the detector is.
+
+    Raises:
+        ConfigError: The size is below 112.
+    """
+
+    size: int = 224
+    """Largest side of a crop in pixels. A face that has fewer pixels in its picture gives a smaller
+    crop, so that it is not enlarged; the least is 112."""
+    detector: Detector | None = field(default=None)
+    """Finds the faces; the largest is cut out. None: pictures are crops on the ArcFace template."""
+    detection: str = ""
+    """How the detector was set, for the record."""
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        if self.size < CROP_SIZE:
+            raise ConfigError(f"--size is at least {CROP_SIZE} pixels, got {self.size}")
+
+    def __call__(self, source: str) -> U8 | Skipped:
+        """Read one picture.
+
+        Returns:
+            (s, s, 3) uint8 BGR, s from 112 to `size`, or why there is none.
+        """
+        try:
+            image = read_image(source)
+        except DecodeError as error:
+            return Skipped(source, "unreadable", str(error))
+        if self.detector is None:
+            return self._ready(source, image)
+        kps = find_largest(self.detector, image, source)
+        if kps is None:
+            return Skipped(source, "no_face", f"{shown(source)} shows no face")
+        return self._aligned(source, image, kps)
+
+    def side(self, native: float) -> int:
+        """Choose the side of a crop that has `native` pixels a side in its picture."""
+        if native >= self.size:
+            return self.size
+        return max(int(native) // SIDE_STEP * SIDE_STEP, CROP_SIZE)
+
+    def _ready(self, source: str, image: U8) -> U8 | Skipped:
+        h, w = image.shape[:2]
+        if h != w:
+            why = (
+                f"{shown(source)} is {w}x{h} and not a square face crop; align photos with --align"
+            )
+            return Skipped(source, "not_square", why)
+        if h < LEAST_SIDE:
+            return _too_small(source, h)
+        return resized(image, self.side(h))
+
+    def _aligned(self, source: str, image: U8, kps: F32) -> U8 | Skipped:
+        scale = math.hypot(*similarity(kps, ARCFACE_TEMPLATE)[:, 0])
+        native = CROP_SIZE / scale
+        if native < LEAST_SIDE:
+            return _too_small(source, native)
+        side = self.side(native)
+        if side < native:  # warping skips pixels when it shrinks; a mean over areas does not
+            h, w = image.shape[:2]
+            small = max(round(h * side / native), 1), max(round(w * side / native), 1)
+            image = cv2.resize(image, small[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
+            ratio = np.array([small[1] / w, small[0] / h], np.float32)
+            kps = (kps + np.float32(0.5)) * ratio - np.float32(0.5)
+        # The template is scaled about the centre of the first pixel. Averaging by area, the last
+        # step to 112 pixels, is about its corner: move the face by the difference.
+        larger = similarity(kps, ARCFACE_TEMPLATE * np.float32(side / CROP_SIZE))
+        shift = np.linalg.solve(larger[:, :2], np.full(2, (side / CROP_SIZE - 1) / 2))
+        kps = (kps - shift).astype(np.float32)
+        crop: U8 = align_faces(image, kps[None], size=side, border=cv2.BORDER_REFLECT)[0]
+        return crop
+
+
+def resized(image: U8, side: int) -> U8:
+    """Bring a square picture to a side in pixels: by area if it shrinks, else bilinearly."""
+    if len(image) == side:
+        return image
+    how = cv2.INTER_AREA if len(image) > side else cv2.INTER_LINEAR
+    return cv2.resize(image, (side, side), interpolation=how).astype(np.uint8)
+
+
+def find_largest(detector: Detector, image: U8, source: str) -> F32 | None:
+    """Find the landmarks of the largest face, with borders around the picture if need be.
+
+    Returns:
+        (5, 2) float32 in pixels of the picture, or None where no face is found.
+    """
+    found = _largest(detector, image, source)
+    if found is not None:
+        return found
+    scale = min(1.0, _RETRY_PX / max(image.shape[:2]))
+    if scale < 1:  # only faces that fill the picture are looked for
+        h, w = image.shape[:2]
+        small = max(round(w * scale), 1), max(round(h * scale), 1)
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    for share in PADS:
+        pad = round(share * max(image.shape[:2]))
+        framed = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
+        found = _largest(detector, framed.astype(np.uint8, copy=False), source)
+        if found is not None:
+            kps: F32 = (found - np.float32(pad)) / np.float32(scale)
+            return kps
+    return None
+
+
+def _largest(detector: Detector, image: U8, source: str) -> F32 | None:
+    (faces,) = detector([Frame(image, source, 0, None)])
+    if not len(faces):
+        return None
+    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
+    kps: F32 = faces.kps[int(sides.prod(axis=1).argmax())]
+    return kps
+
+
+def _too_small(source: str, native: float) -> Skipped:
+    why = f"{shown(source)}: the face has {native:.0f} pixels a side, {LEAST_SIDE} are needed"
+    return Skipped(source, "too_small", why)
