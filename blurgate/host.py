@@ -55,6 +55,7 @@ BUILTIN: Final[Mapping[str, tuple[str, ...]]] = {
         "blurgate.cli.score",
         "blurgate.cli.merge",
         "blurgate.training.commands",
+        "blurgate.training.train_command",
         "blurgate.cli.report",
         "blurgate.cli.models",
         "blurgate.cli.plugins",

@@ -1,0 +1,249 @@
+"""`blurgate train` end to end, with a backbone and an embedder that the tests bring."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason='training needs the extra: pip install "blurgate[train]"')
+pytest.importorskip("lightning_fabric", reason='it needs: pip install "blurgate[train]"')
+pytest.importorskip("safetensors", reason='it needs: pip install "blurgate[train]"')
+pytest.importorskip("yaml", reason='it needs: pip install "blurgate[train]"')
+pytest.importorskip("onnx", reason='it needs: pip install "blurgate[train]"')
+pytest.importorskip("onnxscript", reason='it needs: pip install "blurgate[train]"')
+pytest.importorskip("onnxruntime", reason='it needs: pip install "blurgate[cpu]"')
+
+import torch
+import yaml
+
+from blurgate import zoo
+from blurgate.host import get_host
+from blurgate.interfaces import Runtime
+from blurgate.training import checkpoints, loop
+from blurgate.training.faces import FaceReader, list_faces
+from blurgate.training.labels import Labeller
+from blurgate.training.making import Recipe
+from blurgate.training.synth import run_synth
+
+DATA = Path(__file__).parents[1] / "data"
+SHORT = ("--epochs", 3, "--batch", 8, "--workers", 1, "--device", "cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads():
+    """The command sets the threads of the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plugins():
+    """The backbone `tiny` and the embedder `tiny`."""
+    found, host = {}, get_host()
+    for name in ("tiny_backbone", "tiny_embedder"):
+        spec = importlib.util.spec_from_file_location(name, DATA / f"{name}.py")
+        found[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found[name])
+        host.add(found[name], f"{name}-plugin")
+    try:
+        yield found
+    finally:
+        for name in found:
+            host.remove(f"{name}-plugin")
+
+
+@pytest.fixture(scope="module")
+def faces(plugins, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces")
+    for i in range(20):
+        path = folder / f"p{i // 2}" / f"{i % 2}.png"
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), plugins["tiny_embedder"].draw(112, i))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trainset(plugins, faces, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "set"
+    run_synth(
+        list_faces([str(faces)], val=0.2),
+        Recipe(("gaussian", "linear"), per_image=2),
+        folder,
+        reader=FaceReader(112),
+        labeller=Labeller(plugins["tiny_embedder"].TinyEmbedder()),
+    )
+    return folder
+
+
+@pytest.fixture
+def train(run):
+    return lambda *arguments: run("train", *arguments)
+
+
+def test_a_folder_becomes_a_model_that_scores(train, run, trainset, tmp_path):
+    out = tmp_path / "run"
+    ran = train("--plugin", "tiny", "--data", trainset, "--out", out, *SHORT)
+    assert ran.code == 0, ran.err
+    assert sorted(path.name for path in out.iterdir() if path.is_file()) == [
+        "best.safetensors",
+        "config.yaml",
+        "last.safetensors",
+        "log.csv",
+        "tiny.json",
+        "tiny.md",
+        "tiny.onnx",
+    ]
+    card = json.loads((out / "tiny.json").read_text())
+    about = card["about"]
+    assert (card["kind"], card["name"], card["threshold"]) == ("scorer", "tiny", 0.4)
+    # 10 people of 2 pictures, blurred 4 times; 2 people are put aside.
+    assert (about["data"]["train"], about["data"]["val"]) == (64, 16)
+    assert (about["data"]["identities"], about["data"]["identities_val"]) == (8, 2)
+    assert about["data"]["embedder"] == {"name": "tiny", "sha256": ""}
+    assert about["bytes"] == (out / "tiny.onnx").stat().st_size
+    assert about["torch_against_onnxruntime"] <= 1e-4
+    assert about["latency_ms"]["batch 1"] > 0
+    with (out / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    best = min(float(row["val_mae"]) for row in rows)
+    assert about["validation"]["mae"] == pytest.approx(best, abs=1e-5)
+    page = (out / "tiny.md").read_text()
+    assert f"{best:.4f} on 16 pictures" in page
+    assert "blurred by gaussian, linear" in page
+    assert "tiny.onnx: 0.0" in ran.err
+
+    # What the command line gives is what the validation measured.
+    with (trainset / "label_gaussian/label/data_label.csv").open() as file:
+        val = [row for row in csv.DictReader(file) if row["split"] == "val"]
+    with (trainset / "label_linear/label/data_label.csv").open() as file:
+        val += [row for row in csv.DictReader(file) if row["split"] == "val"]
+    pictures = np.stack([cv2.imread(str(trainset / row["file"])) for row in val])
+    degrees = zoo.open_scorer(str(out / "tiny.onnx"), Runtime("cpu"))(pictures)
+    mae = np.abs(degrees - [float(row["label"]) for row in val]).mean()
+    assert mae == pytest.approx(about["validation"]["mae"], abs=1e-5)
+    scored = run("score", trainset / val[0]["file"], "--aligned", "--model", out / "tiny.onnx")
+    assert scored.code == 0, scored.err
+    (row,) = csv.DictReader(scored.out.splitlines())
+    assert float(row["blur_degree"]) == pytest.approx(degrees[0], abs=1e-5)
+
+
+def test_an_interrupted_run_is_resumed_without_any_option(train, trainset, tmp_path, monkeypatch):
+    options = ("--plugin", "tiny", "--data", trainset, "--set", "ema=0.9", *SHORT)
+    assert train("--out", tmp_path / "whole", *options).code == 0
+    close = loop._Run._close_epoch
+
+    def interrupted(self, *arguments):
+        if self.fit.epoch == 1:
+            raise KeyboardInterrupt
+        close(self, *arguments)
+
+    monkeypatch.setattr(loop._Run, "_close_epoch", interrupted)
+    assert train("--out", tmp_path / "parts", *options).code == 130
+    monkeypatch.setattr(loop._Run, "_close_epoch", close)
+    assert not (tmp_path / "parts" / "tiny.onnx").exists()
+    ran = train("--out", tmp_path / "parts", "--resume", "--workers", 1, "--device", "cpu")
+    assert ran.code == 0, ran.err
+    for name in ("last.safetensors", "best.safetensors"):
+        whole, parts = (checkpoints.load(tmp_path / part / name)[0] for part in ("whole", "parts"))
+        assert whole.keys() == parts.keys()
+        assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+    ran = train("--out", tmp_path / "parts", "--resume", "--lr", 0.5)
+    assert (ran.code, ran.out) == (2, "")
+    assert "it was begun with lr = 0.001, now it is 0.5" in ran.err
+
+
+def test_faces_are_blurred_on_the_fly(train, faces, tmp_path):
+    out = tmp_path / "run"
+    given = {"synthesizer": "gaussian", "size": 112, "per_face": 2, "patience": 5}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(given))
+    ran = train(
+        *("--config", tmp_path / "mine.yaml", "--faces", faces, "--embedder", "tiny"),
+        *("--plugin", "tiniest", "--head", "bins20", "--loss", "cmse", "--out", out),
+        *("--epochs", 1, *SHORT[2:]),
+    )
+    assert ran.code == 0, ran.err
+    about = json.loads((out / "tiny.json").read_text())["about"]
+    assert about["data"]["kind"] == "faces"
+    assert (about["data"]["train"], about["data"]["val"]) == (16, 4)
+    written = yaml.safe_load((out / "config.yaml").read_text())
+    assert written["backbone"] == "tiny"
+    assert (written["head"], written["loss"], written["per_face"]) == ("bins20", "cmse", 2)
+    crop = cv2.imread(str(faces / "p0" / "0.png"))[None]
+    (degree,) = zoo.open_scorer(str(out / "tiny.onnx"), Runtime("cpu"))(crop)
+    assert 0.025 <= degree <= 0.975
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ((), 2, "there is nothing to train on: give --data DIR or --faces PATH"),
+        (("--data", "set", "--faces", "set"), 2, "the command line: train either on a folder"),
+        (("--data", "none"), 3, "none holds no dataset of blurgate synth"),
+        (("--data", "set", "--plugin", "resnet81"), 2, "no backbone is called 'resnet81'; did"),
+        (("--data", "set", "--head", "bins20"), 2, "needs a regression head: use --head"),
+        (("--data", "set", "--set", "emaa=1"), 2, "unknown key 'emaa'; did you mean 'ema'?"),
+        (("--data", "set", "--config", "orginal"), 2, "no preset is called 'orginal'; did you"),
+        (("--data", "set", "--epochs", "0"), 2, "epochs must be at least 1, got 0"),
+        (("--data", "set", "--device", "gpu"), 2, "unknown device 'gpu'; use auto, cpu, cuda"),
+        (("--resume", "--overwrite"), 2, "--resume and --overwrite exclude each other"),
+    ],
+)
+def test_wrong_usage_is_one_line(train, trainset, tmp_path, monkeypatch, options, code, message):
+    monkeypatch.chdir(trainset.parent)
+    ran = train("--plugin", "tiny", "--out", tmp_path / "run", *options)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.startswith("blurgate: error: ")
+    assert ran.err.count("\n") == 1
+    assert message in ran.err
+
+
+def test_overwriting_leaves_nothing_of_the_earlier_run(train, trainset, tmp_path):
+    options = ("--plugin", "tiny", "--data", trainset, "--out", tmp_path, *SHORT)
+    assert train(*options, "--set", "name=first").code == 0
+    assert "use --resume to continue it, --overwrite to begin anew" in train(*options).err
+    assert train(*options, "--set", "name=second", "--overwrite", "--epochs", 1).code == 0
+    assert not list(tmp_path.glob("first.*"))
+    assert json.loads((tmp_path / "second.json").read_text())["about"]["epochs_done"] == 1
+
+
+def test_a_folder_in_use_is_left_alone(train, trainset, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    ran = train("--plugin", "tiny", "--data", trainset, "--out", tmp_path, *SHORT)
+    assert ran.code == 2
+    assert "is not empty: choose another --out" in ran.err
+    for option in ("--overwrite", "--resume"):
+        assert train("--plugin", "tiny", "--data", trainset, "--out", tmp_path, option).code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_data_without_validation_is_refused(train, plugins, faces, tmp_path):
+    run_synth(
+        list_faces([str(faces)]),
+        Recipe(("gaussian",)),
+        tmp_path / "set",
+        reader=FaceReader(112),
+        labeller=Labeller(plugins["tiny_embedder"].TinyEmbedder()),
+    )
+    ran = train("--plugin", "tiny", "--data", tmp_path / "set", "--out", tmp_path / "run")
+    assert ran.code == 2
+    assert "has no validation pictures; make it with blurgate synth --val 0.2" in ran.err
+
+
+@pytest.mark.parametrize("package", ["torch", "lightning_fabric", "onnxscript"])
+def test_a_missing_package_is_named_before_any_work(train, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    ran = train("--data", "set", "--out", tmp_path / "run")
+    assert ran.code == 5
+    assert f"training needs {package}, which is not installed; run: pip install" in ran.err
+    assert '"blurgate[train]"' in ran.err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,170 @@
+"""The model card: what a trained model is, as JSON for programs and as Markdown for people."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from blurgate.interfaces import Runtime
+from blurgate.journal import write_atomically
+from blurgate.runtime import make_session, run
+from blurgate.types import CROP_SIZE
+
+if TYPE_CHECKING:
+    from blurgate.training.config import TrainConfig
+    from blurgate.training.loop import Fit
+
+__all__ = ["about", "latency_ms", "source_commit", "write_card"]
+
+_RUNS: Final = 60
+_FROM_CONFIG: Final = ("head", "loss", "epochs", "batch", "lr", "schedule", "ema", "precision")
+
+
+def about(
+    config: TrainConfig, data: Mapping[str, Any], fit: Fit, *, parameters: int, device: str
+) -> dict[str, Any]:
+    """Give what is known about a model before its file exists.
+
+    Args:
+        config: How it was trained.
+        data: The feed's facts.
+        fit: What came of it.
+        parameters: Number of the network's parameters.
+        device: Where it was trained.
+    """
+    return {
+        "backbone": config.backbone,
+        "parameters": parameters,
+        "data": dict(data),
+        "seed": config.seed,
+        "training": {key: getattr(config, key) for key in _FROM_CONFIG},
+        "epochs_done": fit.epoch,
+        "best_epoch": fit.best_epoch,
+        "validation": fit.best,
+        "threshold_from": "the configuration; not calibrated on data",
+        "trained_on": device,
+        "seconds": round(sum(row["seconds"] for row in fit.history), 1),
+        "versions": {"blurgate": version("blurgate"), "torch": version("torch")},
+        "commit": source_commit(),
+    }
+
+
+def source_commit() -> str:
+    """Give the git commit of the source that runs, with `-dirty` where it was changed since.
+
+    Returns:
+        Empty for an installed package, and where there is no git.
+    """
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(  # noqa: S603
+            ["git", "-C", str(folder), *arguments],  # noqa: S607 - as the user's path has it
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # another repository may lie around us
+        commit = git("rev-parse", "HEAD")
+        return f"{commit}-dirty" if git("status", "--porcelain", "-uno") else commit
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def latency_ms(path: Path, *, batch: int = 1, threads: int = 1) -> float:
+    """Measure an ONNX file with onnxruntime on the CPU: the median milliseconds of a call."""
+    session = make_session(path, Runtime("cpu", threads))
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((batch, 3, CROP_SIZE, CROP_SIZE), np.float32)
+    taken = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        run(session, {"images": images}, str(path))
+        taken.append(time.perf_counter() - start)
+    return median(taken[_RUNS // 6 :]) * 1000
+
+
+def write_card(path: Path, card: Mapping[str, Any], difference: float) -> dict[str, Any]:
+    """Write `<stem>.json` and `<stem>.md` beside an ONNX file.
+
+    Args:
+        path: The ONNX file; its size and speed are measured.
+        card: The card that the file holds.
+        difference: Between torch and onnxruntime.
+
+    Returns:
+        The card with what was measured.
+    """
+    measured = {
+        "bytes": path.stat().st_size,
+        "latency_ms": {
+            "batch 1": round(latency_ms(path), 3),
+            "batch 8": round(latency_ms(path, batch=8), 3),
+            "how": f"median, onnxruntime {version_of_onnxruntime()}, 1 CPU thread, "
+            f"{platform.machine()}",
+        },
+        "torch_against_onnxruntime": difference,
+    }
+    whole = {**card, "about": {**card["about"], **measured}}
+    text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path.with_suffix(".json"), iter([text]))
+    write_atomically(path.with_suffix(".md"), _markdown(path.name, whole))
+    return whole
+
+
+def version_of_onnxruntime() -> str:
+    """Give the version of the module that runs, whichever distribution it comes from."""
+    from blurgate.runtime import onnxruntime
+
+    return str(onnxruntime().__version__)
+
+
+def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
+    facts = card["about"]
+    data, training, found = facts["data"], facts["training"], facts["validation"]
+    embedder = data.get("embedder") or {}
+    speed = facts["latency_ms"]
+    rows = {
+        "file": f"`{file}`, {facts['bytes'] / 1e6:.3f} MB, {facts['parameters']:,} parameters",
+        "backbone": facts["backbone"],
+        "input": "aligned faces, 112 x 112, RGB, (pixel - 127.5) / 127.5",
+        "output": "blur degree, 0 sharp to 1 unusable",
+        "suggested threshold": f"{card['threshold']:g} ({facts['threshold_from']})",
+        "validation MAE": f"{found['mae']:.4f} on {found['pictures']} pictures of other identities",
+        "validation rank correlation": f"{found['spearman']:.4f} (Spearman)",
+        "latency": f"{speed['batch 1']} ms for one face, {speed['batch 8']} ms for 8 "
+        f"({speed['how']})",
+        "training data": f"{data['train']} pictures, {data['identities']} identities, blurred by "
+        + ", ".join(data["methods"]),
+        "validation data": f"{data['val']} pictures, {data['identities_val']} identities",
+        "labels": "1 - cosine similarity to the sharp face, embedder "
+        + f"{embedder.get('name', 'unknown')} {embedder.get('sha256', '')[:12]}".strip(),
+        "training": f"{facts['epochs_done']} epochs, the best was {facts['best_epoch']}; "
+        + ", ".join(f"{key} {value}" for key, value in training.items() if key != "epochs"),
+        "seed": f"{facts['seed']}; data {data.get('seed')}",
+        "trained on": f"{facts['trained_on']}, {facts['seconds']} s",
+        "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
+        "commit": facts["commit"] or "unknown",
+        "torch against onnxruntime": f"at most {facts['torch_against_onnxruntime']:.2g} apart",
+        "licence": card["licence"],
+    }
+    yield f"# {card['name']}\n\n| | |\n| --- | --- |\n"
+    for key, value in rows.items():
+        yield f"| {key} | {str(value).replace('|', chr(92) + '|')} |\n"
+    yield (
+        "\nThe licence of a model also depends on the faces and on the embedder that it was "
+        "trained with.\n"
+    )

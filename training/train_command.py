@@ -1,0 +1,174 @@
+"""`blurgate train`: a model from generated data."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from blurgate.cli import options, warn
+from blurgate.cli.progress import progress_bar
+from blurgate.errors import ConfigError, EnvironmentLackError
+from blurgate.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from blurgate.interfaces import App
+    from blurgate.training.train import Trained
+
+EXAMPLE = """Example:
+
+  blurgate train --plugin mobilenetv2 --data trainset --out run
+
+trains on a folder of `blurgate synth --val 0.2`. Then:
+
+  blurgate filter clip.mp4 --model run/mobilenetv2_0.25.onnx
+"""
+
+NEEDED: Final = ("torch", "lightning_fabric", "safetensors", "yaml", "onnx", "onnxscript")
+
+
+@hookimpl
+def register_commands(app: App) -> None:
+    """Add the command."""
+    app.command("train", epilog=EXAMPLE)(train_command)
+
+
+def train_command(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder.")],
+    plugin: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Backbone: see `blurgate plugins` [mobilenetv2_0.25]."),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|PRESET", help="YAML file, or a preset of docs/training.md."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Train on a folder of `blurgate synth`.")
+    ] = None,
+    faces: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH", help="Train on these faces, blurred on the fly; may be repeated."
+        ),
+    ] = None,
+    align: Annotated[
+        bool, typer.Option("--align", help="--faces are photos: detect and align the largest face.")
+    ] = False,
+    detector: options.Detector = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="Recogniser that labels --faces."),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="regression, complex, bins20 or bins40 [regression]."),
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(metavar="SUM", help="Such as 0.7*huber+0.3*l1 [huber].")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs [50].")] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Pictures per step and process [64].")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(metavar="RATE", help="Learning rate [0.001].")] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="float32, or bf16 for GPUs [float32].")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="S", help="Same seed, same model [0].")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any key of docs/training.md; may be repeated."
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads [default: cores].")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a blur model and export it to ONNX."""
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other")
+    need_training()
+    import torch
+
+    from blurgate.training.config import parse_settings
+    from blurgate.training.train import choose_device, choose_settings, run_training
+
+    given: dict[str, Any] = {
+        "backbone": plugin,
+        "data": None if data is None else str(data),
+        "faces": faces or None,
+        "align": align or None,
+        "detector": detector,
+        "embedder": embedder,
+        "head": head,
+        "loss": loss,
+        "epochs": epochs,
+        "batch": batch,
+        "lr": lr,
+        "precision": precision,
+        "seed": seed,
+    }
+    chosen = {key: value for key, value in given.items() if value is not None}
+    settings = choose_settings(
+        config, {**parse_settings(setting or []), **chosen}, out, resume=resume
+    )
+    place = choose_device(device)
+    threads = workers or options.usable_cores()
+    torch.set_num_threads(threads)
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun
+    with progress_bar(None, "steps", quiet=quiet or not is_first) as bar:
+        trained = run_training(
+            settings,
+            out,
+            device=place,
+            workers=threads,
+            resume=resume,
+            overwrite=overwrite,
+            on_step=lambda done, total, text: bar(done, f"of {total:,}, {text}"),
+            on_failure=lambda source, error: warn(error),
+        )
+    if trained is not None and not quiet:
+        _print_summary(trained)
+
+
+def need_training() -> None:
+    """Check that everything training needs is installed, before it has cost any time.
+
+    Raises:
+        EnvironmentLackError: Something is missing; the message holds the pip command.
+    """
+    for name in NEEDED:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise EnvironmentLackError(
+                f"training needs {error.name}, which is not installed; run: pip install "
+                '"blurgate[train]"'
+            ) from error
+    from blurgate.runtime import onnxruntime
+
+    onnxruntime()
+
+
+def _print_summary(trained: Trained) -> None:
+    facts, best = trained.card["about"], trained.fit.best
+    typer.echo(
+        f"{trained.path}: {facts['bytes'] / 1e6:.2f} MB, {facts['latency_ms']['batch 1']} ms a "
+        f"face; epoch {trained.fit.best_epoch} of {trained.fit.epoch}: MAE {best['mae']:.4f}, "
+        f"rank correlation {best['spearman']:.4f}; try: blurgate filter VIDEO --model "
+        f"{trained.path}",
+        err=True,
+    )
