@@ -111,7 +111,7 @@ def synth_command(
     """Make training data: clean faces, blurred on purpose, labelled by what that does to them."""
     _one_thread_each()
     from blurgate import zoo
-    from blurgate.errors import ConfigError
+    from blurgate.errors import ConfigError, EnvironmentLackError
     from blurgate.interfaces import DetectorOptions, Runtime
     from blurgate.training.faces import FaceReader, list_faces
     from blurgate.training.labels import Labeller
@@ -150,19 +150,24 @@ def synth_command(
         def show(counts: SynthCounts) -> None:
             bar(counts.done, f"{counts.rows} pictures, {counts.n_skipped} skipped")
 
-        counts = run_synth(
-            found,
-            recipe,
-            out,
-            reader=reader,
-            labeller=labeller,
-            device=torch_device,
-            workers=workers or options.usable_cores(),
-            resume=resume,
-            overwrite=overwrite,
-            on_progress=show,
-            on_failure=lambda source, error: warn(error),
-        )
+        try:
+            counts = run_synth(
+                found,
+                recipe,
+                out,
+                reader=reader,
+                labeller=labeller,
+                device=torch_device,
+                workers=workers or options.usable_cores(),
+                resume=resume,
+                overwrite=overwrite,
+                on_progress=show,
+                on_failure=lambda source, error: warn(error),
+            )
+        except OSError as error:  # the disk is full, or the folder cannot be written
+            raise EnvironmentLackError(
+                f"{error}; what {out} holds is kept: make room, then continue with --resume"
+            ) from error
     if plot:
         plot_labels(out, out)
     if not quiet:

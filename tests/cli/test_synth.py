@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
 import json
 import os
@@ -169,6 +170,20 @@ def test_an_embedder_for_another_size_is_refused_before_anything_is_written(run,
     ran = run("synth", crops, "--out", tmp_path / "o", "--embedder", tmp_path / "facenet.onnx")
     assert (ran.code, "it takes crops of 160x160" in ran.err) == (5, True)
     assert not (tmp_path / "o").exists()
+
+
+def test_a_full_disk_is_one_line_with_the_way_out(synth, crops, monkeypatch):
+    def full(path, picture):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("blurgate.training.layout.write_picture", full)
+        ran = synth("in", "--out", "o")
+    assert ran.code == 5
+    (line,) = ran.err.splitlines()
+    assert "No space left on device; what o holds is kept" in line
+    assert "--resume" in line
+    assert synth("in", "--out", "o", "--resume").code == 0
 
 
 def test_paths_on_standard_input(synth, crops, tmp_path, monkeypatch):
