@@ -170,13 +170,16 @@ class Scrfd:
             strides.append(np.full((len(rows), 1), stride, np.float32))
         if not scores:
             return _no_faces(frame)
-        score, centre, stride = map(np.concatenate, (scores, centres, strides))
+        score, centre = np.concatenate(scores), np.concatenate(centres)
+        step = np.concatenate(strides)
+        scale = np.float32(box.scale)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dropped below
-            sides = np.concatenate(distances) * stride
+            sides = np.concatenate(distances) * step
             corners = [centre - sides[:, :2], centre + sides[:, 2:]]
-            boxes = np.concatenate(corners, axis=1) / box.scale
-            kps = (np.concatenate(offsets) * stride).reshape(-1, 5, 2) + centre[:, None]
-            kps /= box.scale
+            boxes: F32 = np.concatenate(corners, axis=1, dtype=np.float32)
+            boxes /= scale
+            kps: F32 = (np.concatenate(offsets) * step).reshape(-1, 5, 2) + centre[:, None]
+            kps /= scale
         usable = self._usable(score, boxes, kps)
         score, boxes, kps = score[usable], boxes[usable], kps[usable]
         kept = nms(boxes, score, NMS_IOU, inclusive=True)

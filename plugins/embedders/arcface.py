@@ -63,7 +63,8 @@ class ArcFace:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(lengths) & (lengths > 0)).all():
             self._refuse("it gives vectors that are not numbers or have no length")
-        return vectors / lengths
+        vectors /= lengths
+        return vectors
 
     def _prepare(self, crops: U8) -> F32:
         """Make the (n, 3, 112, 112) float32 input; a fixed batch is filled up with black crops."""
