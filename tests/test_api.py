@@ -31,7 +31,9 @@ def test_all_is_what_this_list_says():
 
 def test_import_is_light():
     code = "import sys, blurgate; print(sorted({'numpy','cv2','av','torch'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -49,8 +49,9 @@ def test_help_imports_nothing_heavy():
         "try: main()\n"
         f"finally: print('HEAVY', sorted(set({HEAVY}) & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.rstrip().endswith("HEAVY []"), done.stdout + done.stderr
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("HEAVY []"), done.stdout
 
 
 def test_help_is_fast():

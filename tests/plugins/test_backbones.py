@@ -248,7 +248,9 @@ def test_backbones_are_listed_without_torch_and_say_how_to_get_it() -> None:
         "try: registry['resnet18'].factory()\n"
         "except EnvironmentLackError as error: print(error)\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert run.stdout.splitlines() == [
         "9 6",
         'training needs torch, which is not installed; run: pip install "blurgate[train]"',
