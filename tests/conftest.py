@@ -36,19 +36,25 @@ def shared() -> Path:
     return folder
 
 
-def _load_marker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("marker_plugin", DATA / "marker_plugin.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def load() -> Callable[[Path], ModuleType]:
+    """Import a file that is in no package: a script, or a plugin of tests/data."""
+
+    def load_module(path: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load_module
 
 
 @pytest.fixture
-def marker() -> Iterator[ModuleType]:
+def marker(load: Callable[[Path], ModuleType]) -> Iterator[ModuleType]:
     """The module of the `marker` detector, registered for the length of the test."""
-    module = _load_marker()
+    module = load(DATA / "marker_plugin.py")
     host = get_host()
     host.add(module, "marker-plugin")
     try:
@@ -58,17 +64,28 @@ def marker() -> Iterator[ModuleType]:
 
 
 @pytest.fixture
-def marker_environment(tmp_path: Path) -> dict[str, str]:
+def installed(tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """Environment for a subprocess in which a plugin of tests/data is an installed distribution."""
+
+    def install(name: str) -> dict[str, str]:
+        site = tmp_path / "site"
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        dashed = name.replace("_", "-")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dashed}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[blurgate]\n{dashed} = {name}\n")
+        (site / f"{name}.py").write_text((DATA / f"{name}.py").read_text())
+        environment = {**os.environ, "PYTHONPATH": str(site)}
+        environment.pop("BLURGATE_DISABLED_PLUGINS")
+        return environment
+
+    return install
+
+
+@pytest.fixture
+def marker_environment(installed: Callable[[str], dict[str, str]]) -> dict[str, str]:
     """Environment for a subprocess in which `marker` is an installed outside plugin."""
-    site = tmp_path / "site"
-    info = site / "marker_plugin-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: marker-plugin\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[blurgate]\nmarker-plugin = marker_plugin\n")
-    (site / "marker_plugin.py").write_text((DATA / "marker_plugin.py").read_text())
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    environment.pop("BLURGATE_DISABLED_PLUGINS")
-    return environment
+    return installed("marker_plugin")
 
 
 @dataclass(frozen=True)

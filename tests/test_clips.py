@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 
@@ -14,13 +13,11 @@ SCRIPT = Path(__file__).parent.parent / "scripts" / "check_clips.py"
 @pytest.mark.shared
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # insightface calls deprecated functions
-def test_a_real_clip_equals_insightface_and_ffprobe(shared, tmp_path):
+def test_a_real_clip_equals_insightface_and_ffprobe(shared, load, tmp_path):
     pytest.importorskip("insightface")
     if shutil.which("ffprobe") is None:
         pytest.skip("the ffprobe program is not installed")
-    spec = importlib.util.spec_from_file_location("check_clips", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(SCRIPT)
     data = shared / "data"
     result = module.check(
         data / "video/intel_asl_learn.mkv", data / "weights/scrfd_2.5g_bnkps.onnx", tmp_path / "o"

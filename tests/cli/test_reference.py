@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import time
@@ -15,12 +14,9 @@ HEAVY = ("torch", "onnxruntime", "cv2", "insightface", "numpy", "av")
 
 
 @pytest.fixture(scope="module")
-def reference():
+def reference(load):
     path = ROOT / "scripts" / "make_cli_reference.py"
-    spec = importlib.util.spec_from_file_location("make_cli_reference", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(path)
 
 
 def test_the_page_is_up_to_date(reference):

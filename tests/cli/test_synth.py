@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import importlib.util
 import json
 import os
 import signal
@@ -23,10 +22,8 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    spec = importlib.util.spec_from_file_location("tiny_embedder", DATA / "tiny_embedder.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def tiny(load):
+    module = load(DATA / "tiny_embedder.py")
     get_host().add(module, "tiny-plugin")
     try:
         yield module
@@ -201,29 +198,16 @@ def test_figures(synth, crops, tmp_path):
         assert cv2.imread(str(tmp_path / "o" / name)) is not None
 
 
-@pytest.fixture
-def installed(tiny, tmp_path):
-    """Environment for a subprocess in which `tiny` is an installed outside plugin."""
-    site = tmp_path / "site"
-    info = site / "tiny_embedder-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-embedder\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[blurgate]\ntiny-embedder = tiny_embedder\n")
-    (site / "tiny_embedder.py").write_text((DATA / "tiny_embedder.py").read_text())
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    environment.pop("BLURGATE_DISABLED_PLUGINS")
-    return environment
-
-
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_run_is_continued_to_the_same_bytes(synth, crops, installed, tmp_path, how):
+    environment = installed("tiny_embedder")
     arguments = ["in", "--per-image", "40", "--even", "--blur", "lowres"]
     assert synth(*arguments, "--out", "whole").code == 0
     command = [sys.executable, "-m", "blurgate", "synth", *arguments, "--out", "o"]
     command += ["--embedder", "tiny", "--resume", "--workers", "2"]
     pipe = subprocess.PIPE
-    running = subprocess.Popen(command, cwd=tmp_path, env=installed, stderr=pipe, text=True)
+    running = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=pipe, text=True)
     journal = tmp_path / "o" / "journal.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and running.poll() is None:
@@ -235,7 +219,7 @@ def test_a_killed_run_is_continued_to_the_same_bytes(synth, crops, installed, tm
     assert running.returncode == (-signal.SIGKILL if how is signal.SIGKILL else 130), err
     assert journal.is_file(), "it was over before it could be stopped"
     again = subprocess.run(
-        command, cwd=tmp_path, env=installed, stderr=pipe, text=True, timeout=100, check=False
+        command, cwd=tmp_path, env=environment, stderr=pipe, text=True, timeout=100, check=False
     )
     assert again.returncode == 0, again.stderr
     assert files(tmp_path / "o") == files(tmp_path / "whole")

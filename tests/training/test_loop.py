@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -48,11 +47,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    spec = importlib.util.spec_from_file_location("tiny_backbone", DATA / "tiny_backbone.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tiny(load):
+    return load(DATA / "tiny_backbone.py")
 
 
 class ToyFeed:

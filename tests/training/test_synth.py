@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -28,11 +27,8 @@ SIDES = (112, 130, 96, 160, 112, 200)
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    spec = importlib.util.spec_from_file_location("tiny_embedder", DATA / "tiny_embedder.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tiny(load):
+    return load(DATA / "tiny_embedder.py")
 
 
 @pytest.fixture(scope="module")
