@@ -21,7 +21,7 @@ from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
     from blurgate.training.config import TrainConfig
-    from blurgate.training.loop import Fit
+    from blurgate.training.runs import Fit
 
 __all__ = ["about", "latency_ms", "source_commit", "write_card"]
 

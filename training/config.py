@@ -10,17 +10,31 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from blurgate.errors import ConfigError, EnvironmentLackError, UnknownNameError
 
-__all__ = ["TrainConfig", "make_config", "parse_settings", "preset_names", "read_config"]
+__all__ = [
+    "TrainConfig",
+    "check_name",
+    "check_ranges",
+    "fill",
+    "make_config",
+    "parse_settings",
+    "parse_yaml",
+    "plain",
+    "preset_names",
+    "read_config",
+    "to_yaml",
+]
 
 BASE: Final = "base"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +54,8 @@ class TrainConfig:
     """A sum such as 0.7*huber+0.3*l1."""
 
     # Data: a folder of `blurgate synth`, or faces that are blurred on the fly.
-    data: str = ""
+    data: tuple[str, ...] = ()
+    """Folders; what they hold is put together."""
     methods: tuple[str, ...] = ()
     """Only these methods of the folder; empty: all."""
     faces: tuple[str, ...] = ()
@@ -97,29 +112,21 @@ class TrainConfig:
                 "train either on a folder of blurgate synth (data) or on faces that are blurred on "
                 "the fly (faces), not on both"
             )
-        for key, (low, high) in _RANGES.items():
-            if not low <= getattr(self, key) <= high:
-                wanted = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-                raise ConfigError(f"{key} must be {wanted}, got {getattr(self, key)}")
+        check_ranges(self, _RANGES)
         for key in ("lr", "decay"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key} must be above 0, got {getattr(self, key)}")
         if any(width < 1 for width in self.hidden):
             raise ConfigError(f"hidden must be widths of at least 1, got {list(self.hidden)}")
-        if not set(self.name) <= _NAME_CHARACTERS or self.name.startswith("."):
-            raise ConfigError(
-                f"name becomes a file's name: use letters, digits, '.', '_' and '-', not "
-                f"{self.name!r}"
-            )
+        check_name(self.name)
 
     def facts(self) -> dict[str, Any]:
         """Give the configuration as plain values, from which `make_config` makes it again."""
-        return {entry.name: _plain(getattr(self, entry.name)) for entry in dataclasses.fields(self)}
+        return {entry.name: plain(getattr(self, entry.name)) for entry in dataclasses.fields(self)}
 
     def to_yaml(self) -> str:
         """Give the configuration as YAML, every key included."""
-        text: str = _yaml().safe_dump(self.facts(), sort_keys=False, allow_unicode=True)
-        return text
+        return to_yaml(self.facts())
 
 
 _NAME_CHARACTERS: Final = frozenset(
@@ -144,6 +151,30 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
 }
 
 
+def check_ranges(config: object, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Check that fields of a configuration lie in their ranges, ends included.
+
+    Raises:
+        ConfigError: One does not.
+    """
+    for key, (low, high) in ranges.items():
+        if not low <= getattr(config, key) <= high:
+            wanted = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ConfigError(f"{key} must be {wanted}, got {getattr(config, key)}")
+
+
+def check_name(name: str) -> None:
+    """Check that a model's name can be a file's name on every system.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    if not set(name) <= _NAME_CHARACTERS or name.startswith("."):
+        raise ConfigError(
+            f"name becomes a file's name: use letters, digits, '.', '_' and '-', not {name!r}"
+        )
+
+
 def make_config(*layers: Mapping[str, Any], where: str = "the configuration") -> TrainConfig:
     """Make a configuration of plain values; later layers win.
 
@@ -157,7 +188,21 @@ def make_config(*layers: Mapping[str, Any], where: str = "the configuration") ->
     >>> make_config({"epochs": 3}, {"lr": "1e-4"}).lr
     0.0001
     """
-    hints = get_type_hints(TrainConfig)
+    return fill(TrainConfig, layers, where)
+
+
+def fill(kind: type[T], layers: Iterable[Mapping[str, Any]], where: str) -> T:
+    """Make a configuration of some kind of plain values; later layers win.
+
+    Args:
+        kind: A dataclass all of whose fields have defaults.
+        layers: Key -> value, as YAML or JSON gives them.
+        where: Where they stand, for messages.
+
+    Raises:
+        ConfigError: A key is unknown (the nearest known one is named) or a value is wrong.
+    """
+    hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
@@ -167,16 +212,17 @@ def make_config(*layers: Mapping[str, Any], where: str = "the configuration") ->
                 raise ConfigError(f"{where}: unknown key {str(key)!r}; {hint}")
             values[key] = _value(key, value, hints[key], where)
     try:
-        return TrainConfig(**values)
+        return kind(**values)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def read_config(source: str) -> dict[str, Any]:
+def read_config(source: str, kind: type[Any] = TrainConfig) -> dict[str, Any]:
     """Read a configuration file or preset.
 
     Args:
         source: A path (it ends with .yaml or .yml, or holds a separator), or a preset's name.
+        kind: The dataclass whose keys it holds.
 
     Returns:
         Key -> value, those of its bases included, checked one by one.
@@ -186,10 +232,10 @@ def read_config(source: str) -> dict[str, Any]:
         ConfigError: The file cannot be read, is not YAML, or holds unknown keys or wrong values.
         EnvironmentLackError: PyYAML is not installed.
     """
-    return _read(source, Path(), ())
+    return _read(source, Path(), (), kind)
 
 
-def _read(source: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+def _read(source: str, folder: Path, seen: tuple[str, ...], kind: type[Any]) -> dict[str, Any]:
     if source.endswith((".yaml", ".yml")) or "/" in source or "\\" in source:
         path = folder / source
         try:
@@ -204,15 +250,24 @@ def _read(source: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
         where = f"the preset {source}"
     if where in seen:
         raise ConfigError(f"{where} is its own base")
-    facts = _parse(text, where)
+    facts = parse_yaml(text, where)
     base = facts.pop(BASE, None)
     if base is not None and not isinstance(base, str):
         raise ConfigError(f"{where}: base must be a preset's name or a path, not {base!r}")
-    make_config(facts, where=where)
-    return {**(_read(base, folder, (*seen, where)) if base else {}), **facts}
+    fill(kind, [facts], where)
+    return {**(_read(base, folder, (*seen, where), kind) if base else {}), **facts}
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """Read keys and values.
+
+    Args:
+        text: The YAML.
+        where: Where it stands, for messages.
+
+    Raises:
+        ConfigError: It is not YAML, or no keys and values.
+    """
     yaml = _yaml()
     try:
         facts = yaml.safe_load(text)
@@ -240,7 +295,7 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         key, sign, value = setting.partition("=")
         if not sign:
             raise ConfigError(f"--set takes KEY=VALUE, such as ema=0.999; got {setting!r}")
-        out[key.strip()] = _parse(f"value: {value}", f"--set {setting}").get("value")
+        out[key.strip()] = parse_yaml(f"value: {value}", f"--set {setting}").get("value")
     return out
 
 
@@ -266,6 +321,8 @@ def _value(key: str, value: Any, kind: Any, where: str) -> Any:
             return value
     elif origin is tuple:
         wanted = "a list"
+        if isinstance(value, str) and arguments[0] is str:
+            return (value,)  # one folder, one method: no need for a list
         if isinstance(value, list | tuple):
             return tuple(_value(key, entry, arguments[0], where) for entry in value)
     elif kind is float:
@@ -299,10 +356,17 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Give a field's value as YAML and JSON know it: tuples as lists."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {str(key): plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def to_yaml(facts: Mapping[str, Any]) -> str:
+    """Give plain values as YAML, in their order."""
+    text: str = _yaml().safe_dump(dict(facts), sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _yaml() -> Any:

@@ -308,6 +308,10 @@ class LiveData:
         for at in range(0, len(order), batch_size):
             yield self.batch(order[at : at + batch_size], number)
 
+    def clean_pictures(self, faces: Sequence[int] | NDArray[Any]) -> U8:
+        """Give the clean twins of faces: (n, 112, 112, 3) uint8 BGR."""
+        return to_numpy(self._clean_twins(np.asarray(faces, np.int64)))
+
     def _take(self, faces: NDArray[np.int64]) -> Tensor:
         """Give the crops of faces of one size, on the device."""
         import torch

@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +29,7 @@ from blurgate.training.loop import INPUT, prepare
 from blurgate.training.model import BlurModel
 from blurgate.types import CROP_SIZE
 
-__all__ = ["OPSET", "TOLERANCE", "card_facts", "check", "export"]
+__all__ = ["OPSET", "TOLERANCE", "card_facts", "check", "export", "write"]
 
 OPSET: Final = 18
 """The oldest that the exporter writes without converting, so that old runtimes can read it."""
@@ -95,16 +95,41 @@ def export(
     model.cpu().float().eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     graph = _trace(model)
+    return write(graph, path, card, lambda file: check(model, file, pictures), "degrees")
+
+
+def write(
+    graph: onnx.ModelProto,
+    path: Path,
+    card: Mapping[str, Any],
+    difference_of: Callable[[Path], float],
+    unit: str = "",
+) -> float:
+    """Write a graph with a card in it, if it gives what the trained network gives.
+
+    Args:
+        graph: Changed.
+        path: Where to; the file appears there only if it is right.
+        card: Goes into the file's metadata.
+        difference_of: Gives the largest difference between a file and the network.
+        unit: Of that difference, for the message.
+
+    Returns:
+        The difference.
+
+    Raises:
+        ModelError: It is above `TOLERANCE`.
+    """
     _strip(graph)
     onnx.helper.set_model_props(graph, {METADATA_KEY: json.dumps(card)})
     graph.producer_name, graph.producer_version = "blurgate", ""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(graph.SerializeToString())
     try:
-        difference = check(model, temporary, pictures)
+        difference = difference_of(temporary)
         if not difference <= TOLERANCE:
             raise ModelError(
-                f"the exported model differs from the trained one by {difference:.2g} degrees, and "
+                f"the exported model differs from the trained one by {difference:.2g} {unit}, and "
                 f"{TOLERANCE:g} is allowed; {path} was not written",
                 path=str(path),
             )

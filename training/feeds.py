@@ -7,7 +7,7 @@ be repeated. Every process of a distributed run takes its own share of the same 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -21,10 +21,12 @@ from blurgate.errors import ConfigError
 from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.pipeline import ordered_map
 from blurgate.training import even, layout
-from blurgate.training.dataset import Dataset, LiveData, read_crops, through_numpy
+from blurgate.training.bound import tensor_embed
+from blurgate.training.dataset import Dataset, LiveData, read_crops
 from blurgate.training.faces import Face, FaceReader, list_faces
 from blurgate.training.labels import Labeller
 from blurgate.training.pairs import make_chain, torch_device
+from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +75,10 @@ class Feed(Protocol):
         """Give the validation pictures, the same every time; the last batch may be smaller."""
         ...
 
+    def clean_val(self, count: int) -> U8:
+        """Give clean validation faces, (up to count, 112, 112, 3) uint8 BGR, one per identity."""
+        ...
+
 
 def _shares(count: int, batch: int, world: int) -> tuple[int, int]:
     """Give (batches, pictures per batch) of one process."""
@@ -94,43 +100,63 @@ def _order(
 
 
 class FolderFeed:
-    """Reads a finished folder of `blurgate synth`.
+    """Reads finished folders of `blurgate synth`, put together to one set.
 
     Args:
-        folder: The folder.
+        folders: The folders, at least one; all labelled by the same embedder.
         methods: Only these methods; empty: all.
         seed: Decides the order.
         workers: Threads that read pictures.
 
     Raises:
-        InputError: The folder holds no dataset, or a damaged one.
-        ConfigError: The dataset is not finished, or lacks a part.
+        InputError: A folder holds no dataset, or a damaged one.
+        ConfigError: A dataset is not finished, a part is empty, the embedders differ, or an
+            identity is for training in one folder and for validation in another.
     """
 
     def __init__(
-        self, folder: Path, *, methods: tuple[str, ...] = (), seed: int = 0, workers: int = 1
+        self,
+        folders: Sequence[Path],
+        *,
+        methods: tuple[str, ...] = (),
+        seed: int = 0,
+        workers: int = 1,
     ) -> None:
         self._train, self._val = (
-            Dataset(folder, split=split, methods=methods or None) for split in ("train", "val")
+            _Joined([Dataset(folder, split=split, methods=methods or None) for folder in folders])
+            for split in ("train", "val")
         )
+        named = " and ".join(map(str, folders))
         for part, name in ((self._train, "training"), (self._val, "validation")):
             if not len(part):
                 raise ConfigError(
-                    f"{folder} has no {name} pictures; make it with blurgate synth --val 0.2"
+                    f"{named}: no {name} pictures; make them with blurgate synth --val 0.2"
                 )
+        both = self._train.identities & self._val.identities
+        if both:
+            raise ConfigError(
+                f"{named}: {min(both)!r} is for training in one folder and for validation in "
+                "another; make them with the same faces, --val and --seed"
+            )
+        made = [part.facts for part in self._train.parts]
+        if any(facts.get("embedder") != made[0].get("embedder") for facts in made):
+            raise ConfigError(f"{named}: labels of different embedders cannot be mixed")
         self._seed, self._workers = seed, workers
-        made = self._train.facts
-        settings = (folder / layout.SETTINGS).read_bytes()
+        digest = hashlib.sha256()
+        for folder in folders:
+            digest.update((folder / layout.SETTINGS).read_bytes())
+        every = dict.fromkeys(name for facts in made for name in facts["methods"])
+        seeds = [facts.get("seed") for facts in made]
         self.facts: Mapping[str, Any] = {
             "kind": "folder",
-            "sha256": hashlib.sha256(settings).hexdigest(),
-            "methods": list(methods) or list(made["methods"]),
+            "sha256": digest.hexdigest(),
+            "methods": list(methods) or list(every),
             "train": len(self._train),
             "val": len(self._val),
-            "identities": len(set(self._train.identities)),
-            "identities_val": len(set(self._val.identities)),
-            "embedder": made.get("embedder"),
-            "seed": made.get("seed"),
+            "identities": len(self._train.identities),
+            "identities_val": len(self._val.identities),
+            "embedder": made[0].get("embedder"),
+            "seed": seeds[0] if len(set(seeds)) == 1 else seeds,
         }
 
     def steps(self, batch: int, *, world: int = 1) -> int:
@@ -149,12 +175,42 @@ class FolderFeed:
         every = np.arange(len(self._val))
         return self._read(self._val, (every[at : at + batch] for at in every[::batch]))
 
-    def _read(self, part: Dataset, order: Iterator[NDArray[np.int64]]) -> Generator[Pictures]:
+    def clean_val(self, count: int) -> U8:
+        """Give clean validation faces of the first folder; see `Feed`."""
+        part = self._val.parts[0]
+        first: dict[str, int] = {}
+        for row, person in enumerate(part.identities):
+            first.setdefault(person, row)
+        return part.clean_pictures(list(first.values())[:count])
+
+    def _read(self, part: _Joined, order: Iterator[NDArray[np.int64]]) -> Generator[Pictures]:
         def read(index: NDArray[np.int64]) -> Pictures:
             pictures = torch.from_numpy(part.pictures(index)).permute(0, 3, 1, 2)
             return Pictures(pictures, torch.from_numpy(part.labels[index]))
 
         return ordered_map(read, order, self._workers)
+
+
+class _Joined:
+    """The rows of several datasets, one dataset after the other."""
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self.parts = parts
+        self.labels = np.concatenate([part.labels for part in parts])
+        self.identities = {person for part in parts for person in part.identities}
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pictures(self, index: NDArray[np.int64]) -> U8:
+        """Read pictures; see `Dataset.pictures`."""
+        out = np.empty((len(index), CROP_SIZE, CROP_SIZE, 3), np.uint8)
+        which = np.searchsorted(self._ends, index, side="right")
+        for number, part in enumerate(self.parts):
+            chosen = which == number
+            out[chosen] = part.pictures(index[chosen] - (self._ends[number] - len(part)))
+        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,6 +224,7 @@ class LiveFeed:
     train_data: LiveData
     val_data: LiveData
     facts: Mapping[str, Any]
+    val_identities: Sequence[str] = ()
     seed: int = 0
     per_face: int = 1
     """Pictures of every training face per epoch, each blurred otherwise."""
@@ -194,6 +251,13 @@ class LiveFeed:
                 made = self.val_data.batch(faces, copy)
                 yield Pictures(made.pictures, made.labels)
 
+    def clean_val(self, count: int) -> U8:
+        """Give clean validation faces; see `Feed`."""
+        first: dict[str, int] = {}
+        for face, person in enumerate(self.val_identities):
+            first.setdefault(person, face)
+        return self.val_data.clean_pictures(list(first.values())[:count])
+
 
 def open_feed(
     config: TrainConfig,
@@ -217,7 +281,10 @@ def open_feed(
     """
     if config.data:
         return FolderFeed(
-            Path(config.data), methods=config.methods, seed=config.seed, workers=workers
+            [Path(folder) for folder in config.data],
+            methods=config.methods,
+            seed=config.seed,
+            workers=workers,
         )
     if not config.faces:
         raise ConfigError("there is nothing to train on: give --data DIR or --faces PATH")
@@ -265,11 +332,12 @@ def _open_live(
         curve = even.calibrate(
             chain, sample, labeller, seed=config.seed, tracks=count, device=place, workers=workers
         )
+    embed = tensor_embed(config.embedder or None, labeller, torch_device(device))
     train, val = (
         LiveData(
             parts[is_val],
             chain,
-            through_numpy(labeller),
+            embed,
             seed=config.seed + is_val,
             device=device,
             curve=curve,
@@ -277,7 +345,8 @@ def _open_live(
         for is_val in (False, True)
     )
     facts = _live_facts(config, kept, labeller, finder)
-    return LiveFeed(train, val, facts, config.seed, config.per_face, config.val_per_face)
+    people = [face.identity for face in kept if face.is_val]
+    return LiveFeed(train, val, facts, people, config.seed, config.per_face, config.val_per_face)
 
 
 def _live_facts(

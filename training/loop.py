@@ -13,29 +13,36 @@ a CPU with the same number of threads. On a GPU some sums are added up in varyin
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from blurgate.cards import InputCard
-from blurgate.errors import ConfigError, ModelError
+from blurgate.errors import ModelError
 from blurgate.journal import write_atomically
 from blurgate.pipeline import prefetch
 from blurgate.training import checkpoints
 from blurgate.training.board import Board
+from blurgate.training.runs import (
+    BEST,
+    LAST,
+    LOG,
+    Fit,
+    OnStep,
+    compare,
+    log_lines,
+    update_average,
+)
 from blurgate.training.scores import Scores, score
 
 if TYPE_CHECKING:
@@ -45,9 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["INPUT", "Fit", "fit", "learning_rate", "make_fabric", "predict", "prepare"]
 
-LAST: Final = "last.safetensors"
-BEST: Final = "best.safetensors"
-LOG: Final = "log.csv"
 COLUMNS: Final = (
     "epoch",
     "lr",
@@ -63,36 +67,8 @@ INPUT: Final = InputCard()
 
 _AHEAD: Final = 2  # batches that are made before they are asked for
 
-OnStep = Callable[[int, int, str], None]
-"""Called with (steps done, steps in all, a line of text)."""
-
-
-@dataclass(slots=True)
-class Fit:
-    """How far a run is, and what came of it."""
-
-    epoch: int = 0
-    """Whole epochs that are done."""
-    best_epoch: int = 0
-    """The epoch, counted from 1, of the lowest validation error; 0 before the first."""
-    best: dict[str, Any] = field(default_factory=dict)
-    """That epoch's `Scores`, as plain values."""
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """One row of `COLUMNS` per epoch."""
-
-    def is_over(self, config: TrainConfig) -> bool:
-        """Say whether all epochs are done, or the validation error has stopped falling."""
-        waited = self.epoch - self.best_epoch
-        return self.epoch >= config.epochs or 0 < config.patience <= waited
-
-    def facts(self) -> dict[str, Any]:
-        """Give it as plain values."""
-        return {
-            "epoch": self.epoch,
-            "best_epoch": self.best_epoch,
-            "best": self.best,
-            "history": self.history,
-        }
+OnEpoch = Callable[["BlurModel", "Fit"], None]
+"""Called after an epoch's validation with the network that was validated, in eval mode."""
 
 
 def make_fabric(device: torch.device, precision: str) -> Fabric:
@@ -165,6 +141,7 @@ def fit(
     fabric: Fabric | None = None,
     resume: bool = False,
     on_step: OnStep = lambda done, total, text: None,
+    on_epoch: OnEpoch = lambda model, fit: None,
 ) -> Fit:
     """Train.
 
@@ -177,6 +154,7 @@ def fit(
         fabric: Where to train; None: on the CPU.
         resume: Go on from the folder's checkpoint, if there is one.
         on_step: Called after every step.
+        on_epoch: Called after every epoch, in the first process only.
 
     Returns:
         What came of it.
@@ -188,11 +166,16 @@ def fit(
         KeyboardInterrupt: Passed on; a later run can resume.
     """
     fabric = fabric or make_fabric(torch.device("cpu"), config.precision)
-    return _Run(model, loss, feed, config, folder, fabric).go(resume, on_step)
+    run = _Run(model, loss, feed, config, folder, fabric)
+    run.on_step, run.on_epoch = on_step, on_epoch
+    return run.go(resume)
 
 
 class _Run:
     """One call of `fit`."""
+
+    on_step: OnStep
+    on_epoch: OnEpoch
 
     def __init__(
         self,
@@ -216,14 +199,14 @@ class _Run:
         self.average = deepcopy(model).eval() if config.ema else None
         self.board = Board(folder) if fabric.is_global_zero else None
 
-    def go(self, resume: bool, on_step: OnStep) -> Fit:
+    def go(self, resume: bool) -> Fit:
         path = self.folder / LAST
         if resume and path.is_file():
             self._restore(path)
         self.fabric.barrier()
         while not self.fit.is_over(self.config):
             began = time.perf_counter()
-            mean_loss, pictures = self._train_epoch(on_step)
+            mean_loss, pictures = self._train_epoch()
             if self.fabric.is_global_zero:
                 self._close_epoch(mean_loss, pictures, began)
             facts = self.fabric.broadcast(self.fit.facts())
@@ -232,7 +215,7 @@ class _Run:
         self.model.load_state_dict(checkpoints.load(self.folder / BEST)[0])
         return self.fit
 
-    def _train_epoch(self, on_step: OnStep) -> tuple[float, int]:
+    def _train_epoch(self) -> tuple[float, int]:
         """Train one epoch; gives the mean loss and the number of pictures, over all processes."""
         config, fabric, epoch = self.config, self.fabric, self.fit.epoch
         seeds = np.random.SeedSequence([config.seed, epoch, fabric.global_rank])
@@ -250,7 +233,7 @@ class _Run:
                 value = self._step(batch, number, flips)
                 total += value.detach()
                 pictures += len(batch.pictures)
-                on_step(number + 1, config.epochs * self.steps, self._text())
+                self.on_step(number + 1, config.epochs * self.steps, self._text())
         reduced = fabric.all_reduce(total / step, reduce_op="mean")
         assert isinstance(reduced, Tensor)
         mean = float(reduced)
@@ -278,7 +261,7 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
-            _update_average(self.average, self.model, self.config.ema, number)
+            update_average(self.average, self.model, self.config.ema, number)
         return value
 
     def _close_epoch(self, mean_loss: float, pictures: int, began: float) -> None:
@@ -306,9 +289,12 @@ class _Run:
             tensors |= {f"ema.{name}": value for name, value in self.average.state_dict().items()}
         tensors |= checkpoints.optimizer_tensors(self.optimizer)
         checkpoints.save(self.folder / LAST, tensors, self._facts())
-        write_atomically(self.folder / LOG, _lines(fit.history))
+        write_atomically(self.folder / LOG, log_lines(fit.history, COLUMNS))
         if self.board is not None:
             self.board.write(fit.history[-1])
+        was_training = chosen.training
+        self.on_epoch(chosen.eval(), fit)
+        chosen.train(was_training)
 
     def _row(
         self, mean_loss: float, scores: Scores, seconds: float, pictures: int
@@ -337,9 +323,9 @@ class _Run:
     def _restore(self, path: Path) -> None:
         tensors, facts = checkpoints.load(path)
         now = self._facts()
-        _compare(path, facts["config"], now["config"])
-        _compare(path, facts["data"], now["data"])
-        _compare(path, {"processes": facts["processes"]}, {"processes": now["processes"]})
+        compare(path, facts["config"], now["config"])
+        compare(path, facts["data"], now["data"])
+        compare(path, {"processes": facts["processes"]}, {"processes": now["processes"]})
         self.model.load_state_dict(checkpoints.select(tensors, "model"))
         if self.average is not None:
             self.average.load_state_dict(checkpoints.select(tensors, "ema"))
@@ -357,36 +343,3 @@ def _moved(batches: Iterator[Pictures], device: torch.device) -> Iterator[Pictur
     """Bring batches to a device, in the thread that makes them."""
     for batch in batches:
         yield batch._replace(pictures=batch.pictures.to(device), degrees=batch.degrees.to(device))
-
-
-def _compare(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    for key in {**old, **new}:
-        if old.get(key) != new.get(key):
-            raise ConfigError(
-                f"cannot resume {path.parent}: it was begun with {key} = {old.get(key)!r}, now it "
-                f"is {new.get(key)!r}; use the same settings, --overwrite, or another --out"
-            )
-
-
-@torch.no_grad()
-def _update_average(average: nn.Module, model: nn.Module, decay: float, number: int) -> None:
-    """Move averaged weights towards the model's; statistics and counters likewise.
-
-    Early on, the average is over the steps there are: it must not remember the first weights.
-    """
-    decay = min(decay, (1 + number) / (10 + number))
-    new = model.state_dict()
-    for name, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(new[name], 1 - decay)
-        else:
-            value.copy_(new[name])
-
-
-def _lines(history: list[dict[str, Any]]) -> Iterator[str]:
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    for row in history:
-        table.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    yield text.getvalue()

@@ -3,32 +3,61 @@
 config.yaml        everything that was chosen
 <name>.onnx        the model; <name>.json and <name>.md are its card
 best.safetensors, last.safetensors, log.csv: see `blurgate.training.loop`
+viz/               curves of every epoch, if asked for: see `blurgate.training.viz`
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from blurgate import zoo
 from blurgate.errors import ConfigError
 from blurgate.host import get_host
+from blurgate.interfaces import Runtime
 from blurgate.journal import write_atomically
 from blurgate.training import card, loop
-from blurgate.training.config import TrainConfig, make_config, read_config
+from blurgate.training.config import TrainConfig, make_config, parse_yaml, read_config
 from blurgate.training.export import card_facts, export
 from blurgate.training.feeds import open_feed
+from blurgate.training.labels import Labeller
 from blurgate.training.losses import check_head, parse_loss
 from blurgate.training.model import build_model
 from blurgate.training.pairs import torch_device
+from blurgate.training.quantize import measure, note, quantize
+from blurgate.training.runs import BEST, LAST, LOG, Fit, OnStep
+from blurgate.training.viz import PEOPLE, Curves
 
-__all__ = ["Trained", "choose_device", "choose_settings", "run_training"]
+if TYPE_CHECKING:
+    from blurgate.training.feeds import Feed
+    from blurgate.training.model import BlurModel
+    from blurgate.training.scores import Scores
+    from blurgate.types import F32, U8
+
+__all__ = ["Trained", "choose_device", "choose_settings", "prepare_folder", "run_training"]
 
 CONFIG: Final = "config.yaml"
+VIZ: Final = "viz"
+INT8_PICTURES: Final = 512
+"""Training pictures from which the ranges of an 8-bit twin are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """The 8-bit twin of a model."""
+
+    path: Path
+    scores: Scores
+    """Its errors on the validation part."""
+    mae_loss: float
+    """By how much its MAE is above that of the model itself, both run by onnxruntime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +67,8 @@ class Trained:
     path: Path
     """The ONNX file."""
     card: Mapping[str, Any]
-    fit: loop.Fit
+    fit: Fit
+    int8: Twin | None = None
 
 
 def choose_device(name: str) -> torch.device:
@@ -83,8 +113,10 @@ def run_training(
     workers: int = 1,
     resume: bool = False,
     overwrite: bool = False,
-    on_step: loop.OnStep = lambda done, total, text: None,
+    on_step: OnStep = lambda done, total, text: None,
     on_failure: Callable[[str, str], None] = lambda source, error: None,
+    viz: bool = False,
+    int8: bool = False,
 ) -> Trained | None:
     """Train a model and export it.
 
@@ -97,6 +129,8 @@ def run_training(
         overwrite: Replace an earlier run.
         on_step: Called after every step.
         on_failure: Called with (path, one line) for every picture that is skipped.
+        viz: Draw curves of predicted against true degree after every epoch, in viz/.
+        int8: Also write an 8-bit twin, and measure what it loses.
 
     Returns:
         What it left; None in all processes of a distributed run but the first.
@@ -111,10 +145,21 @@ def run_training(
     check_head(loss, model.head)
     fabric = loop.make_fabric(device, config.precision)
     if fabric.is_global_zero:
-        _prepare(folder, config, resume=resume, overwrite=overwrite)
+        prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
     fabric.barrier()
     feed = open_feed(config, device=str(fabric.device), workers=workers, on_failure=on_failure)
-    fit = loop.fit(model, loss, feed, config, folder, fabric=fabric, resume=resume, on_step=on_step)
+    drawn = _drawer(config, feed, folder, fabric.device) if viz and fabric.is_global_zero else None
+    fit = loop.fit(
+        model,
+        loss,
+        feed,
+        config,
+        folder,
+        fabric=fabric,
+        resume=resume,
+        on_step=on_step,
+        on_epoch=drawn or (lambda model, fit: None),
+    )
     if not fabric.is_global_zero:
         return None
     name = _name(config)
@@ -134,15 +179,61 @@ def run_training(
     with closing(feed.val(config.batch)) as batches:
         seen = next(batches).pictures
     difference = export(model, path, facts, pictures=seen)
-    return Trained(path, card.write_card(path, facts, difference), fit)
+    twin = _quantized(path, feed, config) if int8 else None
+    return Trained(path, card.write_card(path, facts, difference), fit, twin)
+
+
+def _quantized(path: Path, feed: Feed, config: TrainConfig) -> Twin:
+    """Write the 8-bit twin beside a model, and compare the two on the validation part."""
+    out = path.with_suffix(".int8.onnx")
+    with closing(feed.train(0, config.batch)) as batches:
+        quantize(path, out, islice(batches, math.ceil(INT8_PICTURES / config.batch)))
+    whole, found = (measure(file, feed.val(config.batch)) for file in (path, out))
+    twin = Twin(out, found, found.mae - whole.mae)
+    note(out, {"int8": {"mae": found.mae, "spearman": found.spearman, "mae_loss": twin.mae_loss}})
+    return twin
+
+
+def _drawer(config: TrainConfig, feed: Feed, folder: Path, device: torch.device) -> loop.OnEpoch:
+    """Make the curves' pictures, and give what draws a network's curves on them."""
+    embedder = zoo.open_embedder(config.embedder or None, Runtime("cpu"))
+    made = feed.facts.get("embedder") or {}
+    if made.get("sha256") != embedder.info.sha256:
+        raise ConfigError(
+            f"--viz needs the embedder that labelled the data, {made.get('name')}, and got "
+            f"{embedder.info}; name its file: --embedder FILE"
+        )
+    curves = Curves(feed.clean_val(PEOPLE), Labeller(embedder), seed=config.seed)
+
+    def draw(model: BlurModel, fit: Fit) -> None:
+        def degree(pictures: U8) -> F32:
+            tensor = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device)
+            with torch.inference_mode():
+                found: F32 = model.degree(loop.prepare(tensor)).cpu().numpy()
+            return found
+
+        path = folder / VIZ / f"epoch_{fit.epoch:03d}.png"
+        curves.draw(degree, f"{_name(config)}, epoch {fit.epoch}", path)
+
+    return draw
 
 
 def _name(config: TrainConfig) -> str:
     return config.name or config.backbone
 
 
-def _prepare(folder: Path, config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder ready, and write the configuration into it."""
+def prepare_folder(folder: Path, text: str, *, resume: bool, overwrite: bool) -> None:
+    """Make a run's folder ready, and write the configuration into it.
+
+    Args:
+        folder: Where the run writes.
+        text: The configuration as YAML.
+        resume: Continue what an interrupted run has left in the folder.
+        overwrite: Replace an earlier run, of a scorer or a detector.
+
+    Raises:
+        ConfigError: The folder is in use, or there is nothing to resume in it.
+    """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,19 +243,20 @@ def _prepare(folder: Path, config: TrainConfig, *, resume: bool, overwrite: bool
         raise ConfigError(f"{folder} is not empty: {hint}another --out")
     if resume and begun:
         # The checkpoint compares everything; before the first epoch there is none.
-        if (folder / loop.LAST).is_file():
+        if (folder / LAST).is_file():
             return
     elif resume and any(folder.iterdir()):
         raise ConfigError(
             f"{folder} holds no run of blurgate train to resume; choose another --out"
         )
     if begun:
-        old = make_config(read_config(str((folder / CONFIG).resolve())))
+        old = parse_yaml((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG))
+        name = next((old[key] for key in ("name", "backbone", "detector") if old.get(key)), None)
         for suffix in (".onnx", ".json", ".md"):
-            (folder / f"{_name(old)}{suffix}").unlink(missing_ok=True)
-    for name in (loop.LAST, loop.BEST, loop.LOG):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    for name in (LAST, BEST, LOG):
         (folder / name).unlink(missing_ok=True)
-    write_atomically(folder / CONFIG, iter([config.to_yaml()]))
+    write_atomically(folder / CONFIG, iter([text]))
 
 
 def _device_name(device: torch.device) -> str:

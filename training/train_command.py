@@ -47,7 +47,12 @@ def train_command(
         typer.Option(metavar="FILE|PRESET", help="YAML file, or a preset of docs/training.md."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Train on a folder of `blurgate synth`.")
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Train on a folder of `blurgate synth`, with --detector on annotated pictures; "
+            "may be repeated.",
+        ),
     ] = None,
     faces: Annotated[
         list[str] | None,
@@ -58,7 +63,21 @@ def train_command(
     align: Annotated[
         bool, typer.Option("--align", help="--faces are photos: detect and align the largest face.")
     ] = False,
-    detector: options.Detector = None,
+    align_with: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="Detector that finds the face for --align."),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Train a face detector of this architecture (scrfd) instead, on annotated --data.",
+        ),
+    ] = None,
+    background: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Pictures without faces, for --detector."),
+    ] = None,
     embedder: Annotated[
         str | None,
         typer.Option(metavar="NAME|PATH", help="Recogniser that labels --faces."),
@@ -87,6 +106,13 @@ def train_command(
             "--set", metavar="KEY=VALUE", help="Any key of docs/training.md; may be repeated."
         ),
     ] = None,
+    viz: Annotated[
+        bool,
+        typer.Option("--viz", help="Draw predicted against true degree after every epoch."),
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also write an 8-bit twin and what it loses.")
+    ] = False,
     device: options.Device = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Threads [default: cores].")
@@ -104,14 +130,19 @@ def train_command(
     import torch
 
     from blurgate.training.config import parse_settings
+    from blurgate.training.detection.command import (
+        check_detector_options,
+        is_detector_run,
+        run_detector_command,
+    )
     from blurgate.training.train import choose_device, choose_settings, run_training
 
     given: dict[str, Any] = {
         "backbone": plugin,
-        "data": None if data is None else str(data),
+        "data": [str(folder) for folder in data or []] or None,
         "faces": faces or None,
         "align": align or None,
-        "detector": detector,
+        "detector": align_with,
         "embedder": embedder,
         "head": head,
         "loss": loss,
@@ -122,11 +153,30 @@ def train_command(
         "seed": seed,
     }
     chosen = {key: value for key, value in given.items() if value is not None}
+    threads = workers or options.usable_cores()
+    if detector is not None or (resume and config is None and is_detector_run(out)):
+        check_detector_options({**chosen, "viz": viz or None})
+        shared = ("data", "epochs", "batch", "lr", "precision", "seed")
+        run_detector_command(
+            out,
+            {key: chosen[key] for key in shared if key in chosen}
+            | ({} if detector is None else {"detector": detector})
+            | ({"background": [str(folder) for folder in background]} if background else {}),
+            setting or [],
+            config,
+            device=choose_device(device),
+            workers=threads,
+            resume=resume,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
+        return
+    if background:
+        raise ConfigError("--background belongs to --detector")
     settings = choose_settings(
         config, {**parse_settings(setting or []), **chosen}, out, resume=resume
     )
     place = choose_device(device)
-    threads = workers or options.usable_cores()
     torch.set_num_threads(threads)
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun
     with progress_bar(None, "steps", quiet=quiet or not is_first) as bar:
@@ -139,6 +189,8 @@ def train_command(
             overwrite=overwrite,
             on_step=lambda done, total, text: bar(done, f"of {total:,}, {text}"),
             on_failure=lambda source, error: warn(error),
+            viz=viz,
+            int8=int8,
         )
     if trained is not None and not quiet:
         _print_summary(trained)
@@ -165,6 +217,12 @@ def need_training() -> None:
 
 def _print_summary(trained: Trained) -> None:
     facts, best = trained.card["about"], trained.fit.best
+    if trained.int8 is not None:
+        typer.echo(
+            f"{trained.int8.path}: {trained.int8.path.stat().st_size / 1e6:.2f} MB, 8 bits; MAE "
+            f"{trained.int8.scores.mae:.4f} ({trained.int8.mae_loss:+.4f})",
+            err=True,
+        )
     typer.echo(
         f"{trained.path}: {facts['bytes'] / 1e6:.2f} MB, {facts['latency_ms']['batch 1']} ms a "
         f"face; epoch {trained.fit.best_epoch} of {trained.fit.epoch}: MAE {best['mae']:.4f}, "

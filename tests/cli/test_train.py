@@ -24,6 +24,7 @@ import torch
 import yaml
 
 from blurgate import zoo
+from blurgate.cards import facts_of
 from blurgate.host import get_host
 from blurgate.interfaces import Runtime
 from blurgate.training import checkpoints, loop
@@ -236,7 +237,7 @@ def test_data_without_validation_is_refused(train, plugins, faces, tmp_path):
     )
     ran = train("--plugin", "tiny", "--data", tmp_path / "set", "--out", tmp_path / "run")
     assert ran.code == 2
-    assert "has no validation pictures; make it with blurgate synth --val 0.2" in ran.err
+    assert "no validation pictures; make them with blurgate synth --val 0.2" in ran.err
 
 
 @pytest.mark.parametrize("package", ["torch", "lightning_fabric", "onnxscript"])
@@ -247,3 +248,45 @@ def test_a_missing_package_is_named_before_any_work(train, tmp_path, monkeypatch
     assert f"training needs {package}, which is not installed; run: pip install" in ran.err
     assert '"blurgate[train]"' in ran.err
     assert not (tmp_path / "run").exists()
+
+
+def test_viz_draws_every_epoch_for_a_folder_and_on_the_fly(train, trainset, faces, tmp_path):
+    pytest.importorskip("matplotlib")
+    options = ("--plugin", "tiny", "--embedder", "tiny", "--viz", *SHORT)
+    for name, source in (("folder", ("--data", trainset)), ("live", ("--faces", faces))):
+        out = tmp_path / name
+        ran = train(*source, "--out", out, *options)
+        assert ran.code == 0, ran.err
+        drawn = sorted(path.name for path in (out / "viz").iterdir())
+        assert drawn == ["epoch_001.png", "epoch_002.png", "epoch_003.png"]
+    # The curves change nothing about the result.
+    plain = ("--plugin", "tiny", "--embedder", "tiny", "--data", trainset, *SHORT)
+    assert train("--out", tmp_path / "plain", *plain).code == 0
+    one, other = (
+        checkpoints.load(tmp_path / name / "best.safetensors")[0] for name in ("folder", "plain")
+    )
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_an_8_bit_twin_is_written_with_what_it_loses(train, trainset, tmp_path):
+    out = tmp_path / "run"
+    ran = train("--plugin", "tiny", "--data", trainset, "--int8", "--out", out, *SHORT)
+    assert ran.code == 0, ran.err
+    assert "tiny.int8.onnx: 0.0" in ran.err
+    rows = []
+    for method in ("gaussian", "linear"):
+        with (trainset / f"label_{method}/label/data_label.csv").open() as file:
+            rows += [row for row in csv.DictReader(file) if row["split"] == "val"]
+    pictures = np.stack([cv2.imread(str(trainset / row["file"])) for row in rows])
+    true = np.array([float(row["label"]) for row in rows])
+    errors = {}
+    for name in ("tiny.onnx", "tiny.int8.onnx"):
+        degrees = zoo.open_scorer(str(out / name), Runtime("cpu"))(pictures)
+        errors[name] = np.abs(degrees - true).mean()
+    card = facts_of(out / "tiny.int8.onnx", (out / "tiny.int8.onnx").read_bytes())
+    stated = card["about"]["int8"]
+    assert card["name"] == "tiny.int8"
+    assert stated["mae"] == pytest.approx(errors["tiny.int8.onnx"], abs=1e-5)
+    lost = errors["tiny.int8.onnx"] - errors["tiny.onnx"]
+    assert stated["mae_loss"] == pytest.approx(lost, abs=1e-5)
+    assert lost != 0  # it is another network

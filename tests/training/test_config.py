@@ -101,7 +101,7 @@ def test_bases_lie_below_the_file_and_are_found_beside_it(tmp_path):
         ("batch: 1", r"batch must be at least 2, got 1"),
         ("flip: 1", r"flip must be true or false, not 1"),
         ("schedule: cosin", r"schedule must be one of cosine, exponential, not 'cosin'"),
-        ("methods: linear", r"methods must be a list, not 'linear'"),
+        ("methods: 3", r"methods must be a list, not 3"),
         ("hidden: [64, x]", r"hidden must be a whole number, not 'x'"),
         ("hidden: [0]", r"hidden must be widths of at least 1, got \[0\]"),
         ("synthesizer_options: 3", r"synthesizer_options must be keys and values, not 3"),

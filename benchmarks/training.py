@@ -1,0 +1,154 @@
+"""How many pictures a second: making them, training on them, and both at once.
+
+    python benchmarks/training.py FACES --embedder arcface.onnx [--align] [--detector scrfd.onnx]
+        [--plugin mobilenetv2_0.25] [--device cuda] [--batch 64] [--seconds 20]
+
+FACES are blurred and labelled on the fly, as `blurgate train --faces` does; "both" is that
+command's own loop. `--data DIR` measures a folder of `blurgate synth`, and how long 100,000
+pictures take. Wall clock; the first part of each measurement warms up and does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from blurgate.training import loop
+from blurgate.training.config import TrainConfig
+from blurgate.training.feeds import Feed, Pictures, open_feed
+from blurgate.training.losses import parse_loss
+from blurgate.training.model import build_model
+from blurgate.training.train import choose_device
+
+
+def endless(feed: Feed, batch: int) -> Iterator[Pictures]:
+    """Give the batches of epoch after epoch."""
+    for epoch in itertools.count():
+        yield from feed.train(epoch, batch)
+
+
+def rate(batches: Iterator[int], seconds: float, device: torch.device) -> float:
+    """Give pictures per second of what yields numbers of pictures."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    warm = now() + seconds / 4
+    while time.perf_counter() < warm:
+        next(batches)
+    began, count = now(), 0
+    while time.perf_counter() < began + seconds:
+        count += next(batches)
+    return count / (now() - began)
+
+
+def made(feed: Feed, batch: int) -> Iterator[int]:
+    """Make pictures and do nothing with them."""
+    for some in endless(feed, batch):
+        yield len(some.pictures)
+
+
+def trained(config: TrainConfig, some: Pictures, device: torch.device) -> Iterator[int]:
+    """Train on one batch again and again."""
+    torch.manual_seed(0)
+    fabric = loop.make_fabric(device, config.precision)
+    model = build_model(config.backbone).train().to(memory_format=torch.channels_last)
+    wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3))
+    loss = parse_loss(config.loss)
+    pictures, degrees = some.pictures.to(device), some.degrees.to(device)
+    while True:
+        fabric.backward(loss(wrapped(loop.prepare(pictures)), degrees))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield len(pictures)
+
+
+def both(feed: Feed, config: TrainConfig, seconds: float, device: torch.device) -> float:
+    """Give the rate of the real loop, from its own steps."""
+
+    class EnoughError(Exception):
+        pass
+
+    began: list[tuple[float, int]] = []
+    last = (0.0, 0)
+
+    def on_step(done: int, total: int, text: str) -> None:
+        nonlocal last
+        if device.type == "cuda" and done % 20 == 0:
+            torch.cuda.synchronize(device)
+        last = (time.perf_counter(), done)
+        began.append(last)
+        if last[0] - began[0][0] > seconds * 1.25:
+            raise EnoughError
+
+    config = replace(config, epochs=1000)
+    with tempfile.TemporaryDirectory() as folder:
+        fabric = loop.make_fabric(device, config.precision)
+        model = build_model(config.backbone)
+        loss, out = parse_loss(config.loss), Path(folder)
+        with suppress(EnoughError):
+            loop.fit(model, loss, feed, config, out, fabric=fabric, on_step=on_step)
+    start = next(entry for entry in began if entry[0] - began[0][0] > seconds / 4)
+    return (last[1] - start[1]) * config.batch / (last[0] - start[0])
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("faces", nargs="*")
+    parser.add_argument("--data")
+    parser.add_argument("--embedder", default="")
+    parser.add_argument("--detector", default="")
+    parser.add_argument("--align", action="store_true")
+    parser.add_argument("--plugin", default="mobilenetv2_0.25")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seconds", type=float, default=20)
+    arguments = parser.parse_args()
+    if bool(arguments.faces) == bool(arguments.data):
+        parser.error("give FACES or --data DIR")
+    device = choose_device(arguments.device)
+    torch.set_num_threads(arguments.threads)
+    config = TrainConfig(
+        backbone=arguments.plugin,
+        data=(arguments.data,) if arguments.data else (),
+        faces=tuple(arguments.faces),
+        align=arguments.align,
+        embedder=arguments.embedder,
+        detector=arguments.detector,
+        batch=arguments.batch,
+        precision=arguments.precision,
+        val=0.05,
+    )
+    feed = open_feed(config, device=str(device), workers=arguments.threads)
+    data = rate(made(feed, config.batch), arguments.seconds, device)
+    some = next(iter(feed.train(0, config.batch)))
+    training = rate(trained(config, some, device), arguments.seconds, device)
+    together = both(feed, config, arguments.seconds, device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    print(
+        f"{config.backbone}, batch {config.batch}, {config.precision}, {name}, "
+        f"{arguments.threads} threads, torch {torch.__version__}\n"
+    )
+    print("| | pictures/s |\n| --- | --- |")
+    print(f"| data alone | {data:,.0f} |\n| training alone | {training:,.0f} |")
+    print(f"| both | {together:,.0f} |")
+    print(f"\n100,000 pictures: {100_000 / together / 3600:.2f} hours")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""How fast blur models are: wall clock from aligned faces as pixels to their degrees.
+
+Models are timed in turns, one short stretch each per round, so that whatever else the machine does
+falls on all of them; a figure is the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from blurgate import zoo
+from blurgate.cards import read_card
+from blurgate.interfaces import Runtime
+from blurgate.types import CROP_SIZE
+
+if TYPE_CHECKING:
+    from blurgate.types import U8
+
+__all__ = ["Key", "Subject", "measure", "open_subject"]
+
+Key: TypeAlias = tuple[str, int, int]
+"""(engine, threads, batch); an engine is `onnxruntime`, `torch` or `numpy`."""
+Call: TypeAlias = "Callable[[U8], object]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """One model that is timed."""
+
+    name: str
+    bytes: int
+    """Of the weight file; 0 for a scorer that has none."""
+    about: Mapping[str, Any]
+    """What its card tells of its training: parameters, validation errors, backbone, head."""
+    calls: Mapping[tuple[str, int], Call]
+    """(engine, threads) -> from (n, 112, 112, 3) uint8 BGR to anything."""
+    score: Call | None = None
+    """Gives degrees, to be compared with true ones; None for a network that was not trained."""
+
+
+def open_subject(model: str, device: str, threads: Sequence[int]) -> Subject:
+    """Open a scorer by name or path, once per number of threads. Raises as `zoo.resolve` does."""
+    file = zoo.resolve("scorer", model)
+    engine = "onnxruntime" if file is not None else "numpy"
+    # A scorer without weights has no session whose threads could be chosen.
+    chosen = threads if file is not None else (1,)
+    scorers = {n: zoo.open_scorer(model, Runtime(device, n)) for n in chosen}
+    card = read_card(file.card, str(file.path)) if file is not None else None
+    first = scorers[chosen[0]]
+    return Subject(
+        name=first.info.name,
+        bytes=file.path.stat().st_size if file is not None else 0,
+        about=card.about if card is not None else {},
+        calls={(engine, n): scorer for n, scorer in scorers.items()},
+        score=first,
+    )
+
+
+def measure(
+    subjects: Sequence[Subject],
+    batches: Sequence[int],
+    *,
+    rounds: int,
+    on_round: Callable[[int], None] = lambda done: None,
+) -> list[dict[Key, float]]:
+    """Time models in turns.
+
+    Args:
+        subjects: What to time.
+        batches: Faces per call.
+        rounds: Timed stretches of each; one more is made first and thrown away.
+        on_round: Called with the number of rounds that are done.
+
+    Returns:
+        For each subject: (engine, threads, batch) -> median milliseconds of a call.
+    """
+    rng = np.random.default_rng(0)
+    crops = {n: rng.integers(0, 256, (n, CROP_SIZE, CROP_SIZE, 3), np.uint8) for n in batches}
+    taken: list[dict[Key, list[float]]] = [{} for _ in subjects]
+    for number in range(rounds + 1):
+        for subject, times in zip(subjects, taken, strict=True):
+            for (engine, threads), call in subject.calls.items():
+                for batch, faces in crops.items():
+                    began = time.perf_counter()
+                    call(faces)
+                    if number:  # the first round warms up
+                        spent = (time.perf_counter() - began) * 1000
+                        times.setdefault((engine, threads, batch), []).append(spent)
+        on_round(number)
+    return [{key: median(values) for key, values in times.items()} for times in taken]

@@ -1,0 +1,143 @@
+"""`blurgate bench`."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from blurgate.benching import Subject, measure
+from blurgate.training.faces import FaceReader, list_faces
+from blurgate.training.labels import Labeller
+from blurgate.training.making import Recipe
+from blurgate.training.synth import run_synth
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def test_medians_are_of_wall_clock_and_the_first_call_is_thrown_away():
+    seen = []
+
+    def slow(crops):
+        seen.append(len(crops))
+        # The first call of each batch size is slow, as a session's is; one more is an outlier.
+        time.sleep(0.5 if seen.count(len(crops)) in (1, 3) else 0.02 * len(crops))
+
+    (taken,) = measure([Subject("slow", 0, {}, {("numpy", 1): slow})], [1, 4], rounds=5)
+    assert seen == [1, 4] * 6
+    assert 20 <= taken["numpy", 1, 1] < 70
+    assert 80 <= taken["numpy", 1, 4] < 160
+
+
+def test_models_are_timed_in_turns():
+    order = []
+    subjects = [
+        Subject(name, 0, {}, {("numpy", 1): lambda crops, name=name: order.append(name)})
+        for name in ("a", "b")
+    ]
+    measure(subjects, [1], rounds=2)
+    assert order == ["a", "b", "a", "b", "a", "b"]
+
+
+def test_a_scorer_without_weights_is_measured_on_a_folder(run, load, tmp_path):
+    tiny = load(DATA / "tiny_embedder.py")
+    for i in range(8):
+        path = tmp_path / "in" / f"p{i}" / "a.png"
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), tiny.draw(112, i))
+    run_synth(
+        list_faces([str(tmp_path / "in")], val=0.5),
+        Recipe(("gaussian",), per_image=3),
+        tmp_path / "set",
+        reader=FaceReader(112),
+        labeller=Labeller(tiny.TinyEmbedder()),
+    )
+    options = ("--rounds", 2, "--batch", 1, "--batch", 2, "--no-torch")
+    ran = run("bench", "laplacian", "--data", tmp_path / "set", *options, "--json")
+    assert ran.code == 0, ran.err
+    (row,) = json.loads(ran.out)["models"]
+    assert (row["name"], row["bytes"], row["parameters"]) == ("laplacian", 0, None)
+    assert [(e["engine"], e["threads"], e["batch"]) for e in row["ms"]] == [
+        ("numpy", 1, 1),
+        ("numpy", 1, 2),
+    ]
+    assert all(entry["ms"] > 0 for entry in row["ms"])
+
+    # The same errors by hand.
+    from blurgate import blur_degree
+    from blurgate.training.dataset import Dataset
+
+    part = Dataset(tmp_path / "set", split="val")
+    assert len(part) == 12
+    degrees = blur_degree(part.pictures(range(12)), model="laplacian")
+    assert row["mae"] == pytest.approx(np.abs(degrees - part.labels).mean(), abs=1e-6)
+
+    plain = run("bench", "laplacian", *options)
+    head, line = plain.out.splitlines()
+    assert head.split() == [
+        *("MODEL", "MB", "PARAMETERS", "MAE", "SPEARMAN", "ENGINE", "THREADS"),
+        *("MS", "AT", "1", "MS", "AT", "2"),
+    ]
+    assert line.split()[:7] == ["laplacian", "-", "-", "-", "-", "numpy", "1"]
+
+    empty = shutil.copytree(tmp_path / "set", tmp_path / "empty")
+    table = empty / "label_gaussian/label/data_label.csv"
+    table.write_text(table.read_text().replace(",val,", ",train,"))
+    ran = run("bench", "laplacian", "--data", empty, *options)
+    assert ran.code == 2
+    assert "has no validation pictures; make it with blurgate synth --val" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("laplacien",), 2, "no scorer is called 'laplacien'; did you mean 'laplacian'"),
+        (("none.onnx",), 5, "the scorer file none.onnx does not exist"),
+        (("laplacian", "--data", "none"), 3, "none holds no dataset of blurgate synth"),
+        (("laplacian", "--batch", "0"), 2, "--batch"),
+        (("--backbone", "resnet81"), 2, "no backbone is called 'resnet81'"),
+    ],
+)
+def test_bad_input_is_one_line(run, tmp_path, monkeypatch, options, code, message):
+    if "--backbone" in options:
+        pytest.importorskip("torch")
+        pytest.importorskip("onnxscript")
+    monkeypatch.chdir(tmp_path)
+    ran = run("bench", *options, "--rounds", 1)
+    assert (ran.code, ran.out) == (code, "")
+    assert message in ran.err
+
+
+def test_an_untrained_backbone_is_timed_in_both_engines(run):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    before = torch.get_num_threads()
+    try:
+        ran = run(
+            *("bench", "--backbone", "mobilenetv2", "--json"),
+            *("--rounds", 1, "--batch", 1, "--threads", 1),
+        )
+    finally:
+        torch.set_num_threads(before)
+    assert ran.code == 0, ran.err
+    (row,) = json.loads(ran.out)["models"]
+    assert (row["name"], row["parameters"]) == ("mobilenetv2_0.25", 239_393)
+    assert row["mae"] is None
+    assert 800_000 < row["bytes"] < 1_100_000
+    assert {entry["engine"] for entry in row["ms"]} == {"onnxruntime", "torch"}
+
+
+def test_the_card_of_a_trained_model_tells_its_errors_and_its_network(monkeypatch):
+    pytest.importorskip("torch")
+    from blurgate.training.bench import torch_calls
+
+    about = {"backbone": "squeezenet1_1", "training": {"head": "bins20"}}
+    calls = torch_calls(about, [1, 2])
+    assert set(calls) == {("torch", 1), ("torch", 2)}
+    crops = np.zeros((3, 112, 112, 3), np.uint8)
+    assert tuple(calls["torch", 1](crops).shape) == (3,)
+    # A backbone of a plugin that is not here cannot be timed in torch; that is no error.
+    assert torch_calls({"backbone": "somebody's"}, [1]) == {}

@@ -1,0 +1,83 @@
+"""Networks for `blurgate bench`: the same model in torch, and backbones that nobody has trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from blurgate.benching import Subject
+from blurgate.errors import BlurgateError
+from blurgate.host import get_host
+from blurgate.interfaces import ModelFile, ModelInfo, Runtime
+from blurgate.training.export import card_facts, export
+from blurgate.training.loop import prepare
+from blurgate.training.model import build_model
+
+if TYPE_CHECKING:
+    from blurgate.benching import Call
+    from blurgate.training.model import BlurModel
+    from blurgate.types import U8
+
+__all__ = ["torch_calls", "untrained"]
+
+
+def torch_calls(about: Mapping[str, Any], threads: Sequence[int]) -> dict[tuple[str, int], Call]:
+    """Give the torch side of a model that was trained here; its weights do not matter for speed.
+
+    Args:
+        about: The card's facts; `backbone` and `training.head` say which network it is.
+        threads: Threads of torch, each timed.
+
+    Returns:
+        Empty where the card does not name a backbone that is registered here.
+    """
+    backbone, head = about.get("backbone"), about.get("training", {}).get("head", "regression")
+    try:
+        model = build_model(str(backbone), head=str(head))
+    except BlurgateError:
+        return {}
+    return _calls(model, threads)
+
+
+def untrained(backbone: str, folder: Path, threads: Sequence[int]) -> Subject:
+    """Export a backbone with drawn weights and one output, to see what it will cost.
+
+    Args:
+        backbone: A registered name or alias.
+        folder: Where the ONNX file goes.
+        threads: Threads of both runtimes, each timed.
+
+    Raises:
+        UnknownNameError: There is no such backbone.
+        ModelError: It cannot be exported.
+    """
+    name = get_host().registry("backbone")[backbone].name
+    torch.manual_seed(0)
+    model = build_model(name)
+    path = folder / f"{name}.onnx"
+    facts = card_facts(name, threshold=0.5)
+    export(model, path, facts)
+    file = ModelFile(path, ModelInfo(name, ""), facts)
+    make = get_host().registry("scorer")["onnx"].factory
+    calls: dict[tuple[str, int], Call] = {
+        ("onnxruntime", n): make(file, Runtime("cpu", n)) for n in threads
+    }
+    about = {"parameters": sum(p.numel() for p in model.parameters())}
+    return Subject(name, path.stat().st_size, about, calls | _calls(model, threads))
+
+
+def _calls(model: BlurModel, threads: Sequence[int]) -> dict[tuple[str, int], Call]:
+    model.eval()
+
+    def on(count: int) -> Call:
+        def call(crops: U8) -> object:
+            torch.set_num_threads(count)
+            with torch.inference_mode():
+                return model.degree(prepare(torch.from_numpy(crops).permute(0, 3, 1, 2)))
+
+        return call
+
+    return {("torch", count): on(count) for count in threads}

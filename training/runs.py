@@ -1,0 +1,115 @@
+"""What training runs of every kind share: how far they are, averages, logs, comparisons."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import torch
+from torch import nn
+
+from blurgate.errors import ConfigError
+
+__all__ = [
+    "BEST",
+    "LAST",
+    "LOG",
+    "Fit",
+    "Limits",
+    "OnStep",
+    "compare",
+    "log_lines",
+    "update_average",
+]
+
+LAST: Final = "last.safetensors"
+BEST: Final = "best.safetensors"
+LOG: Final = "log.csv"
+
+OnStep = Callable[[int, int, str], None]
+"""Called with (steps done, steps in all, a line of text)."""
+
+
+class Limits(Protocol):
+    """What ends a run."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs at most."""
+        ...
+
+    @property
+    def patience(self) -> int:
+        """Epochs to wait for a better one; 0: all."""
+        ...
+
+
+@dataclass(slots=True)
+class Fit:
+    """How far a run is, and what came of it."""
+
+    epoch: int = 0
+    """Whole epochs that are done."""
+    best_epoch: int = 0
+    """The epoch, counted from 1, of the best validation; 0 before the first."""
+    best: dict[str, Any] = field(default_factory=dict)
+    """That epoch's scores, as plain values."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One row of log.csv per epoch."""
+
+    def is_over(self, config: Limits) -> bool:
+        """Say whether all epochs are done, or the validation has stopped getting better."""
+        waited = self.epoch - self.best_epoch
+        return self.epoch >= config.epochs or 0 < config.patience <= waited
+
+    def facts(self) -> dict[str, Any]:
+        """Give it as plain values."""
+        return {
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best": self.best,
+            "history": self.history,
+        }
+
+
+def compare(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Check that a checkpoint's facts are a run's.
+
+    Raises:
+        ConfigError: One differs.
+    """
+    for key in {**old, **new}:
+        if old.get(key) != new.get(key):
+            raise ConfigError(
+                f"cannot resume {path.parent}: it was begun with {key} = {old.get(key)!r}, now it "
+                f"is {new.get(key)!r}; use the same settings, --overwrite, or another --out"
+            )
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float, number: int) -> None:
+    """Move averaged weights towards the model's; statistics and counters likewise.
+
+    Early on, the average is over the steps there are: it must not remember the first weights.
+    """
+    decay = min(decay, (1 + number) / (10 + number))
+    new = model.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(new[name], 1 - decay)
+        else:
+            value.copy_(new[name])
+
+
+def log_lines(history: list[dict[str, Any]], columns: Sequence[str]) -> Iterator[str]:
+    """Give the text of log.csv."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    for row in history:
+        table.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    yield text.getvalue()
