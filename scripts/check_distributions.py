@@ -36,6 +36,11 @@ def main() -> None:
             if inside not in names:
                 problems.append(f"{inside} is missing from the wheel")
     needed = {"blurgate/py.typed", "blurgate/models_zoo/manifest.json"}
+    needed |= {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "blurgate" / "report").rglob("*")
+        if path.suffix in {".css", ".html", ".js"}
+    }
     problems += [f"{name} is missing from the wheel" for name in sorted(needed - names)]
     if not any(name.endswith("licenses/LICENSE") for name in names):
         problems.append("the licence is missing from the wheel")

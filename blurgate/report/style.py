@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import Final
 
-STYLE: Final = """
-:root {
+_DARK: Final = """
+    color-scheme: dark;
+    --back: #14171b; --card: #1d2228; --text: #e8ebee; --faint: #a0abb6; --line: #39424c;
+    --bar: #6ea8e5; --keep: #7db7f0; --review: #e8b04a; --reject: #ff8a80;
+    --s0: #6ea8e5; --s1: #f0975a; --s2: #6cc98b; --s3: #c391e6;
+    --s4: #e3bd4f; --s5: #f0839f; --s6: #5cc8cf; --s7: #aab1ba;
+"""
+
+STYLE: Final = (
+    f"""
+:root {{
   color-scheme: light dark;
   --back: #ffffff; --card: #f4f6f8; --text: #1a1d21; --faint: #5b6570; --line: #d4dae0;
-  --bar: #2f6db3;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --back: #14171b; --card: #1d2228; --text: #e8ebee; --faint: #a0abb6; --line: #39424c;
-    --bar: #6ea8e5;
-  }
-}
+  --bar: #2f6db3; --keep: #1f68ad; --review: #8f5a00; --reject: #b3261e;
+  --s0: #2f6db3; --s1: #c2571a; --s2: #2b8a4b; --s3: #8a4bb0;
+  --s4: #b8860b; --s5: #c0345c; --s6: #16858c; --s7: #6b7078;
+}}
+:root[data-theme="light"] {{ color-scheme: light; }}
+@media screen and (prefers-color-scheme: dark) {{ :root:not([data-theme="light"]) {{{_DARK}}} }}
+@media screen {{ :root[data-theme="dark"] {{{_DARK}}} }}
+"""
+    """
 * { box-sizing: border-box; }
 body {
   margin: 0; background: var(--back); color: var(--text);
@@ -58,6 +68,21 @@ svg path.grid { stroke: var(--line); }
 svg path.axis { stroke: var(--faint); }
 svg path.even { stroke: var(--text); stroke-dasharray: 5 4; }
 svg rect.hover { fill: transparent; }
+svg path.line { stroke-width: 2px; shape-rendering: auto; stroke-linejoin: round; }
+svg path.faint { stroke: var(--faint); stroke-width: 1px; }
+svg path.plain { stroke: var(--text); }
+svg .dashed { stroke-dasharray: 6 4; }
+svg circle.plain { fill: var(--text); }
+svg path.s0 { stroke: var(--s0); } svg circle.s0 { fill: var(--s0); }
+svg path.s1 { stroke: var(--s1); } svg circle.s1 { fill: var(--s1); }
+svg path.s2 { stroke: var(--s2); } svg circle.s2 { fill: var(--s2); }
+svg path.s3 { stroke: var(--s3); } svg circle.s3 { fill: var(--s3); }
+svg path.s4 { stroke: var(--s4); } svg circle.s4 { fill: var(--s4); }
+svg path.s5 { stroke: var(--s5); } svg circle.s5 { fill: var(--s5); }
+svg path.s6 { stroke: var(--s6); } svg circle.s6 { fill: var(--s6); }
+svg path.s7 { stroke: var(--s7); } svg circle.s7 { fill: var(--s7); }
+svg.key { display: inline-block; width: 22px; height: 10px; margin-right: .35rem; }
+.keys { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: .85rem; margin: .3rem 0; }
 details { font-size: .9rem; color: var(--faint); }
 summary { cursor: pointer; }
 details .wide { max-height: 16rem; overflow-y: auto; }
@@ -89,3 +114,4 @@ dd { margin: 0; overflow-wrap: anywhere; }
   dt { font-size: .85rem; }
 }
 """
+)

@@ -1,4 +1,4 @@
-"""`blurgate report` on a small dataset in the format of `blurgate synth`."""
+"""`blurgate report`: the page of results, and the figures of training data."""
 
 from __future__ import annotations
 
@@ -265,3 +265,106 @@ def test_bad_folders_are_one_line(run, tmp_path):
     assert (ran.code, "is not finished; continue it with --resume" in ran.err) == (2, True)
     assert not (folder / "report").exists()
     assert run("report").code == 2
+
+
+def filtered(run, marker, tmp_path, *options):
+    """A folder of `blurgate filter`: two pictures of two faces, and one that cannot be read."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, sharp in (("sharp", True), ("soft", False)):
+        image = np.full((240, 400, 3), 60, np.uint8)
+        for i in range(2):
+            marker.draw(image, 10 + 150 * i, 40, 120, sharp=sharp, seed=i)
+        assert cv2.imwrite(str(photos / f"{name}.png"), image)
+    (photos / "bad.png").write_bytes(b"no picture")
+    ran = run("filter", photos, "--detector", "marker", "--out", tmp_path / "out", "-q", *options)
+    assert ran.code == 4
+    return tmp_path / "out"
+
+
+def page_data(path):
+    text = path.read_text(encoding="utf-8")
+    scripts = re.findall(
+        r'<script type="application/json" id="(\w+)">(.*?)</script>', text, re.DOTALL
+    )
+    return {name: json.loads(body) for name, body in scripts}
+
+
+def test_a_folder_of_filter_becomes_a_page(run, marker, tmp_path):
+    folder = filtered(run, marker, tmp_path, "--keep-rejected", "--threshold", "0.3")
+    ran = run("report", folder)
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err == f"4 faces of 3 sources, 4 with a picture, in {folder / 'report.html'}\n"
+    page = page_data(folder / "report.html")
+    data = page["data"]
+    with (folder / "faces.csv").open(newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: float(row["blur_degree"]))
+    assert data["faces"]["degree"] == [float(row["blur_degree"]) for row in rows]
+    assert data["faces"]["crop"] == [row["crop"] for row in rows]
+    assert data["rule"] == {"threshold": 0.3, "review": 0, "min_face": 0}
+    assert sorted(note["status"] for note in data["sources"]) == ["failed", "ok", "ok"]
+    assert page["thumbs"]["rows"] == [0, 1, 2, 3]
+    ran = run("report", folder, "--thumbs", "2", "--threshold", "0.5", "-q")
+    assert (ran.code, ran.err) == (0, "")
+    page = page_data(folder / "report.html")
+    assert page["thumbs"]["rows"] == [0, 3]
+    assert page["data"]["rule"]["threshold"] == 0.5
+    # What the page is made beside stays a folder of results.
+    assert run("filter", tmp_path / "photos", "--detector", "marker", "--out", folder, "-q",
+               "--threshold", "0.3", "--keep-rejected", "--resume").code == 4  # fmt: skip
+
+
+def test_rejected_faces_of_pictures_are_cut_out_again(run, marker, tmp_path):
+    folder = filtered(run, marker, tmp_path, "--threshold", "0", "--table", "jsonl")
+    assert run("report", folder).code == 0
+    page = page_data(folder / "report.html")
+    assert page["data"]["faces"]["crop"] == [""] * 4
+    assert len(page["thumbs"]["jpeg"]) == 4
+
+
+def test_a_table_of_score_becomes_a_page(run, marker, tmp_path):
+    filtered(run, marker, tmp_path)
+    table = tmp_path / "scores.csv"
+    run("score", tmp_path / "photos", "--detector", "marker", "--csv", table, "-q")
+    ran = run("report", table, "--out", tmp_path / "pages" / "p.html")
+    assert (ran.code, "4 faces of 3 sources, 4 with a picture" in ran.err) == (0, True)
+    data = page_data(tmp_path / "pages" / "p.html")["data"]
+    assert (data["kind"], data["decided"]) == ("score", False)
+    assert data["rule"] == {"threshold": 0.4, "review": 0, "min_face": 0}
+    for picture in (tmp_path / "photos").iterdir():
+        picture.unlink()
+    ran = run("report", table)
+    assert (ran.code, "4 faces of 3 sources, 0 with a picture" in ran.err) == (0, True)
+    assert (tmp_path / "scores.report.html").is_file()
+
+
+def test_a_folder_of_synth_becomes_a_page(run, tmp_path):
+    folder = write_dataset(tmp_path / "set", methods={"linear": [0.5, 0.1], "gaussian": [0.3]})
+    assert run("report", folder).code == 0
+    page = page_data(folder / "report.html")
+    assert page["data"]["faces"]["degree"] == [0.1, 0.3, 0.5]
+    assert [note["name"] for note in page["data"]["sources"]] == ["gaussian", "linear"]
+    assert len(page["thumbs"]["jpeg"]) == 3
+
+
+def test_crops_that_are_gone_are_one_line(run, marker, tmp_path):
+    folder = filtered(run, marker, tmp_path, "--keep-rejected", "--threshold", "1")
+    for crop in (folder / "kept").iterdir():
+        crop.unlink()
+    ran = run("report", folder)
+    assert ran.code == 4
+    assert len(ran.err.splitlines()) == 2
+    assert ran.err.splitlines()[0].endswith(", and 3 more")
+
+
+def test_wrong_use_is_one_line(run, marker, tmp_path):
+    folder = filtered(run, marker, tmp_path)
+    for arguments, code, match in (
+        ((), 2, "name the results: blurgate report RESULTS"),
+        ((folder, "--data", folder), 2, "name the results"),
+        ((tmp_path / "nowhere",), 3, "there is no such folder or table"),
+        ((tmp_path / "photos",), 3, "holds no results"),
+        ((folder, "--out", folder / "faces.csv"), 2, "is no page of `blurgate report`"),
+    ):
+        ran = run("report", *arguments)
+        assert (ran.code, len(ran.err.splitlines()), match in ran.err) == (code, 1, True), ran.err
