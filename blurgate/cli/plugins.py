@@ -1,4 +1,4 @@
-"""`blurgate plugins`: what is registered, and by whom."""
+"""`blurgate plugins`: what is registered, by whom, and what was left out and why."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def register_commands(app: App) -> None:
 
 def list_plugins(
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Show each plugin's module and aliases too.")
+        bool, typer.Option("--verbose", help="Show each plugin's module, file and aliases too.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """List every plugin by kind, with the distribution it comes from; broken ones are marked."""
+    """List every plugin by kind with its distribution, and those broken or disabled."""
     import json
     from dataclasses import asdict
 
@@ -47,16 +47,21 @@ def list_plugins(
             "aliases": list(entry.aliases),
             "distribution": entry.distribution,
             "version": entry.version,
-            "module": entry.plugin,
+            "plugin": entry.plugin,
+            **dict(zip(("module", "file"), host.where(entry.plugin), strict=True)),
         }
-        for entry in host.entries()
+        for entry in [*host.entries(), *host.commands()]
     ]
     broken = [asdict(plugin) for plugin in dict.fromkeys(host.broken)]
     if as_json:
-        typer.echo(json.dumps({"plugins": found, "broken": broken}, indent=2))
+        disabled = [asdict(plugin) for plugin in host.disabled]
+        facts = {"plugins": found, "broken": broken, "disabled": disabled}
+        typer.echo(json.dumps(facts, indent=2))
         return
     for line in columns(_table(found, verbose=verbose)):
         typer.echo(line)
+    for out in host.disabled:
+        typer.echo(f"disabled: {out.plugin} of {out.distribution} {out.version}")
     for plugin in broken:
         typer.echo(
             f"broken: {plugin['plugin']} of {plugin['distribution']} {plugin['version']}: "
@@ -69,9 +74,9 @@ def list_plugins(
 
 def _table(found: list[dict[str, Any]], *, verbose: bool) -> list[tuple[str, ...]]:
     head: tuple[str, ...] = ("KIND", "NAME", "DISTRIBUTION", "VERSION")
-    table = [(*head, "MODULE", "ALIASES") if verbose else head]
+    table = [(*head, "MODULE", "FILE", "ALIASES") if verbose else head]
     for entry in found:
         row = (entry["kind"], entry["name"], entry["distribution"], entry["version"])
-        more = (entry["module"], ", ".join(entry["aliases"]))
+        more = (entry["module"], entry["file"], ", ".join(entry["aliases"]))
         table.append((*row, *more) if verbose else row)
     return table

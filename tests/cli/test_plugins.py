@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from blurgate import host as host_module
 from blurgate.cli import plugins as command
 from blurgate.hookspecs import hookimpl
-from blurgate.host import BUILTIN, Broken, Host
+from blurgate.host import BUILTIN, Broken, Disabled, Host
 
 
 class Plugin:
@@ -20,6 +20,15 @@ class Plugin:
     @hookimpl
     def register_sinks(self, register):
         register("null", object)
+
+    @hookimpl
+    def register_commands(self, app):
+        app.command("shout")(run)
+        app.command()(read_aloud)
+
+
+def read_aloud():
+    pass
 
 
 @pytest.fixture
@@ -45,38 +54,40 @@ def test_the_table(host):
         ["KIND", "NAME", "DISTRIBUTION", "VERSION"],
         ["scorer", "sharp", "my-dist", "1.2"],
         ["sink", "null", "my-dist", "1.2"],
+        ["command", "read-aloud", "my-dist", "1.2"],
+        ["command", "shout", "my-dist", "1.2"],
     ]
     assert result.stderr == ""
 
 
-def test_verbose_adds_module_and_aliases(host):
+def test_verbose_adds_module_file_and_aliases(host):
     lines = run("--verbose").stdout.splitlines()
-    assert lines[0].split()[4:] == ["MODULE", "ALIASES"]
-    assert lines[1].split()[4:] == ["my_plugin", "crisp,", "clear"]
+    assert lines[0].split()[4:] == ["MODULE", "FILE", "ALIASES"]
+    assert lines[1].split()[4:] == [__name__, __file__, "crisp,", "clear"]
 
 
 def test_json(host):
-    assert json.loads(run("--json").stdout) == {
+    report = json.loads(run("--json").stdout)
+    place = {"plugin": "my_plugin", "module": __name__, "file": __file__}
+    mine = {"distribution": "my-dist", "version": "1.2", **place}
+    assert report == {
         "plugins": [
-            {
-                "kind": "scorer",
-                "name": "sharp",
-                "aliases": ["crisp", "clear"],
-                "distribution": "my-dist",
-                "version": "1.2",
-                "module": "my_plugin",
-            },
-            {
-                "kind": "sink",
-                "name": "null",
-                "aliases": [],
-                "distribution": "my-dist",
-                "version": "1.2",
-                "module": "my_plugin",
-            },
+            {"kind": "scorer", "name": "sharp", "aliases": ["crisp", "clear"], **mine},
+            {"kind": "sink", "name": "null", "aliases": [], **mine},
+            {"kind": "command", "name": "read-aloud", "aliases": [], **mine},
+            {"kind": "command", "name": "shout", "aliases": [], **mine},
         ],
         "broken": [],
+        "disabled": [],
     }
+
+
+def test_disabled_plugins_are_listed(host):
+    host.disabled.append(Disabled("off", "off-dist", "3.0"))
+    assert run().stdout.splitlines()[-1] == "disabled: off of off-dist 3.0"
+    assert json.loads(run("--json").stdout)["disabled"] == [
+        {"plugin": "off", "distribution": "off-dist", "version": "3.0"}
+    ]
 
 
 def test_a_broken_plugin_is_marked_once_and_the_exit_code_stays_0(host):
@@ -95,7 +106,7 @@ def test_a_broken_plugin_is_marked_once_and_the_exit_code_stays_0(host):
             "error": "ImportError: no",
         }
     ]
-    assert len(report["plugins"]) == 2
+    assert len(report["plugins"]) == 4
 
 
 def test_help_has_an_example(host):
@@ -112,4 +123,5 @@ def test_the_built_in_plugins_are_listed():
         ("sink", "csv"),
         ("sink", "jsonl"),
         ("sink", "parquet"),
+        ("command", "filter"),
     } <= names

@@ -125,20 +125,6 @@ def test_wmse_is_squared_bias_plus_variance(seed: int, bins: int, scale: float) 
     assert make("wmse")(output * scale, target).item() == pytest.approx(expected.item(), rel=1e-3)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e4])
-@pytest.mark.parametrize("name", sorted(HEADS))
-def test_gradients_are_finite_and_go_downhill(name: str, scale: float) -> None:
-    output, target = batch(HEADS[name])
-    output = (output * scale).requires_grad_()
-    loss = make(name)
-    before = loss(output, target)
-    before.backward()
-    assert output.grad is not None
-    assert bool(output.grad.isfinite().all())
-    if scale == 1.0:
-        assert loss(output.detach() - 1e-2 * output.grad, target) < before
-
-
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_half_precision_outputs_are_measured_in_single(name: str) -> None:
     output, target = batch(HEADS[name])

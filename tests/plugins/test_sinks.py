@@ -51,30 +51,6 @@ def factory(name):
     return get_host().registry("sink")[name].factory
 
 
-def test_rows_come_back(sink, tmp_path):
-    path = tmp_path / "t"
-    with factory(sink)(path, COLUMNS, None) as table:
-        for row in ROWS:
-            table.write(row)
-    assert read(path, sink) == EXPECTED
-    assert [p.name for p in tmp_path.iterdir()] == ["t"]
-
-
-def test_an_empty_table_is_a_table(sink, tmp_path):
-    path = tmp_path / "t"
-    with factory(sink)(path, COLUMNS, None):
-        pass
-    assert read(path, sink) == []
-
-
-def test_an_error_leaves_what_was_written(sink, tmp_path):
-    path = tmp_path / "t"
-    with pytest.raises(ZeroDivisionError), factory(sink)(path, COLUMNS, None) as table:
-        table.write(ROWS[0])
-        raise ZeroDivisionError
-    assert read(path, sink) == EXPECTED[:1]
-
-
 def test_resuming_forgets_what_came_after_the_mark(sink, tmp_path):
     path, whole = tmp_path / "t", tmp_path / "whole"
     with factory(sink)(whole, COLUMNS, None) as table:
@@ -92,20 +68,6 @@ def test_resuming_forgets_what_came_after_the_mark(sink, tmp_path):
     assert read(path, sink) == EXPECTED
     if sink != "parquet":
         assert path.read_bytes() == whole.read_bytes()
-
-
-def test_a_complete_table_can_be_continued(sink, tmp_path):
-    path = tmp_path / "t"
-    with factory(sink)(path, COLUMNS, None) as table:
-        for row in ROWS[:2]:
-            table.write(row)
-        mark = table.mark()
-    for rows in ((), ROWS[2:]):
-        with factory(sink)(path, COLUMNS, mark) as table:
-            for row in rows:
-                table.write(row)
-            mark = table.mark()
-    assert read(path, sink) == EXPECTED
 
 
 def test_a_table_that_is_too_short_is_not_resumed(sink, tmp_path):

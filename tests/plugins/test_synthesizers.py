@@ -193,13 +193,6 @@ def test_blur_is_measured_in_crop_pixels(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_empty_batch(name):
-    synthesizer = make(name)
-    assert synthesizer.sample(Streams(0, [])) == []
-    assert synthesizer.apply(np.empty((0, 112, 112, 3), np.uint8), [], px=1).shape[0] == 0
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_wrong_input_is_refused(name):
     synthesizer = make(name)
     images = light(2, 32)

@@ -1,0 +1,83 @@
+"""The contract of an embedder; see `blurgate.interfaces.Embedder`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+
+from blurgate.interfaces import ModelFile, Runtime
+from blurgate.testing import common
+from blurgate.types import CROP_SIZE
+
+_TOLERANCE: Final = 1e-4
+
+
+class Subject:
+    """An embedder to check: a registered name or a factory, and what to make it with."""
+
+    def __init__(
+        self, plugin: Any, *, model: ModelFile | None = None, runtime: Runtime | None = None
+    ) -> None:
+        self.plugin, self.model, self.runtime = plugin, model, runtime or Runtime("cpu")
+
+    @cached_property
+    def made(self) -> Any:
+        """The embedder."""
+        return common.factory_of("embedder", self.plugin)(self.model, self.runtime)
+
+
+def says_who_it_is(subject: Subject) -> None:
+    """`info` is a ModelInfo."""
+    common.check_info(subject.made)
+
+
+def gives_vectors_of_length_one(subject: Subject) -> None:
+    """(n, 112, 112, 3) uint8 -> (n, d) float32, each of Euclidean length 1."""
+    got = subject.made(common.noisy_patches(5))
+    common.check_array("embeddings", got, (5, -1))
+    lengths = np.linalg.norm(got.astype(np.float64), axis=1)
+    common.require(
+        np.abs(lengths - 1).max() < 1e-3, f"embeddings must be of length 1, got {lengths}"
+    )
+
+
+def tells_crops_apart(subject: Subject) -> None:
+    """Different crops have different embeddings."""
+    got = subject.made(common.noisy_patches(5))
+    likeness = got @ got.T - 2 * np.eye(5)
+    common.require(likeness.max() < 0.9999, "different crops have the same embedding")
+
+
+def takes_no_crops(subject: Subject) -> None:
+    """No crops give (0, d) float32."""
+    d = subject.made(common.noisy_patches(1)).shape[1]
+    got = subject.made(np.empty((0, CROP_SIZE, CROP_SIZE, 3), np.uint8))
+    common.check_array("embeddings of no crops", got, (0, d))
+
+
+def batch_of_one_equals_batch_of_many(subject: Subject) -> None:
+    """A crop's embedding does not depend on its batch, nor on how the array lies in memory."""
+    common.check_crops_model("embeddings", subject.made, _TOLERANCE)
+
+
+def repeats_itself_also_in_threads(subject: Subject) -> None:
+    """The same crops give the same embeddings, also from several threads, and stay as they are."""
+    common.check_repeatable("embeddings", subject.made)
+
+
+def refuses_what_are_no_crops(subject: Subject) -> None:
+    """Arrays of another shape or dtype raise a `BlurgateError`, such as `ShapeError`."""
+    common.check_refuses(subject.made)
+
+
+CHECKS: Final = (
+    says_who_it_is,
+    gives_vectors_of_length_one,
+    tells_crops_apart,
+    takes_no_crops,
+    batch_of_one_equals_batch_of_many,
+    repeats_itself_also_in_threads,
+    refuses_what_are_no_crops,
+)

@@ -1,0 +1,78 @@
+"""The contract of a scorer; see `blurgate.interfaces.Scorer`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+
+from blurgate.interfaces import ModelFile, Runtime
+from blurgate.testing import common
+from blurgate.types import CROP_SIZE
+
+_TOLERANCE: Final = 1e-4
+
+
+class Subject:
+    """A scorer to check: a registered name or a factory, and what to make it with."""
+
+    def __init__(
+        self, plugin: Any, *, model: ModelFile | None = None, runtime: Runtime | None = None
+    ) -> None:
+        self.plugin, self.model, self.runtime = plugin, model, runtime or Runtime("cpu")
+
+    @cached_property
+    def made(self) -> Any:
+        """The scorer."""
+        return common.factory_of("scorer", self.plugin)(self.model, self.runtime)
+
+
+def says_who_it_is_and_its_threshold(subject: Subject) -> None:
+    """`info` is a ModelInfo, `threshold` a number in [0, 1]."""
+    common.check_info(subject.made)
+    threshold = getattr(subject.made, "threshold", None)
+    fits = isinstance(threshold, float | int) and 0 <= threshold <= 1
+    common.require(fits, f"`threshold` must be a number in [0, 1], got {threshold!r}")
+
+
+def gives_one_degree_per_crop(subject: Subject) -> None:
+    """(n, 112, 112, 3) uint8 -> (n,) float32 in [0, 1], whatever the crops show."""
+    size = (CROP_SIZE, CROP_SIZE, 3)
+    noise = np.random.default_rng(0).integers(0, 256, (2, *size), np.uint8)
+    black, white = np.zeros((1, *size), np.uint8), np.full((1, *size), 255, np.uint8)
+    crops = np.concatenate([common.noisy_patches(5), noise, black, white])
+    got = subject.made(crops)
+    common.check_array("degrees", got, (len(crops),))
+    common.require(((got >= 0) & (got <= 1)).all(), f"degrees must lie in [0, 1], got {got}")
+
+
+def takes_no_crops(subject: Subject) -> None:
+    """No crops give (0,) float32."""
+    got = subject.made(np.empty((0, CROP_SIZE, CROP_SIZE, 3), np.uint8))
+    common.check_array("degrees of no crops", got, (0,))
+
+
+def batch_of_one_equals_batch_of_many(subject: Subject) -> None:
+    """A crop's degree does not depend on its batch, nor on how the array lies in memory."""
+    common.check_crops_model("degrees", subject.made, _TOLERANCE)
+
+
+def repeats_itself_also_in_threads(subject: Subject) -> None:
+    """The same crops give the same degrees, also from several threads, and stay as they are."""
+    common.check_repeatable("degrees", subject.made)
+
+
+def refuses_what_are_no_crops(subject: Subject) -> None:
+    """Arrays of another shape or dtype raise a `BlurgateError`, such as `ShapeError`."""
+    common.check_refuses(subject.made)
+
+
+CHECKS: Final = (
+    says_who_it_is_and_its_threshold,
+    gives_one_degree_per_crop,
+    takes_no_crops,
+    batch_of_one_equals_batch_of_many,
+    repeats_itself_also_in_threads,
+    refuses_what_are_no_crops,
+)
