@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
@@ -55,6 +56,9 @@ class OutputCard:
     """The raw values that stand for 0 and 1 (degree and quality)."""
     centres: tuple[float, ...] = ()
     """Blur degree of each bin; empty for equal bins over [0, 1]."""
+    kinds: tuple[str, ...] = ()
+    """Names of the kinds of blur whose probabilities the graph's output `kind` (n, k) gives; its
+    output `direction` (n, 2) is then the cosine and sine of twice the angle of a motion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,10 @@ def _read_output(facts: Mapping[str, Any], reader: _Reader) -> OutputCard:
             values[key] = reader.numbers(key, value, None, 0.0, 1.0)
         elif key == "tensor":
             values[key] = reader.text(key, value)
+        elif key == "kinds":
+            if not isinstance(value, list) or not value:
+                reader.fail(key, value, "a list of texts")
+            values[key] = tuple(reader.text(key, entry) for entry in value)
     types = ("degree", "quality", "bins", "embedding")
     values["type"] = reader.one_of("type", facts.get("type"), types)
     return OutputCard(**values)
@@ -209,7 +217,12 @@ class _Reader:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared and not asked: JSON may hold an integer that is too large for `math.isfinite`.
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+    )
 
 
 def facts_of(path: Path, data: bytes) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def read_lock() -> dict[str, dict[str, Any]]:
             raise TypeError("an entry has no sha256")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ChecksumError(
             f"cannot read the recorded checksums in {path}: {error}; "
             "delete the file to trust the next pull anew",

@@ -46,17 +46,27 @@ def loose_crop(image: U8, box: tuple[float, float, float, float]) -> U8:
     return image[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
+def cut_crop(faces: RoutedFaces, verdict: Verdict, style: CropStyle) -> U8 | None:
+    """Cut one face's picture out of its frame; None for style none. A view, not a copy."""
+    if style == "none":
+        return None
+    if style == "aligned":
+        pixels: U8 = faces.scored.faces.crops[verdict.face_index]
+        return pixels
+    return loose_crop(faces.frame.image, verdict.box)
+
+
 def write_crop(folder: Path, faces: RoutedFaces, verdict: Verdict, style: CropStyle) -> str:
-    """Write one face's picture below a folder and give its relative path; "" for style none.
+    """Write one face's picture below a folder and give its relative path; "" for style none."""
+    pixels = cut_crop(faces, verdict, style)
+    return "" if pixels is None else save_crop(folder, verdict, pixels)
+
+
+def save_crop(folder: Path, verdict: Verdict, pixels: U8) -> str:
+    """Write a picture of a face below a folder and give its relative path.
 
     The file is there whole or not at all.
     """
-    if style == "none":
-        return ""
-    if style == "aligned":
-        pixels = faces.scored.faces.crops[verdict.face_index]
-    else:
-        pixels = loose_crop(faces.frame.image, verdict.box)
     name = crop_name(verdict)
     path = folder / name
     path.parent.mkdir(exist_ok=True)
@@ -64,6 +74,10 @@ def write_crop(folder: Path, faces: RoutedFaces, verdict: Verdict, style: CropSt
     if not done:
         raise InputError(f"cannot encode the crop {name}", source=verdict.source)
     temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data.tobytes())
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(data.tobytes())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # half a picture, say of a full disk
+        raise
     return name

@@ -21,10 +21,11 @@ into one line and an exit code (`exit_code`, listed in docs/cli.md).
 from __future__ import annotations
 
 import difflib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "BlurgateError",
@@ -155,3 +156,28 @@ class EnvironmentLackError(BlurgateError, RuntimeError):
     """A package or device is missing; the message holds the command that mends it."""
 
     exit_code = 5
+
+
+@contextmanager
+def blamed(kind: str, name: str) -> Iterator[None]:
+    """Turn what a plugin's code raises into a `PluginError` that names the plugin.
+
+    Left alone are errors that already say what is wrong, and those of the machine: no memory, no
+    room on the disk.
+
+    >>> with blamed("detector", "mine"):
+    ...     [][0]
+    Traceback (most recent call last):
+        ...
+    blurgate.errors.PluginError: the detector mine failed: IndexError: list index out of range
+    """
+    try:
+        yield
+    except ShapeError as error:
+        message = f"the {kind} {name} gave something impossible: {error}"
+        raise PluginError(message, plugin=name) from error
+    except (BlurgateError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(f"the {kind} {name} failed: {what}", plugin=name) from error

@@ -6,25 +6,34 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from blurgate.crops import FOLDERS, CropStyle, write_crop
+from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
+from blurgate.crops import FOLDERS, CropStyle
 from blurgate.errors import ConfigError
 from blurgate.gate import Gate
+from blurgate.io.live import LiveOptions, Stopper
 from blurgate.io.sources import Source, read_sources
 from blurgate.journal import Entry, Journal, write_atomically
-from blurgate.tables import FACES_COLUMNS, faces_row, open_table
-from blurgate.types import Decision, SourceEnd
+from blurgate.profiling import current_profile, taking
+from blurgate.sharding import Census, Shard
+from blurgate.tables import FACES_COLUMNS, open_table
+from blurgate.types import Decision, SourceEnd, Verdict
+from blurgate.writing import FaceWriter
 
 logger = logging.getLogger(__name__)
 
 JOURNAL: Final = "journal.jsonl"
 SUMMARY: Final = "summary.json"
 COUNTS: Final = ("frames", "frames_failed", "faces", "kept", "review", "rejected")
+_NOT_SHOWN: Final = frozenset(("reasons", "degrees", "position"))  # only the journal needs them
+DEGREE_BINS: Final = 24
+SHOWN_SOURCES: Final = 12
 _COUNT_OF: Final[dict[Decision, str]] = {"keep": "kept", "review": "review", "reject": "rejected"}
 
 
@@ -38,6 +47,21 @@ class Outputs:
     keep_rejected: bool = False
     resume: bool = False
     overwrite: bool = False
+    best_shot: int = 0
+    """How many faces of a track pass at most; 0: all that the rule lets through."""
+    annotate: bool = False
+    """Draw into a copy of each source."""
+    cut: bool = False
+    """Write each video shortened to its kept faces."""
+    cut_pad_s: float = 0.5
+    """What stays around them."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.best_shot < 0:
+            raise ConfigError(f"best-shot must be at least 0, got {self.best_shot}")
+        if not 0 <= self.cut_pad_s < float("inf"):
+            raise ConfigError(f"cut-pad must be a time in seconds, got {self.cut_pad_s:g}")
 
 
 @dataclass(slots=True)
@@ -51,6 +75,8 @@ class Counts:
     review: int = 0
     rejected: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
+    degrees: list[int] = field(default_factory=lambda: [0] * DEGREE_BINS)
+    """Histogram of the blur degrees over [0, 1]."""
 
     def add(self, other: Counts) -> None:
         """Add another's counts to these."""
@@ -58,6 +84,7 @@ class Counts:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for reason, n in other.reasons.items():
             self.reasons[reason] = self.reasons.get(reason, 0) + n
+        self.degrees = [a + b for a, b in zip(self.degrees, other.degrees, strict=True)]
 
 
 @dataclass(slots=True)
@@ -72,6 +99,8 @@ class Progress:
     """Sources with status failed: not one frame of them could be read."""
     now: Counts = field(default_factory=Counts)
     """Counts of the source that is being read; they move to the totals when it ends."""
+    first: list[Entry] = field(default_factory=list)
+    """The entries of the first sources, at most `SHOWN_SOURCES`."""
     resumed: int = 0
     """Sources that an earlier run had completed."""
     resumed_frames: int = 0
@@ -96,6 +125,8 @@ def run_filter(
     outputs: Outputs,
     *,
     every: int = 1,
+    shard: Shard | None = None,
+    live: LiveOptions | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_failure: Callable[[str, str], None] = lambda source, error: None,
 ) -> Progress:
@@ -109,6 +140,8 @@ def run_filter(
         sources: Read in this order.
         outputs: Where to write, and what.
         every: Look at frames 0, N, 2N, ... only.
+        shard: Take this part of the sources only; `blurgate merge` joins the folders.
+        live: Limits in time and attempts of cameras and streams, and how to end one.
         on_progress: Called after every frame and every source.
         on_failure: Called with (source, one line) for every source that could not be read whole.
 
@@ -118,58 +151,84 @@ def run_filter(
     Raises:
         ConfigError: The folder is in use and neither resume nor overwrite is set, or it was begun
             with other settings.
-        KeyboardInterrupt: Passed on after the table and the summary have been completed.
+        KeyboardInterrupt: Passed on after the table and the summary have been completed. A live
+            source that was being read is complete then: this is how one ends.
     """
+    # This opens the detector, before anything is written.
+    settings = _settings(gate, outputs, every, shard)
     _prepare(outputs)
-    journal = Journal(
-        outputs.folder / JOURNAL, _settings(gate, outputs, every), resume=outputs.resume
-    )
+    journal = Journal(outputs.folder / JOURNAL, settings, resume=outputs.resume)
     progress = Progress(resumed=journal.n_done)
     for entry in journal.entries():
-        _count(progress, entry)
+        count(progress, entry)
     progress.resumed_frames = progress.totals.frames
     table_path = outputs.folder / f"faces.{outputs.table}"
     started = time.monotonic()
     interrupted: Entry | None = None
-    with open_table(outputs.table, table_path, FACES_COLUMNS, journal.mark) as table:
+    with (
+        open_table(outputs.table, table_path, FACES_COLUMNS, journal.mark) as table,
+        FaceWriter(
+            outputs.folder, table, lambda verdict: _tally(progress.now, verdict),
+            crops=outputs.crops, keep_rejected=outputs.keep_rejected, best_shot=outputs.best_shot,
+            annotate=outputs.annotate, cut=outputs.cut, cut_pad_s=outputs.cut_pad_s, every=every,
+            threshold=gate.rule.threshold,
+        ) as faces,
+    ):  # fmt: skip
         journal.bind(table)
-        todo = _skip_done(sources, journal)
-        source = ""
-        stream = gate.run(read_sources(todo, every=every, workers=gate.workers))
+        reading: deque[Source] = deque()
+        live = live or LiveOptions()
+        census = Census()
+        mine = sources if shard is None else _part(sources, shard, census)
+        todo = _noting(_skip_done(mine, journal), reading, live.stopper)
+        live_ends: list[Callable[[], SourceEnd]] = []
+        began = False
+        frames = read_sources(
+            todo, every=every, workers=gate.workers, live=live, on_live=live_ends.append
+        )
+        stream = taking("write", gate.run(frames))
         try:
             for item in stream:
                 if isinstance(item, SourceEnd):
-                    entry = _entry(item.source, item.status, item.error, progress.now)
-                    entry["frames"] = item.frames
-                    entry["frames_failed"] = item.frames_failed
+                    made = faces.finish(reading[0], readable=item.frames > 0)
+                    entry = _ended(item, progress.now) | made
+                    if reading[0].position is not None:
+                        entry["position"] = reading[0].position
                     journal.done(entry)
-                    _count(progress, entry)
-                    progress.now, source = Counts(), ""
+                    count(progress, entry)
+                    progress.now, began = Counts(), False
+                    reading.popleft()
+                    live_ends.clear()
                     if item.status != "ok":
                         on_failure(item.source, item.error)
                 else:
-                    source = item.frame.source
+                    began = True
                     progress.now.frames = item.frame.index + 1
-                    for verdict in item.verdicts:
-                        wanted = outputs.keep_rejected or verdict.decision != "reject"
-                        style = outputs.crops if wanted else "none"
-                        crop = write_crop(outputs.folder, item, verdict, style)
-                        table.write(faces_row(verdict, crop))
-                        _tally(progress.now, verdict.decision, verdict.reason)
+                    faces.add(item)
                 progress.elapsed_s = time.monotonic() - started
                 on_progress(progress)
+            progress.elapsed_s = time.monotonic() - started
+            if not live.stopper.asked:
+                listing = {} if shard is None else {"listing": census.result()}
+                elapsed = {"elapsed_s": round(progress.elapsed_s, 3)}
+                journal.finish({**summary_head(gate), **elapsed, **listing})
         except KeyboardInterrupt:
-            if source:
-                interrupted = _entry(source, "partial", "interrupted", progress.now)
-                _count(progress, interrupted)
+            faces.finish_rows()
+            if live_ends:
+                interrupted = _ended(live_ends[-1](), progress.now)
+            elif began:
+                interrupted = _entry(reading[0].name, "partial", "interrupted", progress.now)
+            if interrupted is not None:
+                count(progress, interrupted)
                 progress.now = Counts()
+            on_progress(progress)
             raise
         finally:
             stream.close()
             journal.flush()
             progress.elapsed_s = time.monotonic() - started
             extra = [interrupted] if interrupted is not None else []
-            write_atomically(outputs.folder / SUMMARY, _summary(gate, journal, extra, progress))
+            pieces = summary(summary_head(gate), journal.entries(), extra, progress)
+            write_atomically(outputs.folder / SUMMARY, pieces)
     return progress
 
 
@@ -191,13 +250,23 @@ def _prepare(outputs: Outputs) -> None:
             else "and holds no results of blurgate; choose another --out"
         )
         raise ConfigError(f"{folder} is not empty: {way_out}")
-    for name in FOLDERS.values():
+    for name in (*FOLDERS.values(), *VIDEO_FOLDERS):
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in (folder / SUMMARY, *folder.glob("faces.*"), folder / JOURNAL):
         path.unlink(missing_ok=True)
 
 
-def _settings(gate: Gate, outputs: Outputs, every: int) -> dict[str, Any]:
+def _part(sources: Iterable[Source], shard: Shard, census: Census) -> Iterator[Source]:
+    """Take a part of the sources, each with its place in the whole list."""
+    for position, source in enumerate(sources):
+        census.add(source.name)
+        if source.name in shard:
+            yield replace(source, position=position)
+
+
+def _settings(
+    gate: Gate, outputs: Outputs, every: int, shard: Shard | None = None
+) -> dict[str, Any]:
     """Give everything that the outputs depend on, apart from the sources."""
     return {
         "version": version("blurgate"),
@@ -208,9 +277,14 @@ def _settings(gate: Gate, outputs: Outputs, every: int) -> dict[str, Any]:
         "review": gate.rule.review,
         "min-face": gate.rule.min_face_px,
         "every": every,
+        "detect-every": gate.detect_every,
         "table": outputs.table,
         "crops": outputs.crops,
         "keep-rejected": outputs.keep_rejected,
+        "best-shot": outputs.best_shot,
+        "annotate": outputs.annotate,
+        "cut": outputs.cut_pad_s if outputs.cut else None,
+        **({} if shard is None else {"shard": str(shard)}),
     }
 
 
@@ -227,6 +301,26 @@ def _skip_done(sources: Iterable[Source], journal: Journal) -> Iterator[Source]:
     yield from rest
 
 
+def _noting(
+    sources: Iterable[Source], reading: deque[Source], stopper: Stopper
+) -> Iterator[Source]:
+    """Note the sources that are asked for, until they are complete."""
+    for source in sources:
+        if stopper.asked:
+            return
+        reading.append(source)
+        yield source
+
+
+def _ended(end: SourceEnd, counts: Counts) -> Entry:
+    """Make the entry of a source that has ended."""
+    entry = _entry(end.source, end.status, end.error, counts)
+    entry["frames"], entry["frames_failed"] = end.frames, end.frames_failed
+    if end.frames_dropped is not None:
+        entry["frames_dropped"], entry["reconnects"] = end.frames_dropped, end.reconnects
+    return entry
+
+
 def _entry(source: str, status: str, error: str, counts: Counts) -> Entry:
     return {
         "source": source,
@@ -234,20 +328,25 @@ def _entry(source: str, status: str, error: str, counts: Counts) -> Entry:
         **{name: getattr(counts, name) for name in COUNTS},
         "error": error,
         "reasons": counts.reasons,
+        "degrees": counts.degrees,
     }
 
 
-def _tally(counts: Counts, decision: Decision, reason: str) -> None:
+def _tally(counts: Counts, verdict: Verdict) -> None:
     counts.faces += 1
-    name = _COUNT_OF[decision]
+    name = _COUNT_OF[verdict.decision]
     setattr(counts, name, getattr(counts, name) + 1)
+    counts.degrees[min(DEGREE_BINS - 1, int(verdict.blur_degree * DEGREE_BINS))] += 1
+    reason = verdict.reason
     if reason:
         counts.reasons[reason] = counts.reasons.get(reason, 0) + 1
 
 
-def _count(progress: Progress, entry: Entry) -> None:
+def count(progress: Progress, entry: Entry) -> None:
     """Add a complete source to the totals."""
-    progress.totals.add(Counts(**{name: entry[name] for name in (*COUNTS, "reasons")}))
+    progress.totals.add(Counts(**{name: entry[name] for name in (*COUNTS, "reasons", "degrees")}))
+    if len(progress.first) < SHOWN_SOURCES:
+        progress.first.append(entry)
     if entry["status"] == "ok":
         progress.sources_ok += 1
     else:
@@ -255,24 +354,33 @@ def _count(progress: Progress, entry: Entry) -> None:
         progress.sources_lost += entry["status"] == "failed"
 
 
-def _summary(gate: Gate, journal: Journal, extra: list[Entry], progress: Progress) -> Iterator[str]:
-    """Give summary.json piece by piece: with a million sources it must not be held whole."""
-    head = {
+def summary_head(gate: Gate) -> dict[str, Any]:
+    """Give what summary.json begins with: who decided, and how."""
+    return {
         "version": version("blurgate"),
         "model": {"name": gate.scorer.info.name, "sha256": gate.scorer.info.sha256},
         "detector": {"name": gate.detector.info.name, "sha256": gate.detector.info.sha256},
         "threshold": gate.rule.threshold,
     }
+
+
+def summary(
+    head: Mapping[str, Any], done: Iterable[Entry], extra: Iterable[Entry], progress: Progress
+) -> Iterator[str]:
+    """Give summary.json piece by piece: with a million sources it must not be held whole."""
     yield json.dumps(head, indent=1)[:-2] + ',\n "sources": ['
     separator = "\n  "
-    for entries in (journal.entries(), extra):
+    for entries in (done, extra):
         for entry in entries:
-            line = {key: value for key, value in entry.items() if key != "reasons"}
+            line = {key: value for key, value in entry.items() if key not in _NOT_SHOWN}
             yield separator + json.dumps(line)
             separator = ",\n  "
-    tail = {
+    tail: dict[str, Any] = {
         "totals": {name: getattr(progress.totals, name) for name in COUNTS},
         "elapsed_s": round(progress.elapsed_s, 3),
         "frames_per_s": round(progress.frames_per_s, 2),
     }
+    if (profile := current_profile()) is not None:
+        frames = progress.totals.frames - progress.resumed_frames
+        tail["profile"] = profile.as_dict(frames)
     yield "\n ],\n" + json.dumps(tail, indent=1)[2:] + "\n"

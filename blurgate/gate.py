@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import EllipsisType
+from typing import TYPE_CHECKING
 
 from blurgate import zoo
+from blurgate.evaluation.profile import read_profile
+from blurgate.finding import DETECT_EVERY, align_one, detect_one, find_faces
+from blurgate.given import given_faces
 from blurgate.interfaces import Detector, DetectorOptions, Runtime, Scorer
 from blurgate.io.sources import expand, read_sources
-from blurgate.stages import Rule, align_one, detect_one, find_faces, route, route_one, score
+from blurgate.stages import Rule, ready_crops, route, route_one, score
+from blurgate.tracking import link_faces
 from blurgate.types import (
     F32,
     U8,
@@ -21,6 +28,11 @@ from blurgate.types import (
     Verdict,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
 
 class Gate:
     """Keeps the faces that a recogniser can use.
@@ -28,16 +40,22 @@ class Gate:
     Args:
         threshold: Blur degree in [0, 1] above which a face is rejected; None takes the one that
             the scorer's model card advises.
-        review: Degrees within this width of the threshold go to review.
-        min_face: Faces whose shorter box side is below this many pixels are rejected.
-        detector: Name or ONNX path of a detector, or an object that is one; None for the default.
+        review: Degrees within this width of the threshold go to review; None: the profile's, or 0.
+        min_face: Faces whose shorter box side is below this many pixels are rejected; None: the
+            profile's, or 0.
+        profile: File of `blurgate calibrate` that gives the threshold for this scorer.
+        detector: Name or ONNX path of a detector, or an object that is one; None for the default,
+            which is looked for when the first picture needs it.
         scorer: Name or ONNX path of a scorer, or an object that is one; None for the default.
         device: auto, cpu, cuda or cuda:N.
         workers: Threads that detect; results do not depend on it.
         options: Detector input size and least confidence.
+        detect_every: 1 searches every frame of a video; N at least every N-th, and follows faces
+            in between (docs/throughput.md).
 
     Raises:
-        ConfigError: A number is out of range, or the device is unknown.
+        ConfigError: A number is out of range, the device is unknown, or the profile is damaged or
+            for another scorer.
         ModelError: A model is missing or cannot be used.
         UnknownNameError: Nobody offers a detector or scorer of that name.
         EnvironmentLackError: The runtime for a model is not installed.
@@ -63,42 +81,93 @@ class Gate:
         self,
         threshold: float | None = None,
         *,
-        review: float = 0.0,
-        min_face: float = 0.0,
+        review: float | None = None,
+        min_face: float | None = None,
+        profile: str | Path | None = None,
         detector: str | Detector | None = None,
         scorer: str | Scorer | None = None,
         device: str = "auto",
         workers: int = 1,
         options: DetectorOptions | None = None,
+        detect_every: int = DETECT_EVERY,
     ) -> None:
-        runtime = Runtime(device)
+        self._runtime = runtime = Runtime(device)
         if isinstance(scorer, str) or scorer is None:
             scorer = zoo.open_scorer(scorer, runtime)
+        if profile is not None:
+            numbers = read_profile(Path(profile)).numbers(scorer.info, str(profile))
+            threshold, review, min_face = numbers.over(threshold, review, min_face)
         if threshold is None:
             threshold = scorer.threshold
-        self.rule = Rule(threshold, review, min_face)
+        self.rule = Rule(threshold, review or 0.0, min_face or 0.0)
         self.options = options or DetectorOptions()
-        if isinstance(detector, str) or detector is None:
+        if isinstance(detector, str):
             detector = zoo.open_detector(detector, runtime, self.options)
-        self.detector = detector
+        if detector is not None:
+            self.detector = detector
         self.scorer = scorer
         self.workers = workers
+        self.detect_every = detect_every
 
-    def __call__(self, image: U8) -> list[Verdict]:
+    @cached_property
+    def detector(self) -> Detector:
+        """Finds the faces. The default one is opened here: faces that are given need none.
+
+        Raises:
+            MissingModelError: No detector is on this machine.
+        """
+        return zoo.open_detector(None, self._runtime, self.options)
+
+    def __call__(
+        self,
+        image: U8,
+        boxes: ArrayLike | EllipsisType | None = ...,
+        kps: ArrayLike | None = None,
+        scores: ArrayLike | None = None,
+    ) -> list[Verdict]:
         """Decide about every face of one image.
 
         Args:
             image: (H, W, 3) uint8 BGR, upright.
+            boxes: Faces that were found elsewhere, as `blurgate.given.given_faces` takes them: n
+                boxes, or rows of OpenCV's FaceDetectorYN; None stands for no faces. Left out, the
+                gate detects.
+            kps: Their landmarks, (n, 5, 2).
+            scores: Their confidences, (n,).
 
         Returns:
-            One verdict per face, highest detector score first.
+            One verdict per face, in the order in which they were given, or highest detector score
+            first.
 
         Raises:
-            ShapeError: The image has another shape or dtype.
+            ShapeError: An array has another shape or dtype.
+            MissingModelError: The gate is to detect, and no detector is on this machine.
         """
-        faces = align_one(detect_one(self.detector, Frame(image, "", 0, None)))
+        frame = Frame(image, "", 0, None)
+        if isinstance(boxes, EllipsisType):
+            detections = detect_one(self.detector, frame)
+        else:
+            detections = given_faces(frame, boxes, kps, scores)
+        faces = align_one(detections)
         scored = ScoredFaces(faces, self.scorer(faces.crops), str(self.scorer.info))
         return list(route_one(scored, self.rule).verdicts)
+
+    def crops(self, crops: U8 | Sequence[U8]) -> list[Verdict]:
+        """Decide about faces that are already aligned; needs no detector.
+
+        Args:
+            crops: (n, 112, 112, 3) uint8 BGR on the ArcFace template, or n pictures of any size of
+                which each is such a crop; those of another size are resized.
+
+        Returns:
+            One verdict per crop, in their order; `frame_index` is the position in it.
+
+        Raises:
+            ShapeError: A crop has another shape or dtype, or no pixels.
+        """
+        frames = (Frame(crop, "", i, None) for i, crop in enumerate(crops))
+        routed = self.decide(ready_crops(frames))
+        return [v for faces in routed if isinstance(faces, RoutedFaces) for v in faces.verdicts]
 
     def stream(self, source: str, *, every: int = 1) -> Iterator[Verdict]:
         """Decide about every face of a video, image, folder, glob, address or camera.
@@ -124,11 +193,14 @@ class Gate:
         Yields:
             One `RoutedFaces` per frame, faces or not, and each source's `SourceEnd`, in order.
         """
-        return self.decide(find_faces(frames, self.detector, workers=self.workers))
+        faces = find_faces(
+            frames, self.detector, workers=self.workers, detect_every=self.detect_every
+        )
+        return self.decide(link_faces(faces))
 
     def decide(self, faces: Iterable[FaceBatch | SourceEnd]) -> Stream[RoutedFaces]:
         """Score and route faces that are already aligned."""
-        return route(score(faces, self.scorer), self.rule)
+        return route(score(faces, self.scorer, workers=self.workers), self.rule)
 
 
 @lru_cache(maxsize=4)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blurgate.errors import ConfigError, ShapeError
-from blurgate.types import CROP_SIZE, F32, U8, check_array
+from blurgate.profiling import timed
+from blurgate.types import CROP_SIZE, F32, U8, Frame, Pixels, check_array
 
 F64: TypeAlias = NDArray[np.float64]
 
@@ -123,6 +124,39 @@ def align_faces(
     crops: U8 = np.empty((len(kps), size, size, 3), np.uint8)
     for matrix, crop in zip(matrices, crops, strict=True):
         _warp(image, matrix, crop, border)
+    return crops
+
+
+def align_frame(frame: Frame, kps: F32) -> U8:
+    """Cut faces out of a frame, making no more of its pixels than they need.
+
+    Gives what `align_faces` gives on the whole picture, up to one grey level in one value of ten
+    thousand: OpenCV rounds coordinates differently in a part of a picture than in the whole. Where
+    the frame has a coarser picture that a crop does not enlarge, that is taken (`Pixels.view`).
+
+    Args:
+        frame: The frame.
+        kps: (n, 5, 2) float32, the five landmarks of each face.
+
+    Returns:
+        (n, 112, 112, 3) uint8 BGR.
+    """
+    pixels = frame.pixels
+    if not isinstance(pixels, Pixels) or max(frame.size) > _WARP_LIMIT:
+        return align_faces(frame.image, kps)
+    h, w = frame.size
+    crops: U8 = np.empty((len(kps), CROP_SIZE, CROP_SIZE, 3), np.uint8)
+    for matrix, crop in zip(similarity(kps, ARCFACE_TEMPLATE), crops, strict=True):
+        x1, y1, x2, y2 = _source_box(matrix, CROP_SIZE)
+        left, right = _cut(x1, x2, w)
+        top, bottom = _cut(y1, y2, h)
+        scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+        with timed("convert"):
+            view = pixels.view((left, top, right, bottom), scale)
+        shifted = np.empty_like(matrix)
+        shifted[:, :2] = matrix[:, :2] * view.step
+        shifted[:, 2] = matrix[:, :2] @ view.origin + matrix[:, 2]
+        _warp_affine(view.image, shifted, crop, cv2.BORDER_CONSTANT)
     return crops
 
 

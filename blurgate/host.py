@@ -15,6 +15,7 @@ import importlib
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -33,7 +34,12 @@ DISABLED_VARIABLE: Final = "BLURGATE_DISABLED_PLUGINS"
 
 BUILTIN: Final[Mapping[str, tuple[str, ...]]] = {
     "detector": ("blurgate.plugins.detectors.scrfd",),
-    "scorer": ("blurgate.plugins.scorers.laplacian", "blurgate.plugins.scorers.onnx"),
+    "scorer": (
+        "blurgate.plugins.scorers.laplacian",
+        "blurgate.plugins.scorers.tenengrad",
+        "blurgate.plugins.scorers.blurdetect",
+        "blurgate.plugins.scorers.onnx",
+    ),
     "embedder": ("blurgate.plugins.embedders.arcface",),
     "sink": (
         "blurgate.plugins.sinks.csv",
@@ -56,6 +62,9 @@ BUILTIN: Final[Mapping[str, tuple[str, ...]]] = {
         "blurgate.cli.merge",
         "blurgate.training.commands",
         "blurgate.training.train_command",
+        "blurgate.cli.bench",
+        "blurgate.cli.evaluate",
+        "blurgate.cli.calibrate",
         "blurgate.cli.report",
         "blurgate.cli.models",
         "blurgate.cli.plugins",
@@ -95,6 +104,15 @@ class Broken:
     distribution: str
     version: str
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disabled:
+    """An outside plugin that the environment variable leaves out."""
+
+    plugin: str
+    distribution: str
+    version: str
 
 
 class Registry:
@@ -168,6 +186,7 @@ class Host:
         self._origin: dict[str, tuple[str, str]] = {}
         self._registries: dict[str, Registry] = {}
         self.broken: list[Broken] = []
+        self.disabled: list[Disabled] = []
         if outside:
             self._load_outside()
 
@@ -187,6 +206,30 @@ class Host:
         self._load_builtin("command")
         for name in self._names():
             self._call(name, HOOKS["command"], {"app": app})
+
+    def commands(self) -> list[Entry]:
+        """Give the commands of every plugin, by name; an entry's factory is its function."""
+        import typer
+
+        self._load_builtin("command")
+        found = []
+        for plugin in self._names():
+            app = typer.Typer()
+            self._call(plugin, HOOKS["command"], {"app": app})
+            added: list[Any] = [*app.registered_commands, *app.registered_groups]
+            for info in added:
+                callback = getattr(info, "callback", None)
+                name = info.name or getattr(callback, "__name__", "").replace("_", "-")
+                origin = self._origin[plugin]
+                found.append(Entry("command", str(name), callback, plugin, *origin))
+        return sorted(found, key=lambda entry: entry.name)
+
+    def where(self, plugin: str) -> tuple[str, str]:
+        """Give a plugin's module and the file that it was loaded from, empty where unknown."""
+        found = self._manager.get_plugin(plugin)
+        name = getattr(found, "__name__", None) or type(found).__module__
+        module = sys.modules.get(name)
+        return name, getattr(found, "__file__", None) or getattr(module, "__file__", None) or ""
 
     def entries(self) -> list[Entry]:
         """Give everything that is registered, by kind and name."""
@@ -213,15 +256,14 @@ class Host:
 
     def _load_outside(self) -> None:
         disabled = {n.strip() for n in os.environ.get(DISABLED_VARIABLE, "").split(",")}
-        if "*" in disabled:
-            return
         for point in metadata.entry_points(group=GROUP):
-            if point.name in disabled:
-                logger.info("plugin %s is disabled by %s", point.name, DISABLED_VARIABLE)
-                continue
             origin = ("unknown", "unknown")
             if point.dist is not None:
                 origin = (point.dist.name, point.dist.version)
+            if {point.name, "*"} & disabled:
+                logger.info("plugin %s is disabled by %s", point.name, DISABLED_VARIABLE)
+                self.disabled.append(Disabled(point.name, *origin))
+                continue
             try:
                 self._register(point.load(), point.name, *origin)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises, we go on

@@ -19,6 +19,7 @@ from blurgate.errors import ConfigError
 from blurgate.interfaces import Sink
 
 SECONDS_BETWEEN_SYNCS: Final = 1.0
+_END_BYTES: Final = 1 << 16
 
 Entry = dict[str, Any]
 """What a run notes about one complete source."""
@@ -52,8 +53,8 @@ class Journal:
     def _resume(self) -> None:
         with self._path.open(encoding="utf-8") as lines:
             try:
-                found = json.loads(lines.readline())["settings"]
-            except (ValueError, KeyError, TypeError):
+                found = dict(json.loads(lines.readline())["settings"])
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise ConfigError(
                     f"{self._path} is not a journal of blurgate; start anew with --overwrite"
                 ) from None
@@ -83,11 +84,13 @@ class Journal:
                 end += len(line)
                 try:
                     values = json.loads(line)
-                except ValueError:
+                    mark, done = values["mark"], values["done"]
+                    whole = isinstance(mark, int) and all(isinstance(e, dict) for e in done)
+                except (ValueError, KeyError, TypeError, RecursionError):
                     return
-                if not line.endswith(b"\n"):
+                if not (whole and line.endswith(b"\n")):
                     return
-                yield values["mark"], values["done"], end
+                yield mark, done, end
 
     def bind(self, table: Sink) -> None:
         """Say which table the journal is about."""
@@ -114,6 +117,14 @@ class Journal:
             self._waiting = []
         self._last_sync = time.monotonic()
 
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Note that nothing is left to do, with what others need to know of the whole run."""
+        assert self._table is not None, "no table is bound"
+        self.flush()
+        mark = self._table.mark() if self.mark is None else self.mark  # nothing was to be done
+        line = {"mark": mark, "done": [], "end": dict(facts)}
+        _write_durably(self._path, "a", json.dumps(line) + "\n")
+
     def entries(self) -> Iterator[Entry]:
         """Give every complete source that has been brought to the disk, in order."""
         for _, entries, _ in self._lines():
@@ -122,6 +133,46 @@ class Journal:
     def remove(self) -> None:
         """Delete the journal: the run is complete."""
         self._path.unlink()
+
+
+def read_journal(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Read what a journal says of its run as a whole, not its entries.
+
+    Returns:
+        (settings, facts): the facts that `Journal.finish` noted, None if the run is not complete.
+
+    Raises:
+        ConfigError: It is no journal.
+    """
+    try:
+        with path.open("rb") as lines:
+            settings = json.loads(lines.readline())["settings"]
+            size = lines.seek(0, os.SEEK_END)
+            lines.seek(max(0, size - _END_BYTES))
+            tail = lines.read()
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path} is not a journal of blurgate") from None
+    return settings, end_of(tail)
+
+
+def end_of(tail: bytes) -> dict[str, Any] | None:
+    """Give the facts with which a journal ends, from its last bytes; None if it has none."""
+    last = tail[:-1].rpartition(b"\n")[2]
+    if not tail.endswith(b"\n") or not last.startswith(b'{"mark"'):
+        return None
+    try:
+        facts = json.loads(last).get("end")
+    except ValueError:
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def entries_of(path: Path) -> Iterator[Entry]:
+    """Give every complete source of a journal, in order."""
+    with path.open("rb") as lines:
+        next(lines)
+        for line in lines:
+            yield from json.loads(line)["done"]
 
 
 def _write_durably(path: Path, mode: str, text: str) -> None:
@@ -134,8 +185,12 @@ def _write_durably(path: Path, mode: str, text: str) -> None:
 def write_atomically(path: Path, chunks: Iterator[str]) -> None:
     """Write a text file that is there whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(chunks)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -2,55 +2,86 @@
 
 from __future__ import annotations
 
-import csv
 import heapq
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from blurgate.errors import ConfigError, DecodeError
+from blurgate.io.text import shown
+from blurgate.rowfiles import FORMATS, Row, read_table
+from blurgate.scoring import journal_path
+from blurgate.sharding import PartNote, check_set, note_path
 from blurgate.tables import SCORE_COLUMNS, open_table
 
-NAMES: Final = [column.name for column in SCORE_COLUMNS]
-Row = dict[str, Any]
+MADE_BY: Final = "blurgate score"
 
 
 def merge_tables(parts: Sequence[Path], out: Path) -> int:
     """Join score tables.
 
+    Tables that `--shard` wrote have a note beside them; with the notes it is checked that the parts
+    are complete, were made with the same settings of the same files, and are all there.
+
     Args:
         parts: Tables of one format (csv, jsonl or parquet), each sorted by path as `blurgate score`
             writes them.
-        out: The joined table, of the same format.
+        out: The joined table, of the same format; there whole or not at all.
 
     Returns:
         The number of rows.
 
     Raises:
-        ConfigError: The formats differ, `out` is one of the parts, a part is still being written,
-            or a file is in two parts.
+        ConfigError: The formats differ, `out` is one of the parts, a part is not complete, parts
+            do not belong together or are missing, or a file is in two parts.
         DecodeError: A part is not a score table or not sorted.
     """
-    format_name = out.suffix.lstrip(".")
-    if format_name not in _READERS:
-        raise ConfigError(f"{out}: the joined table must end in .csv, .jsonl or .parquet")
+    check_format(out)
     for part in parts:
         if part.suffix != out.suffix:
             raise ConfigError(f"{part} and {out} are of different formats")
         if part.resolve() == out.resolve():
             raise ConfigError(f"{part} cannot be both a part and the joined table")
-        if part.with_name(part.name + ".journal").exists():
+        if not part.is_file():
+            raise ConfigError(f"{part}: there is no such part; finish it with: blurgate score")
+        if journal_path(part).exists():
             raise ConfigError(f"{part} is not complete; finish it with: blurgate score --resume")
+    _check_notes(parts)
+    return join_rows([(str(part), _rows(part)) for part in parts], out)
+
+
+def check_format(out: Path) -> None:
+    """Refuse a joined table of an unknown format."""
+    if out.suffix.lstrip(".") not in FORMATS:
+        raise ConfigError(f"{out}: the joined table must end in .csv, .jsonl or .parquet")
+
+
+def join_rows(parts: Sequence[tuple[str, Iterable[Row]]], out: Path) -> int:
+    """Merge rows that are sorted by file into a table; there whole or not at all.
+
+    Args:
+        parts: (name, rows) of each part; no file may be in two of them.
+        out: The table.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ConfigError: A file is in two parts.
+        DecodeError: A part is not sorted.
+    """
+    names = [name for name, _ in parts]
     temporary = out.with_name(f".{out.name}.tmp")
     n_rows = 0
-    with open_table(format_name, temporary, SCORE_COLUMNS, None) as table:
-        sorted_parts = (_sorted_rows(part, index) for index, part in enumerate(parts))
+    with open_table(out.suffix.lstrip("."), temporary, SCORE_COLUMNS, None) as table:
+        sorted_parts = [_sorted(name, rows, index) for index, (name, rows) in enumerate(parts)]
         last_file, last_part = "", -1
         for file, index, row in heapq.merge(*sorted_parts, key=itemgetter(0, 1)):
             if file == last_file and index != last_part:
-                raise ConfigError(f"{file!r} is in both {parts[last_part]} and {parts[index]}")
+                raise ConfigError(
+                    f"{file!r} is in both {shown(names[last_part])} and {shown(names[index])}"
+                )
             last_file, last_part = file, index
             table.write(row)
             n_rows += 1
@@ -58,50 +89,46 @@ def merge_tables(parts: Sequence[Path], out: Path) -> int:
     return n_rows
 
 
-def _sorted_rows(part: Path, index: int) -> Iterator[tuple[str, int, Row]]:
+def has_notes(parts: Sequence[Path]) -> bool:
+    """Tell whether parts have notes, without which nobody can tell whether all are there."""
+    return all(note_path(part).is_file() for part in parts)
+
+
+def _rows(part: Path) -> Iterator[Row]:
+    return read_table(part, SCORE_COLUMNS, MADE_BY)
+
+
+def _sorted(name: str, rows: Iterable[Row], index: int) -> Iterator[tuple[str, int, Row]]:
     """Give (file, index, row) of each row, checking that the files come in order."""
     last = ""
-    for row in _READERS[part.suffix.lstrip(".")](part):
-        if row.keys() != set(NAMES):
-            raise DecodeError(f"{part} is not a table of blurgate score", source=str(part))
+    for row in rows:
         if row["file"] < last:
-            raise DecodeError(f"{part} is not in the order of its paths", source=str(part))
+            raise DecodeError(f"{name} is not in the order of its paths", source=name)
         last = row["file"]
         yield last, index, row
 
 
-def _read_csv(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-        for fields in csv.DictReader(lines):
-            try:
-                yield {
-                    column.name: column.type(fields[column.name]) if fields[column.name] else None
-                    for column in SCORE_COLUMNS
-                }
-            except (KeyError, ValueError, TypeError):
-                raise DecodeError(
-                    f"{path} is not a table of blurgate score", source=str(path)
-                ) from None
-
-
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                raise DecodeError(f"{path} is not JSON lines", source=str(path)) from None
-
-
-def _read_parquet(path: Path) -> Iterator[Row]:
-    import pyarrow.parquet as pq
-
-    for batch in pq.ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
-
-
-_READERS: Final[dict[str, Callable[[Path], Iterator[Row]]]] = {
-    "csv": _read_csv,
-    "jsonl": _read_jsonl,
-    "parquet": _read_parquet,
-}
+def _check_notes(parts: Sequence[Path]) -> None:
+    """Check parts that `--shard` wrote; tables of other origin have no notes and are let pass."""
+    notes = [PartNote.read(part) for part in parts]
+    known = [(part, note) for part, note in zip(parts, notes, strict=True) if note is not None]
+    if not known:
+        return
+    if len(known) < len(parts):
+        without = next(part for part, note in zip(parts, notes, strict=True) if note is None)
+        raise ConfigError(
+            f"{without} is no complete part: {note_path(without).name} is not beside it, and "
+            f"{known[0][0]} has one; score it with --shard"
+        )
+    for part, note in known:
+        if part.stat().st_size != note.bytes:
+            raise ConfigError(
+                f"{part} is not complete: {part.stat().st_size} bytes, and {note.bytes} were "
+                "written; score it again"
+            )
+    check_set(
+        [str(part) for part, _ in known],
+        [note.shard for _, note in known],
+        [note.settings for _, note in known],
+        [note.listing for _, note in known],
+    )

@@ -27,11 +27,13 @@ from blurgate.errors import (
     UnknownNameError,
     WeightsError,
 )
+from blurgate.locking import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BLOCK = 1 << 18
+_LOCK = ".models.pull.lock"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -101,16 +103,18 @@ def pull(
         )
     folder = catalogue.models_folder()
     target = folder / f".{pack.file}"
-    promise = Promise(pack.bytes, catalogue.promised_sha256(pack))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        digest = fetch(
-            address, target, promise, named_by_user=source is not None, progress=progress
-        )
-        try:
-            return _install(pack, target, digest, public_form(address))
-        finally:
-            target.unlink(missing_ok=True)
+        # Two pulls at once would write into one part, and lose each other's records.
+        with locked(folder.with_name(_LOCK)):
+            promise = Promise(pack.bytes, catalogue.promised_sha256(pack))
+            digest = fetch(
+                address, target, promise, named_by_user=source is not None, progress=progress
+            )
+            try:
+                return _install(pack, target, digest, public_form(address))
+            finally:
+                target.unlink(missing_ok=True)
     except OSError as error:
         raise MissingModelError(f"cannot write to the model folder {folder}: {error}") from error
 

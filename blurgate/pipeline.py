@@ -14,6 +14,8 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from blurgate.profiling import filled
+
 if TYPE_CHECKING:
     from typing import Final
 
@@ -28,12 +30,15 @@ class _Done:
         self.error: Final = error
 
 
-def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
+def prefetch(
+    items: Iterable[T], depth: int, *, name: str = "prefetched"
+) -> Generator[T, None, None]:
     """Produce items in a thread of their own, at most `depth` ahead of the consumer.
 
     Args:
         items: Iterated in the thread, and closed there if it is a generator.
         depth: How many finished items may wait, at least 1.
+        name: What a profile calls the queue.
 
     Yields:
         The items, in order.
@@ -63,15 +68,14 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
         except BaseException as caught:  # noqa: BLE001 - raised again in the consumer
             error = caught
         finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
+            _close(iterator)
         put(_Done(error))
 
     thread = threading.Thread(target=produce, name="blurgate-prefetch", daemon=True)
     thread.start()
     try:
         while True:
+            filled(name, waiting.qsize(), depth)
             item = waiting.get()
             if isinstance(item, _Done):
                 if item.error is not None:
@@ -84,7 +88,7 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
 
 
 def ordered_map(
-    function: Callable[[T], U], items: Iterable[T], workers: int
+    function: Callable[[T], U], items: Iterable[T], workers: int, *, ahead: int | None = None
 ) -> Generator[U, None, None]:
     """Apply a function to items in several threads and give the results in the items' order.
 
@@ -92,8 +96,10 @@ def ordered_map(
 
     Args:
         function: Called from several threads at once.
-        items: Read in the consumer's thread, at most `2 * workers` ahead.
+        items: Read in the consumer's thread, at most `ahead` of the item that is given next; closed
+            with this generator if they are one.
         workers: Number of threads; 1 runs in the consumer's thread and starts none.
+        ahead: At least `workers`; twice that if left out.
 
     Yields:
         `function(item)` for each item, in order.
@@ -101,17 +107,107 @@ def ordered_map(
     >>> list(ordered_map(abs, [-3, 1, -2], workers=2))
     [3, 1, 2]
     """
+    iterator = iter(items)
     if workers == 1:
-        yield from map(function, items)
+        try:
+            yield from map(function, iterator)
+        finally:
+            _close(iterator)
         return
+    most = 2 * workers if ahead is None else ahead
     running: deque[Future[U]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="blurgate-worker")
     try:
-        for item in items:
+        for item in iterator:
             running.append(pool.submit(function, item))
-            if len(running) >= 2 * workers:
+            if len(running) >= most:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        _close(iterator)
+
+
+def _close(iterator: object) -> None:
+    close = getattr(iterator, "close", None)
+    if close is not None:
+        close()
+
+
+def newest(
+    items: Iterable[T],
+    depth: int,
+    *,
+    on_drop: Callable[[T], None],
+    may_drop: Callable[[], bool],
+    over: Callable[[], bool] = lambda: False,
+) -> Generator[T, None, None]:
+    """Produce items in a thread of their own that waits for nobody: the oldest give way.
+
+    For cameras. Unlike `prefetch`, stopping does not wait longer than a second for the producer,
+    which may be held up by a device or a network that keeps silent; its thread is a daemon.
+
+    Args:
+        items: Iterated in the thread, and closed there if it is a generator.
+        depth: How many finished items may wait, at least 1.
+        on_drop: Called, in the thread, with each item that gives way.
+        may_drop: Asked when the queue is full; while it says no, the producer waits.
+        over: Asked ten times a second; once it says yes, the items end, whatever the producer does.
+
+    Yields:
+        The items that were not dropped, in order.
+
+    >>> list(newest(range(3), 9, on_drop=print, may_drop=lambda: True))
+    [0, 1, 2]
+    """
+    waiting: deque[T] = deque()
+    changed = threading.Condition()
+    state: dict[str, BaseException | bool | None] = {"error": None, "done": False, "stop": False}
+
+    def produce() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                with changed:
+                    while len(waiting) >= depth and not state["stop"]:
+                        if may_drop():
+                            on_drop(waiting.popleft())
+                        else:
+                            changed.wait(0.1)
+                    if state["stop"]:
+                        break
+                    waiting.append(item)
+                    changed.notify_all()
+        except BaseException as caught:  # noqa: BLE001 - raised again in the consumer
+            state["error"] = caught
+        finally:
+            _close(iterator)
+            with changed:
+                state["done"] = True
+                changed.notify_all()
+
+    thread = threading.Thread(target=produce, name="blurgate-newest", daemon=True)
+    thread.start()
+    try:
+        while not over():
+            with changed:
+                if not waiting and not state["done"]:
+                    # A short wait, so that Ctrl-C gets through on every system.
+                    changed.wait(0.1)
+                if waiting:
+                    item = waiting.popleft()
+                    changed.notify_all()
+                elif state["done"]:
+                    break
+                else:
+                    continue
+            yield item
+        error = state["error"]
+        if isinstance(error, BaseException):
+            raise error
+    finally:
+        with changed:
+            state["stop"] = True
+            changed.notify_all()
+        thread.join(timeout=1.0)

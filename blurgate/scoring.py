@@ -2,59 +2,52 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from blurgate.errors import ConfigError, InputError
-from blurgate.interfaces import Detector, DetectorOptions, Scorer
+from blurgate.finding import find_faces
+from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
 from blurgate.journal import Journal
-from blurgate.stages import Rule, find_faces, ready_crops, route, score
+from blurgate.sharding import Part, PartNote, Shard, first_difference, note_path
+from blurgate.spool import Names, Spool, sorted_names
+from blurgate.stages import Rule, ready_crops, route, score
 from blurgate.tables import SCORE_COLUMNS, empty_score_row, open_table, score_rows
-from blurgate.types import RoutedFaces, SourceEnd
+from blurgate.types import RoutedFaces
+
+__all__ = ["FileFaces", "ScoreCounts", "Shard", "list_images", "run_score", "score_files"]
 
 _KEEP_ALL: Final = Rule(threshold=1.0)
 """`score` decides nothing; it borrows the router for the numbers of each face."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """A deterministic part of the files: those whose path's checksum is `index` modulo `count`.
+class FileFaces:
+    """What came of one picture."""
 
-    It depends on the path alone, so a file stays in its part when others are added or removed.
-    """
+    name: str
+    status: str
+    """ok, no_face or unreadable."""
+    faces: RoutedFaces | None
+    """None for a picture that cannot be read."""
+    error: str = ""
+    """Why it cannot be read, in one line."""
 
-    index: int
-    count: int
+    def __len__(self) -> int:
+        """Give the number of faces."""
+        return 0 if self.faces is None else len(self.faces)
 
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if not 1 <= self.index <= self.count:
-            raise ConfigError(
-                f"--shard {self.index}/{self.count}: I/N needs 1 <= I <= N, such as 2/10"
-            )
-
-    def __contains__(self, name: str) -> bool:
-        """Whether a path belongs to this part."""
-        checksum = zlib.crc32(name.encode("utf-8", "surrogateescape"))
-        return checksum % self.count == self.index - 1
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """Read "I/N".
-
-        >>> Shard.parse("2/10")
-        Shard(index=2, count=10)
-        """
-        index, slash, count = text.partition("/")
-        if not (slash and index.isdecimal() and count.isdecimal()):
-            raise ConfigError(f"--shard {text}: write it as I/N, such as 2/10")
-        return cls(int(index), int(count))
+    def rows(self, *, detected: bool) -> Iterator[dict[str, Scalar]]:
+        """Make its rows; `detected` is False for ready crops."""
+        if self.faces is None:
+            yield empty_score_row(self.name, self.status)
+        else:
+            yield from score_rows(self.faces, detected=detected)
 
 
 @dataclass(slots=True)
@@ -73,8 +66,8 @@ class ScoreCounts:
         return self.ok + self.no_face + self.unreadable
 
 
-def list_images(paths: Sequence[str], *, stdin: Iterable[str] | None = None) -> list[str]:
-    """Find the pictures below some paths, sorted, each once.
+def list_images(paths: Sequence[str], *, stdin: Iterable[str] | None = None) -> Spool:
+    """Find the pictures below some paths, sorted, each once; a million take no more memory.
 
     Args:
         paths: What `blurgate.io.sources.expand` takes; videos in folders are passed over.
@@ -84,30 +77,35 @@ def list_images(paths: Sequence[str], *, stdin: Iterable[str] | None = None) -> 
         InputError: A path does not exist, a video or stream is named outright, or there is no
             picture at all.
     """
-    found: set[str] = set()
-    for path in paths:
-        sources = list(expand([path], stdin=stdin))
-        if any(source.kind != "image" and source.name == path for source in sources):
-            raise InputError(
-                f"{path} is a video or stream and score takes pictures; use: blurgate filter",
-                source=path,
-            )
-        found.update(source.name for source in sources if source.kind == "image")
-    if not found:
+    found = sorted_names(_images(paths, stdin))
+    if not len(found):
         raise InputError(f"{', '.join(paths)} holds no pictures; videos go to: blurgate filter")
-    return sorted(found)
+    return found
+
+
+def _images(paths: Sequence[str], stdin: Iterable[str] | None) -> Iterator[str]:
+    for path in paths:
+        for source in expand([path], stdin=stdin):
+            if source.kind == "image":
+                yield source.name
+            elif source.name == path:
+                raise InputError(
+                    f"{path} is a video or stream and score takes pictures; use: blurgate filter",
+                    source=path,
+                )
 
 
 def run_score(
     scorer: Scorer,
     detector: Detector | None,
-    names: Sequence[str],
+    names: Names,
     *,
     table: str,
     path: Path | None,
     options: DetectorOptions | None = None,
     workers: int = 1,
     resume: bool = False,
+    part: Part | None = None,
     on_progress: Callable[[ScoreCounts], None] = lambda counts: None,
     on_failure: Callable[[str, str], None] = lambda source, error: None,
 ) -> ScoreCounts:
@@ -117,12 +115,15 @@ def run_score(
         scorer: Measures the degrees.
         detector: Finds the faces. None: the pictures are face crops on the ArcFace template and
             are scored as they are.
-        names: Paths, sorted; rows come in this order.
+        names: Paths, sorted, each once; rows come in this order. They are walked through, never
+            held.
         table: A registered sink, such as csv.
         path: The table's file, or None for stdout.
         options: What the detector was made with; a resumed run must have the same.
         workers: Threads that read and detect; the rows do not depend on it.
         resume: Continue the table if an earlier run was interrupted; a complete one is left alone.
+        part: What `names` is a part of; the complete table then gets a note beside it, by which
+            `blurgate merge` knows what belongs together.
         on_progress: Called after every picture.
         on_failure: Called with (path, one line) for every picture that cannot be read.
 
@@ -130,62 +131,75 @@ def run_score(
         The counts; `done` is 0 when a complete table was to be resumed.
 
     Raises:
-        ConfigError: The interrupted table had other settings or other files.
+        ConfigError: The interrupted table had other settings or other files; or a part that is to
+            be resumed has neither a journal nor the note of a complete one.
         KeyboardInterrupt: Passed on; the table is valid and can be resumed.
     """
     counts = ScoreCounts(total=len(names))
+    settings = score_settings(scorer, detector, options, table)
+    todo: Iterable[str] = names
     journal = None
     if path is not None:
-        if resume and path.exists() and not _journal_path(path).exists():
+        if resume and path.exists() and not journal_path(path).exists():
+            if part is not None:
+                _check_complete(path, part, settings)
             return counts
-        journal = Journal(
-            _journal_path(path), _settings(scorer, detector, options, table), resume=resume
-        )
-        _skip_done(names, journal, counts)
-    sources = (Source(name, "image") for name in islice(names, counts.done, None))
-    frames = read_sources(sources, every=1, workers=workers)
-    faces_of = (
-        ready_crops(frames) if detector is None else find_faces(frames, detector, workers=workers)
-    )
-    stream = route(score(faces_of, scorer), _KEEP_ALL)
+        note_path(path).unlink(missing_ok=True)
+        journal = Journal(journal_path(path), settings, resume=resume)
+        todo = _skip_done(names, journal, counts)
+    scored = score_files(scorer, detector, todo, workers=workers)
     mark = journal.mark if journal is not None else None
-    with open_table(table, path, SCORE_COLUMNS, mark) as sink:
+    with open_table(table, path, SCORE_COLUMNS, mark) as sink, closing(scored):
         if journal is not None:
             journal.bind(sink)
         try:
-            for name, status, faces in _files(stream, on_failure):
-                if faces is None:
-                    sink.write(empty_score_row(name, status))
-                else:
-                    for row in score_rows(faces, detected=detector is not None):
-                        sink.write(row)
-                _count(counts, status, len(faces) if faces is not None else 0)
+            for file in scored:
+                for row in file.rows(detected=detector is not None):
+                    sink.write(row)
+                if file.error:
+                    on_failure(file.name, file.error)
+                _count(counts, file.status, len(file))
                 if journal is not None:
-                    journal.done({"file": name, "status": status, "faces": len(faces or ())})
+                    journal.done({"file": file.name, "status": file.status, "faces": len(file)})
                 on_progress(counts)
         finally:
-            stream.close()
             if journal is not None:
                 journal.flush()
-    if journal is not None:
+    if journal is not None and path is not None:
+        if part is not None:
+            _note(part, settings, path).write(path)
         journal.remove()
     return counts
 
 
-def _files(
-    stream: Iterator[RoutedFaces | SourceEnd], on_failure: Callable[[str, str], None]
-) -> Iterator[tuple[str, str, RoutedFaces | None]]:
-    """Give (path, status, faces) of each picture: its frame and its end make one."""
+def score_files(
+    scorer: Scorer, detector: Detector | None, names: Iterable[str], *, workers: int = 1
+) -> Generator[FileFaces, None, None]:
+    """Score pictures one after the other; what every engine works with.
+
+    Args:
+        scorer: Measures the degrees.
+        detector: Finds the faces. None: the pictures are face crops on the ArcFace template.
+        names: Paths or addresses, asked for as the work advances.
+        workers: Threads that read and detect; the results do not depend on it.
+
+    Yields:
+        What came of each, in their order. Closing it stops the threads.
+    """
+    frames = read_sources((Source(n, "image") for n in names), every=1, workers=workers)
+    faces_of = (
+        ready_crops(frames) if detector is None else find_faces(frames, detector, workers=workers)
+    )
     faces: RoutedFaces | None = None
-    for item in stream:
-        if isinstance(item, RoutedFaces):
-            faces = item
-        elif faces is not None:
-            yield item.source, "ok" if faces.verdicts else "no_face", faces
-            faces = None
-        else:
-            on_failure(item.source, item.error)
-            yield item.source, "unreadable", None
+    with closing(route(score(faces_of, scorer, workers=workers), _KEEP_ALL)) as stream:
+        for item in stream:  # a picture's frame and its end make one
+            if isinstance(item, RoutedFaces):
+                faces = item
+            elif faces is not None:
+                yield FileFaces(item.source, "ok" if faces.verdicts else "no_face", faces)
+                faces = None
+            else:
+                yield FileFaces(item.source, "unreadable", None, item.error or "cannot be read")
 
 
 def _count(counts: ScoreCounts, status: str, faces: int) -> None:
@@ -193,11 +207,12 @@ def _count(counts: ScoreCounts, status: str, faces: int) -> None:
     counts.faces += faces
 
 
-def _journal_path(path: Path) -> Path:
+def journal_path(path: Path) -> Path:
+    """Give where the journal of a table lies until the table is complete."""
     return path.with_name(path.name + ".journal")
 
 
-def _settings(
+def score_settings(
     scorer: Scorer, detector: Detector | None, options: DetectorOptions | None, table: str
 ) -> dict[str, str]:
     """Give everything that the rows depend on, apart from the files."""
@@ -210,12 +225,40 @@ def _settings(
     }
 
 
-def _skip_done(names: Sequence[str], journal: Journal, counts: ScoreCounts) -> None:
-    """Count the files that the journal holds; they come first and in the same order."""
+def _skip_done(names: Names, journal: Journal, counts: ScoreCounts) -> Iterator[str]:
+    """Count the files that the journal holds, and give the others.
+
+    Those of the journal come first and in the same order.
+    """
+    rest = iter(names)
     for entry in journal.entries():
-        if counts.done >= len(names) or names[counts.done] != entry["file"]:
+        if next(rest, None) != entry["file"]:
             raise ConfigError(
                 f"cannot resume: the files have changed, {entry['file']!r} is not where it was; "
                 "begin anew without --resume"
             )
         _count(counts, entry["status"], entry["faces"])
+    return rest
+
+
+def _note(part: Part, settings: dict[str, str], table: Path) -> PartNote:
+    size = table.stat().st_size
+    return PartNote(str(part.shard), dict(settings), dict(part.listing), len(part.names), size)
+
+
+def _check_complete(table: Path, part: Part, settings: dict[str, str]) -> None:
+    """Check that a table without a journal is the complete one of a part."""
+    found, mine = PartNote.read(table), _note(part, settings, table)
+    if found == mine:
+        return
+    if found is None:
+        why = f"{note_path(table).name}, which a complete part has, is not beside it"
+    elif (key := first_difference(found.settings, mine.settings)) is not None:
+        why = f"it was made with {key} = {found.settings.get(key)!r}"
+    elif found.shard != mine.shard:
+        why = f"it is part {found.shard}"
+    elif found.bytes != mine.bytes:
+        why = f"it has {mine.bytes} bytes and had {found.bytes} when it was complete"
+    else:
+        why = "it was made of another list of files"
+    raise ConfigError(f"cannot resume {table}: {why}; begin anew without --resume")

@@ -1,24 +1,26 @@
 """The stages between a source and its verdicts.
 
-    verdicts = route(score(align(detect(frames))))
+    verdicts = route(score(find_faces(frames)))
 
-Each is a generator over the stage before it: lazy, ordered, and holding no more than a bounded
-number of frames. `SourceEnd` passes through unchanged and in its place.
+`find_faces` is in `blurgate.finding`. Each is a generator over the stage before it: lazy, ordered,
+and holding no more than a bounded number of frames. `SourceEnd` passes through unchanged and in its
+place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
 
 import cv2
 import numpy as np
 
-from blurgate.errors import ConfigError
-from blurgate.geometry import ARCFACE_TEMPLATE, align_faces
-from blurgate.interfaces import Detector, Scorer
+from blurgate.errors import ConfigError, blamed
+from blurgate.geometry import ARCFACE_TEMPLATE
+from blurgate.interfaces import Scorer
 from blurgate.pipeline import ordered_map
+from blurgate.profiling import timed
 from blurgate.types import (
     CROP_SIZE,
     Decision,
@@ -33,61 +35,34 @@ from blurgate.types import (
     Verdict,
 )
 
-In = TypeVar("In", Frame, Detections, FaceBatch, ScoredFaces)
-Out = TypeVar("Out", Detections, FaceBatch, ScoredFaces, RoutedFaces)
-
-FACES_PER_BATCH = 32
-FRAMES_PER_BATCH = 16
+FACES_PER_BATCH = 8
+FRAMES_PER_BATCH = 8
 """A batch is scored when it holds this many faces or frames, whichever comes first."""
 
 
-def _passing_ends(function: Callable[[In], Out]) -> Callable[[In | SourceEnd], Out | SourceEnd]:
-    def apply(item: In | SourceEnd) -> Out | SourceEnd:
-        return item if isinstance(item, SourceEnd) else function(item)
-
-    return apply
-
-
-def detect_one(detector: Detector, frame: Frame) -> Detections:
-    """Find the faces of one frame."""
-    return detector([frame])[0]
-
-
-def align_one(detections: Detections) -> FaceBatch:
-    """Cut the aligned faces out of one frame."""
-    return FaceBatch(detections, align_faces(detections.frame.image, detections.kps))
-
-
-def find_faces(
-    frames: Iterable[Frame | SourceEnd], detector: Detector, *, workers: int = 1
-) -> Stream[FaceBatch]:
-    """Detect and align, several frames at a time.
-
-    Args:
-        frames: Frames and source ends, in order.
-        detector: Shared by the workers.
-        workers: Threads; see `blurgate.pipeline.ordered_map`.
-
-    Yields:
-        One `FaceBatch` per frame and the source ends, in order.
-    """
-
-    def work(frame: Frame) -> FaceBatch:
-        return align_one(detect_one(detector, frame))
-
-    return ordered_map(_passing_ends(work), frames, workers)
-
-
-def score(faces: Iterable[FaceBatch | SourceEnd], scorer: Scorer) -> Stream[ScoredFaces]:
+def score(
+    faces: Iterable[FaceBatch | SourceEnd], scorer: Scorer, *, workers: int = 1
+) -> Stream[ScoredFaces]:
     """Score aligned faces in batches that reach over frames and sources.
 
     Args:
         faces: Face batches and source ends, in order.
         scorer: Called with the crops of up to `FRAMES_PER_BATCH` frames at once.
+        workers: Threads, each with a batch. What is in a batch does not depend on it.
 
     Yields:
         One `ScoredFaces` per face batch and the source ends, in order.
     """
+
+    def work(batch: list[FaceBatch | SourceEnd]) -> list[ScoredFaces | SourceEnd]:
+        return list(_score_batch(batch, scorer))
+
+    with closing(ordered_map(work, _batches(faces), workers, ahead=workers + 1)) as done:
+        for items in done:
+            yield from items
+
+
+def _batches(faces: Iterable[FaceBatch | SourceEnd]) -> Iterator[list[FaceBatch | SourceEnd]]:
     waiting: list[FaceBatch | SourceEnd] = []
     n_faces = 0
     for item in faces:
@@ -95,21 +70,25 @@ def score(faces: Iterable[FaceBatch | SourceEnd], scorer: Scorer) -> Stream[Scor
         if isinstance(item, FaceBatch):
             n_faces += len(item)
         if n_faces >= FACES_PER_BATCH or len(waiting) >= FRAMES_PER_BATCH:
-            yield from _score_batch(waiting, scorer)
+            yield waiting
             waiting, n_faces = [], 0
-    yield from _score_batch(waiting, scorer)
+    if waiting:
+        yield waiting
 
 
 def _score_batch(items: list[FaceBatch | SourceEnd], scorer: Scorer) -> Stream[ScoredFaces]:
     crops = [item.crops for item in items if isinstance(item, FaceBatch) and len(item)]
-    degrees = scorer(np.concatenate(crops)) if crops else np.empty(0, np.float32)
+    with timed("score"), blamed("scorer", scorer.info.name):
+        degrees = scorer(np.concatenate(crops)) if crops else np.empty(0, np.float32)
     start = 0
     for item in items:
         if isinstance(item, SourceEnd):
             yield item
         else:
             stop = start + len(item)
-            yield ScoredFaces(item, degrees[start:stop], str(scorer.info))
+            with blamed("scorer", scorer.info.name):
+                scored = ScoredFaces(item, degrees[start:stop], str(scorer.info))
+            yield scored
             start = stop
 
 
@@ -173,6 +152,7 @@ def route_one(scored: ScoredFaces, rule: Rule) -> RoutedFaces:
     """Decide about every face of one frame."""
     detections = scored.faces.detections
     frame = detections.frame
+    tracks = scored.faces.tracks
     verdicts = []
     for index in range(len(scored)):
         x1, y1, x2, y2 = (float(v) for v in detections.boxes[index])
@@ -185,7 +165,7 @@ def route_one(scored: ScoredFaces, rule: Rule) -> RoutedFaces:
                 frame_index=frame.index,
                 pts_s=frame.pts_s,
                 face_index=index,
-                track=None,
+                track=None if tracks is None else tracks.ids[index],
                 box=(x1, y1, x2, y2),
                 det_score=float(detections.det_scores[index]),
                 face_px=size,

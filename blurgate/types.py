@@ -11,9 +11,10 @@ x1 y1 x2 y2 in float pixels of the frame, not clipped; the centre of the top-lef
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,27 +44,92 @@ def check_array(name: str, array: Any, shape: tuple[int | None, ...], dtype: str
         raise ShapeError(f"{name} must be {dtype} of shape ({wanted}), got {array.dtype} of {got}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class View(NamedTuple):
+    """Pixels around a part of a picture, and where they lie in it."""
+
+    image: U8
+    """(h, w, 3) uint8 BGR."""
+    origin: tuple[float, float]
+    """Where the centre of `image`'s top-left pixel lies in the picture, (x, y)."""
+    step: tuple[float, float]
+    """How far apart neighbouring pixels of `image` lie in the picture, (x, y); 1, 1: its own."""
+
+
+class Pixels(ABC):
+    """A picture whose pixels are made where they are asked for.
+
+    Everything made is a function of the stored picture alone, and may be asked for from several
+    threads at once.
+    """
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """(h, w) of the upright picture in pixels."""
+
+    @abstractmethod
+    def image(self) -> U8:
+        """Make the whole picture: (h, w, 3) uint8 BGR, contiguous and writable."""
+
+    @abstractmethod
+    def view(self, box: tuple[int, int, int, int], scale: float) -> View:
+        """Make the pixels of a part.
+
+        Args:
+            box: x1 y1 x2 y2 in whole pixels of the picture, not empty and inside it.
+            scale: How many pixels will be made of each pixel of the picture, along a side; where
+                it is small enough, a coarser picture may be given.
+        """
+
+    @abstractmethod
+    def shrink(self, out: U8) -> None:
+        """Write the whole picture, resized to the shape of `out`, (h, w, 3) uint8 BGR, into it."""
+
+    @abstractmethod
+    def grey(self, size: tuple[int, int]) -> U8:
+        """Make the brightness of the whole picture, resized to `size`: (h, w) uint8."""
+
+    def equals(self, other: Pixels) -> bool:
+        """Tell whether both are made of the same stored values; False where that is not known."""
+        del other
+        return False
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Frame:
     """One picture of a source."""
 
-    image: U8
-    """(H, W, 3) uint8 BGR, upright: container or EXIF rotation is already applied."""
+    pixels: U8 | Pixels
+    """(H, W, 3) uint8 BGR, upright: container or EXIF rotation is already applied. Or what such a
+    picture is made of when it is asked for."""
     source: str
     """The path or address it came from, as the user gave it."""
     index: int
     """Position in presentation order, from 0; an image is frame 0 of itself."""
     pts_s: float | None
     """Presentation time in seconds from the container; None where there is none (images)."""
+    _made: list[U8] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         """Check the image's shape and dtype."""
-        check_array("image", self.image, (None, None, 3), "uint8")
+        if not isinstance(self.pixels, Pixels):
+            check_array("image", self.pixels, (None, None, 3), "uint8")
+
+    @property
+    def image(self) -> U8:
+        """(H, W, 3) uint8 BGR, upright; made at the first call where `pixels` is no array."""
+        if not isinstance(self.pixels, Pixels):
+            return self.pixels
+        if not self._made:  # two threads may both make it: the pictures are equal
+            self._made.append(self.pixels.image())
+        return self._made[0]
 
     @property
     def size(self) -> tuple[int, int]:
         """(h, w) in pixels."""
-        return self.image.shape[0], self.image.shape[1]
+        if isinstance(self.pixels, Pixels):
+            return self.pixels.size
+        return self.pixels.shape[0], self.pixels.shape[1]
 
     def __repr__(self) -> str:
         h, w = self.size
@@ -82,6 +148,11 @@ class SourceEnd:
     """Frames that the container holds and that could not be decoded."""
     error: str = ""
     """One line for the user; empty when all went well."""
+    frames_dropped: int | None = None
+    """Of `frames`, those that a live source sent faster than they could be looked at; None for
+    sources that wait."""
+    reconnects: int = 0
+    """How often a live source was lost and came back."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,11 +168,14 @@ class Detections:
     """(n, 5, 2) float32 xy: left eye, right eye, nose, left and right mouth corner as seen."""
 
     def __post_init__(self) -> None:
-        """Check shapes and dtypes, and that the lengths agree."""
+        """Check shapes, dtypes and values, and that the lengths agree."""
         check_array("det_scores", self.det_scores, (None,), "float32")
         n = len(self.det_scores)
         check_array("boxes", self.boxes, (n, 4), "float32")
         check_array("kps", self.kps, (n, 5, 2), "float32")
+        for name in ("det_scores", "boxes", "kps"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ShapeError(f"{name} must be finite numbers; leave such faces out")
 
     def __len__(self) -> int:
         """Number of faces."""
@@ -111,6 +185,16 @@ class Detections:
         return f"Detections(n={len(self)}, {self.frame!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """Who the faces of one frame of a video are."""
+
+    ids: tuple[int, ...]
+    """The track of each face, from 1 in the order of appearance within the source."""
+    ended: tuple[int, ...] = ()
+    """Tracks that were alive in the frame before and will not be seen again."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceBatch:
     """The aligned faces of one frame."""
@@ -118,10 +202,14 @@ class FaceBatch:
     detections: Detections
     crops: U8
     """(n, 112, 112, 3) uint8 BGR on the ArcFace template."""
+    tracks: Tracks | None = None
+    """None when faces are not tracked, as in pictures."""
 
     def __post_init__(self) -> None:
-        """Check that there is one crop per face."""
+        """Check that there is one crop, and one track if there are any, per face."""
         check_array("crops", self.crops, (len(self.detections), CROP_SIZE, CROP_SIZE, 3), "uint8")
+        if self.tracks is not None and len(self.tracks.ids) != len(self.detections):
+            raise ShapeError(f"{len(self.tracks.ids)} tracks for {len(self.detections)} faces")
 
     def __len__(self) -> int:
         """Number of faces."""

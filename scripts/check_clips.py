@@ -62,7 +62,7 @@ def canvas(image: np.ndarray) -> tuple[int, int]:
 def check(clip: Path, detector: Path, folder: Path) -> dict[str, float]:
     """Run one clip and compare."""
     command = [sys.executable, "-P", "-m", "blurgate", "filter", str(clip), "--out", str(folder)]
-    command += ["--detector", str(detector), "--threshold", "0.4", "--quiet"]
+    command += ["--detector", str(detector), "--threshold", "0.4", "--quiet", "--detect-every", "1"]
     subprocess.run(command, check=True)
     with (folder / "faces.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -11,6 +11,7 @@ import numpy as np
 
 from blurgate import blur_degree, hookspecs
 from blurgate.host import get_host
+from blurgate.testing import KINDS, checks
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -24,6 +25,14 @@ def test_every_hook_is_documented_with_its_arguments():
         assert f"`{name}({arguments})`" in page
 
 
+def test_every_check_of_the_contracts_is_listed():
+    page = (DOCS / "plugins.md").read_text(encoding="utf-8")
+    for kind in KINDS:
+        subject = "blurgate.cli.plugins" if kind in ("command", "plugin") else "name"
+        names = "; ".join(check.name.replace("-", " ") for check in checks(kind, subject))
+        assert f"| {kind} | {names} |" in page
+
+
 def test_the_example_plugin_works():
     page = (DOCS / "plugins.md").read_text(encoding="utf-8")
     code = re.search(r"```python\n# my_plugin.py\n(.*?)```", page, re.DOTALL)[1]
@@ -34,6 +43,8 @@ def test_the_example_plugin_works():
     try:
         crops = np.full((2, 112, 112, 3), 51, np.uint8)
         np.testing.assert_allclose(blur_degree(crops, model="darkness"), 0.8)
+        for check in checks("scorer", "darkness"):
+            check()
     finally:
         host.remove("my-plugin")
 

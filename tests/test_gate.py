@@ -64,7 +64,7 @@ def test_errors(marker, tmp_path, monkeypatch):
         list(gate.stream(str(tmp_path / "nowhere.mp4")))
     monkeypatch.setenv("BLURGATE_HOME", str(tmp_path))
     with pytest.raises(MissingModelError, match=r"blurgate models pull buffalo_sc"):
-        Gate(scorer="laplacian")
+        Gate(scorer="laplacian")(np.zeros((5, 5, 3), np.uint8))
 
 
 @pytest.mark.shared

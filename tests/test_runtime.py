@@ -419,3 +419,73 @@ def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:
     )
     assert done.stdout == "['1']\n"
     assert done.stderr == ""
+
+
+class OnCuda:
+    """A real session on the CPU that says it is on a GPU, and records what is bound where."""
+
+    def __init__(self, session: Any) -> None:
+        self.real = session
+        self.bound: list[tuple[str, str, int]] = []
+        self.ran = 0
+
+    def get_providers(self) -> list[str]:
+        return list(self.get_provider_options())
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        return {"CUDAExecutionProvider": {"device_id": "1"}, "CPUExecutionProvider": {}}
+
+    def get_outputs(self) -> Any:
+        return self.real.get_outputs()
+
+    def io_binding(self) -> Any:
+        binding = self.real.io_binding()
+        to_cpu = binding.bind_output
+
+        def bind_output(name: str, device: str, number: int) -> None:
+            self.bound.append((name, device, number))
+            to_cpu(name, "cpu", 0)
+
+        binding.bind_output = bind_output
+        return binding
+
+    def run_with_iobinding(self, binding: Any) -> None:
+        self.ran += 1
+        self.real.run_with_iobinding(binding)
+
+    def run(self, *args: Any) -> None:
+        raise AssertionError("a session on a GPU is run with its inputs and outputs bound")
+
+
+def test_on_a_gpu_inputs_and_outputs_are_bound_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make_session(saved(tmp_path / "adder.onnx", adder()), CPU)
+    name = session.get_inputs()[0].name
+    array = np.arange(200, dtype=np.float32)[::2]  # not contiguous
+    ort = runtime.onnxruntime()
+    wanted = run(session, {name: np.ascontiguousarray(array)}, "adder.onnx")
+    made: list[tuple[str, int]] = []
+    from_numpy = ort.OrtValue.ortvalue_from_numpy
+
+    def recorded(values: Any, device: str, number: int) -> Any:
+        assert values.flags.c_contiguous
+        made.append((device, number))
+        return from_numpy(values)
+
+    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", staticmethod(recorded))
+    fake = OnCuda(session)
+    got = run(fake, {name: array}, "adder.onnx")
+    np.testing.assert_array_equal(got[0], wanted[0])
+    assert made == [("cuda", 1)]
+    assert fake.bound == [(output.name, "cuda", 1) for output in session.get_outputs()]
+    assert fake.ran == 1
+
+
+def test_a_model_that_fails_on_a_gpu_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = OnCuda(make_session(saved(tmp_path / "adder.onnx", adder()), CPU))
+    monkeypatch.setattr(fake, "io_binding", lambda: 1 / 0)
+    with pytest.raises(ModelError, match=r"adder\.onnx does not run: division by zero"):
+        run(fake, {}, "adder.onnx")

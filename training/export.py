@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from blurgate.cards import METADATA_KEY, read_card
 from blurgate.errors import ModelError
 from blurgate.interfaces import Runtime
 from blurgate.runtime import make_session, run
+from blurgate.training.kinds import KindHead, pooled, taps
 from blurgate.training.loop import INPUT, prepare
 from blurgate.training.model import BlurModel
 from blurgate.types import CROP_SIZE
@@ -35,24 +36,33 @@ OPSET: Final = 18
 """The oldest that the exporter writes without converting, so that old runtimes can read it."""
 TOLERANCE: Final = 1e-4
 """How far onnxruntime's degrees may be from torch's."""
+OUTPUTS: Final = ("degree", "kind", "direction")
 _CHECKED: Final = (1, 5)  # batch sizes
 
 
 class _Degree(nn.Module):
     """What is exported: images -> degrees. A head's own autocast switch has no place in a graph."""
 
-    def __init__(self, model: BlurModel) -> None:
+    def __init__(self, model: BlurModel, kinds: KindHead | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.kinds = model, kinds
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, 112, 112) float32 -> (n,) float32 in [0, 1]."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(n, 3, 112, 112) float32 -> (n,) float32 in [0, 1]; with a head for kinds, its too."""
         head = self.model.head
-        return head.degree(head(self.model.backbone(images)))
+        if self.kinds is None:
+            return (head.degree(head(self.model.backbone(images))),)
+        features, maps = taps(self.model.backbone, images)  # type: ignore[arg-type]
+        return (head.degree(head(features)), *self.kinds(pooled(maps)))
 
 
 def card_facts(
-    name: str, *, threshold: float, licence: str = "", about: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    threshold: float,
+    licence: str = "",
+    kinds: Sequence[str] = (),
+    about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Give the card of an exported model as plain values; docs/models.md describes the keys."""
     facts: dict[str, Any] = {
@@ -67,7 +77,7 @@ def card_facts(
             "mean": list(INPUT.mean),
             "std": list(INPUT.std),
         },
-        "output": {"type": "degree"},
+        "output": {"type": "degree", **({"kinds": list(kinds)} if kinds else {})},
         "about": dict(about or {}),
     }
     read_card(facts, name)
@@ -75,7 +85,12 @@ def card_facts(
 
 
 def export(
-    model: BlurModel, path: Path, card: Mapping[str, Any], *, pictures: Tensor | None = None
+    model: BlurModel,
+    path: Path,
+    card: Mapping[str, Any],
+    *,
+    pictures: Tensor | None = None,
+    kinds: KindHead | None = None,
 ) -> float:
     """Write a model as ONNX, and check the file against the model.
 
@@ -85,17 +100,19 @@ def export(
         card: From `card_facts`; goes into the file's metadata.
         pictures: (n, 3, 112, 112) uint8 BGR to check on besides drawn ones. On pictures that a
             network was not made for, all its degrees may be 0 or 1.
+        kinds: Adds the outputs `kind` (n, 4) and `direction` (n, 2).
 
     Returns:
-        The largest difference of a degree between torch and onnxruntime.
+        The largest difference of an output between torch and onnxruntime.
 
     Raises:
         ModelError: The network cannot be exported, or onnxruntime gives other degrees.
     """
     model.cpu().float().eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    graph = _trace(model)
-    return write(graph, path, card, lambda file: check(model, file, pictures), "degrees")
+    module = _Degree(model, kinds).eval()
+    graph = _trace(module)
+    return write(graph, path, card, lambda file: check(module, file, pictures), "degrees")
 
 
 def write(
@@ -139,7 +156,7 @@ def write(
     return difference
 
 
-def _trace(model: BlurModel) -> onnx.ModelProto:
+def _trace(module: _Degree) -> onnx.ModelProto:
     example = torch.zeros(2, 3, CROP_SIZE, CROP_SIZE)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -148,12 +165,12 @@ def _trace(model: BlurModel) -> onnx.ModelProto:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # torch's exporter warns of its own insides
             program = torch.onnx.export(
-                _Degree(model),
+                module,
                 (example,),
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("n")},),
                 input_names=["images"],
-                output_names=["degree"],
+                output_names=_outputs(module),
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -182,21 +199,26 @@ def _strip(model: onnx.ModelProto) -> None:
         graphs += [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
 
 
-def check(model: BlurModel, path: Path, pictures: Tensor | None = None) -> float:
-    """Give the largest difference between a model's degrees and those of its ONNX file."""
+def _outputs(module: _Degree) -> list[str]:
+    return ["degree"] if module.kinds is None else list(OUTPUTS)
+
+
+def check(module: _Degree, path: Path, pictures: Tensor | None = None) -> float:
+    """Give the largest difference between a module's outputs and those of its ONNX file."""
     session = make_session(path, Runtime("cpu"))
     worst = 0.0
     for some in [*map(_drawn, _CHECKED), *([] if pictures is None else [pictures.cpu()])]:
         count, images = len(some), prepare(some)
         with torch.inference_mode():
-            expected = model.degree(images).numpy()
-        (got,) = run(session, {"images": images.numpy()}, str(path), ["degree"])
-        if got.shape != expected.shape or not np.isfinite(got).all():
-            raise ModelError(
-                f"the exported model gives {got.shape} or no numbers for {count} pictures",
-                path=str(path),
-            )
-        worst = max(worst, float(np.abs(got - expected).max()))
+            expected = [out.numpy() for out in module(images)]
+        found = run(session, {"images": images.numpy()}, str(path), _outputs(module))
+        for got, wanted in zip(found, expected, strict=True):
+            if got.shape != wanted.shape or not np.isfinite(got).all():
+                raise ModelError(
+                    f"the exported model gives {got.shape} or no numbers for {count} pictures",
+                    path=str(path),
+                )
+            worst = max(worst, float(np.abs(got - wanted).max()))
     return worst
 
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 Identity: TypeAlias = Literal["auto", "folder", "name", "file"]
 IDENTITIES: Final[tuple[str, ...]] = get_args(Identity)
+Pick: TypeAlias = Literal["largest", "central"]
+"""Which face of a picture is meant: that with the largest box, or that whose box has most area less
+twice the squared distance of its centre from the picture's (the rule of FaceNet's
+alignment). Where a picture of several people is named after one, that is nearly always the one."""
 SkipReason: TypeAlias = Literal["unreadable", "not_square", "no_face", "too_small"]
 SKIP_REASONS: Final[tuple[str, ...]] = get_args(SkipReason)
 
@@ -178,9 +182,11 @@ class FaceReader:
     """Largest side of a crop in pixels. A face that has fewer pixels in its picture gives a smaller
     crop, so that it is not enlarged; the least is 112."""
     detector: Detector | None = field(default=None)
-    """Finds the faces; the largest is cut out. None: pictures are crops on the ArcFace template."""
+    """Finds the faces; one is cut out. None: pictures are crops on the ArcFace template."""
     detection: str = ""
     """How the detector was set, for the record."""
+    pick: Pick = "largest"
+    """Which face is cut out where a picture shows several."""
 
     def __post_init__(self) -> None:
         """Check the size."""
@@ -199,10 +205,10 @@ class FaceReader:
             return Skipped(source, "unreadable", str(error))
         if self.detector is None:
             return self._ready(source, image)
-        kps = find_largest(self.detector, image, source)
+        kps = find_face(self.detector, image, source, self.pick)
         if kps is None:
             return Skipped(source, "no_face", f"{shown(source)} shows no face")
-        return self._aligned(source, image, kps)
+        return self.aligned(source, image, kps)
 
     def side(self, native: float) -> int:
         """Choose the side of a crop that has `native` pixels a side in its picture."""
@@ -221,9 +227,9 @@ class FaceReader:
             return _too_small(source, h)
         return resized(image, self.side(h))
 
-    def _aligned(self, source: str, image: U8, kps: F32) -> U8 | Skipped:
-        scale = math.hypot(*similarity(kps, ARCFACE_TEMPLATE)[:, 0])
-        native = CROP_SIZE / scale
+    def aligned(self, source: str, image: U8, kps: F32) -> U8 | Skipped:
+        """Cut the face with these landmarks, (5, 2) float32, out of its picture."""
+        native = native_side(kps)
         if native < LEAST_SIDE:
             return _too_small(source, native)
         side = self.side(native)
@@ -242,6 +248,11 @@ class FaceReader:
         return crop
 
 
+def native_side(kps: F32) -> float:
+    """Give how many pixels a side the 112 px crop of landmarks (5, 2) covers in its picture."""
+    return CROP_SIZE / math.hypot(*similarity(kps, ARCFACE_TEMPLATE)[:, 0])
+
+
 def resized(image: U8, side: int) -> U8:
     """Bring a square picture to a side in pixels: by area if it shrinks, else bilinearly."""
     if len(image) == side:
@@ -251,12 +262,17 @@ def resized(image: U8, side: int) -> U8:
 
 
 def find_largest(detector: Detector, image: U8, source: str) -> F32 | None:
-    """Find the landmarks of the largest face, with borders around the picture if need be.
+    """Find the landmarks of the largest face; see `find_face`."""
+    return find_face(detector, image, source, "largest")
+
+
+def find_face(detector: Detector, image: U8, source: str, pick: Pick) -> F32 | None:
+    """Find the landmarks of one face, with borders around the picture if need be.
 
     Returns:
         (5, 2) float32 in pixels of the picture, or None where no face is found.
     """
-    found = _largest(detector, image, source)
+    found = _picked(detector, image, source, pick)
     if found is not None:
         return found
     scale = min(1.0, _RETRY_PX / max(image.shape[:2]))
@@ -267,19 +283,23 @@ def find_largest(detector: Detector, image: U8, source: str) -> F32 | None:
     for share in PADS:
         pad = round(share * max(image.shape[:2]))
         framed = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
-        found = _largest(detector, framed.astype(np.uint8, copy=False), source)
+        found = _picked(detector, framed.astype(np.uint8, copy=False), source, pick)
         if found is not None:
             kps: F32 = (found - np.float32(pad)) / np.float32(scale)
             return kps
     return None
 
 
-def _largest(detector: Detector, image: U8, source: str) -> F32 | None:
+def _picked(detector: Detector, image: U8, source: str, pick: Pick) -> F32 | None:
     (faces,) = detector([Frame(image, source, 0, None)])
     if not len(faces):
         return None
-    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
-    kps: F32 = faces.kps[int(sides.prod(axis=1).argmax())]
+    boxes = faces.boxes.astype(np.float64)
+    merit = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    if pick == "central":
+        middle = np.array(image.shape[1::-1]) / 2
+        merit -= 2 * (((boxes[:, 2:] + boxes[:, :2]) / 2 - middle) ** 2).sum(axis=1)
+    kps: F32 = faces.kps[int(merit.argmax())]
     return kps
 
 

@@ -27,6 +27,7 @@ from blurgate.training import card, loop
 from blurgate.training.config import TrainConfig, make_config, parse_yaml, read_config
 from blurgate.training.export import card_facts, export
 from blurgate.training.feeds import open_feed
+from blurgate.training.kinds import KINDS, Kinds, fit_kinds
 from blurgate.training.labels import Labeller
 from blurgate.training.losses import check_head, parse_loss
 from blurgate.training.model import build_model
@@ -69,6 +70,7 @@ class Trained:
     card: Mapping[str, Any]
     fit: Fit
     int8: Twin | None = None
+    kinds: Kinds | None = None
 
 
 def choose_device(name: str) -> torch.device:
@@ -117,6 +119,7 @@ def run_training(
     on_failure: Callable[[str, str], None] = lambda source, error: None,
     viz: bool = False,
     int8: bool = False,
+    kinds: bool = False,
 ) -> Trained | None:
     """Train a model and export it.
 
@@ -131,6 +134,7 @@ def run_training(
         on_failure: Called with (path, one line) for every picture that is skipped.
         viz: Draw curves of predicted against true degree after every epoch, in viz/.
         int8: Also write an 8-bit twin, and measure what it loses.
+        kinds: Also learn the kind of blur; see `blurgate.training.kinds`.
 
     Returns:
         What it left; None in all processes of a distributed run but the first.
@@ -163,24 +167,37 @@ def run_training(
     if not fabric.is_global_zero:
         return None
     name = _name(config)
+    told = _kinds(model, config, workers) if kinds else None
+    about = card.about(
+        config,
+        feed.facts,
+        fit,
+        parameters=sum(p.numel() for p in model.parameters()),
+        device=_device_name(fabric.device),
+    )
     facts = card_facts(
         name,
         threshold=config.threshold,
         licence=config.licence,
-        about=card.about(
-            config,
-            feed.facts,
-            fit,
-            parameters=sum(p.numel() for p in model.parameters()),
-            device=_device_name(fabric.device),
-        ),
+        kinds=KINDS if told is not None and told.good else (),
+        about=about if told is None else {**about, "kinds": told.facts},
     )
     path = folder / f"{name}.onnx"
     with closing(feed.val(config.batch)) as batches:
         seen = next(batches).pictures
-    difference = export(model, path, facts, pictures=seen)
+    head = told.head if told is not None and told.good else None
+    difference = export(model, path, facts, pictures=seen, kinds=head)
     twin = _quantized(path, feed, config) if int8 else None
-    return Trained(path, card.write_card(path, facts, difference), fit, twin)
+    return Trained(path, card.write_card(path, facts, difference), fit, twin, told)
+
+
+def _kinds(model: BlurModel, config: TrainConfig, workers: int) -> Kinds:
+    """Train the head for kinds of blur; only folders say what was done to a picture."""
+    if not config.data:
+        raise ConfigError("--kinds learns from a folder of blurgate synth: use --data")
+    model.cpu().float()
+    folders = [Path(folder) for folder in config.data]
+    return fit_kinds(model, folders, seed=config.seed, workers=workers)
 
 
 def _quantized(path: Path, feed: Feed, config: TrainConfig) -> Twin:
@@ -252,8 +269,10 @@ def prepare_folder(folder: Path, text: str, *, resume: bool, overwrite: bool) ->
     if begun:
         old = parse_yaml((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG))
         name = next((old[key] for key in ("name", "backbone", "detector") if old.get(key)), None)
-        for suffix in (".onnx", ".json", ".md"):
+        for suffix in (".onnx", ".json", ".md", ".int8.onnx"):
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
+        for path in (folder / VIZ).glob("epoch_*.png"):
+            path.unlink()
     for name in (LAST, BEST, LOG):
         (folder / name).unlink(missing_ok=True)
     write_atomically(folder / CONFIG, iter([text]))

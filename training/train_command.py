@@ -110,6 +110,10 @@ def train_command(
         bool,
         typer.Option("--viz", help="Draw predicted against true degree after every epoch."),
     ] = False,
+    kinds: Annotated[
+        bool,
+        typer.Option("--kinds", help="Also learn to tell motion, defocus and low resolution."),
+    ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write an 8-bit twin and what it loses.")
     ] = False,
@@ -191,6 +195,7 @@ def train_command(
             on_failure=lambda source, error: warn(error),
             viz=viz,
             int8=int8,
+            kinds=kinds,
         )
     if trained is not None and not quiet:
         _print_summary(trained)
@@ -217,6 +222,13 @@ def need_training() -> None:
 
 def _print_summary(trained: Trained) -> None:
     facts, best = trained.card["about"], trained.fit.best
+    if trained.kinds is not None:
+        told = trained.kinds
+        typer.echo(
+            f"kind of blur: right for {told.facts['accuracy']:.1%} of {told.facts['pictures']} "
+            f"validation pictures; {'exported' if told.good else 'too few, so not exported'}",
+            err=True,
+        )
     if trained.int8 is not None:
         typer.echo(
             f"{trained.int8.path}: {trained.int8.path.stat().st_size / 1e6:.2f} MB, 8 bits; MAE "

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import typer
 
 EXIT_OK = 0
+EXIT_DEFECT = 1
 EXIT_USAGE = 2
 EXIT_NOTHING = 3
 EXIT_SOME_FAILED = 4
@@ -73,6 +74,15 @@ def main() -> NoReturn:
     except OSError as error:
         # Disk full, no permission: the machine lacks something that only its user can give.
         fail(str(error), EXIT_ENVIRONMENT)
+    except MemoryError:
+        fail("out of memory; use fewer --workers, or smaller pictures", EXIT_ENVIRONMENT)
+    except Exception as error:  # noqa: BLE001 - nobody is helped by a page of code
+        logging.getLogger(__name__).info("where it happened", exc_info=True)
+        fail(
+            f"{type(error).__name__}: {error}; this is a defect of blurgate or of a plugin: "
+            "`blurgate -v ...` shows where",
+            EXIT_DEFECT,
+        )
     sys.exit(EXIT_OK)
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from blurgate.cli import EXIT_NOTHING, EXIT_SOME_FAILED, options, warn
+from blurgate.cli import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_SOME_FAILED, options, warn
 from blurgate.cli.progress import progress_bar
+from blurgate.cli.summary import print_summary
 from blurgate.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from blurgate.filtering import Outputs, Progress
     from blurgate.gate import Gate
     from blurgate.interfaces import App
+    from blurgate.io.live import LiveOptions
     from blurgate.io.sources import Source
+    from blurgate.sharding import Shard
 
 EXAMPLE = """Example:
 
@@ -47,9 +52,14 @@ def filter_command(
         float | None,
         typer.Option(help="Reject above this blur degree, 0 to 1 [default: the model card's]."),
     ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Threshold and the like from `blurgate calibrate`."),
+    ] = None,
     review: Annotated[
-        float, typer.Option(metavar="WIDTH", help="Degrees this near to the threshold: to review/.")
-    ] = 0.0,
+        float | None,
+        typer.Option(metavar="WIDTH", help="Degrees this near to the threshold: to review/."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Output folder [default: <stem>.blurgate, here]."),
@@ -59,11 +69,17 @@ def filter_command(
     det_size: options.DetSize = 640,
     min_score: options.MinScore = 0.5,
     min_face: Annotated[
-        float, typer.Option(metavar="PX", help="Reject faces whose shorter side is below PX.")
-    ] = 0.0,
+        float | None,
+        typer.Option(metavar="PX", help="Reject faces whose shorter side is below PX."),
+    ] = None,
     every: Annotated[
         int, typer.Option(min=1, metavar="N", help="Look at every N-th frame only.")
     ] = 1,
+    detect_every: options.DetectEvery = 8,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Take part I of N of the files only, 1 <= I <= N."),
+    ] = None,
     crops: Annotated[
         Literal["aligned", "loose", "none"],
         typer.Option(help="Pictures of faces: aligned 112x112, loose around the box, or none."),
@@ -71,6 +87,32 @@ def filter_command(
     keep_rejected: Annotated[
         bool, typer.Option("--keep-rejected", help="Write rejected faces too, to rejected/.")
     ] = False,
+    best_shot: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Of each person of a video, let the N best faces pass only."
+        ),
+    ] = 0,
+    annotate: Annotated[
+        bool, typer.Option("--annotate", help="Draw the faces into a copy, in annotated/.")
+    ] = False,
+    cut: Annotated[
+        bool, typer.Option("--cut", help="Shorten videos to their kept faces, in cut/.")
+    ] = False,
+    cut_pad: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="What --cut leaves around them.")
+    ] = 0.5,
+    duration: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Stop a camera or stream after so long."),
+    ] = None,
+    reconnects: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Attempts to find a lost stream again.")
+    ] = 5,
+    stream_timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="A stream that is silent for so long is lost."),
+    ] = 10.0,
     table: Annotated[str, typer.Option(help="Format of the table: csv, jsonl or parquet.")] = "csv",
     device: options.Device = "auto",
     workers: options.Workers = None,
@@ -79,6 +121,10 @@ def filter_command(
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")
+    ] = False,
+    profile_stages: Annotated[
+        bool,
+        typer.Option("--profile-stages", help="Say on stderr where the time went."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
@@ -92,24 +138,37 @@ def filter_command(
     from blurgate.gate import Gate
     from blurgate.host import get_host
     from blurgate.interfaces import DetectorOptions
+    from blurgate.io.live import LiveOptions
     from blurgate.io.sources import expand
+    from blurgate.profiling import taking_profile
+    from blurgate.sharding import Shard
 
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
     get_host().registry("sink")[table]  # an unknown format is an error before anything is written
     listed = [line.rstrip("\n") for line in sys.stdin] if "-" in source else []
     folder = out if out is not None else Path(default_folder(source[0]))
-    outputs = Outputs(folder, table, crops, keep_rejected, resume, overwrite)
+    outputs = Outputs(
+        folder, table, crops, keep_rejected, resume, overwrite, best_shot, annotate, cut, cut_pad
+    )
+    part = Shard.parse(shard) if shard is not None else None
+    live = LiveOptions(duration, reconnects, stream_timeout)
     found = list(expand(source, stdin=listed))
+    _check_live(found, outputs, live, part)
+    if any(one.kind == "live" for one in found):
+        signal.signal(signal.SIGINT, live.stopper)
+        signal.signal(signal.SIGTERM, live.stopper)
     gate = Gate(
         threshold,
         review=review,
         min_face=min_face,
+        profile=profile,
         detector=detector,
         scorer=model,
         device=device,
         workers=workers or options.usable_cores(),
         options=DetectorOptions(det_size, min_score),
+        detect_every=detect_every,
     )
     if dry_run:
         _print_plan(found, gate, outputs)
@@ -121,10 +180,23 @@ def filter_command(
         failures += 1
         warn(error or name)
 
-    total = None if quiet or not sys.stderr.isatty() else _total_frames(found)
-    with progress_bar(total, "frames", quiet=quiet) as bar:
+    def tell(progress: Progress) -> None:
+        if as_json:
+            typer.echo((folder / SUMMARY).read_text(encoding="utf-8"), nl=False)
+        if not quiet:
+            print_summary(progress, folder)
+
+    latest: Progress | None = None
+    shown = found if part is None else [one for one in found if one.name in part]
+    total = None if quiet or not sys.stderr.isatty() else _total_frames(shown)
+    with (
+        taking_profile() if profile_stages else nullcontext() as measured,
+        progress_bar(total, "frames", quiet=quiet) as bar,
+    ):
 
         def show(progress: Progress) -> None:
+            nonlocal latest
+            latest = progress
             done, now = progress.totals, progress.now
             bar(
                 done.frames + now.frames,
@@ -132,17 +204,51 @@ def filter_command(
                 f"{done.kept + now.kept} kept",
             )
 
-        progress = run_filter(
-            gate, found, outputs, every=every, on_progress=show, on_failure=on_failure
-        )
-    if as_json:
-        typer.echo((folder / SUMMARY).read_text(encoding="utf-8"), nl=False)
-    if not quiet:
-        _print_summary(progress, folder)
-    if progress.sources_lost == progress.n_sources:
+        try:
+            progress = run_filter(
+                gate, found, outputs,
+                every=every, shard=part, live=live, on_progress=show, on_failure=on_failure,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            if latest is not None:
+                tell(latest)
+            raise
+    if measured is not None:
+        for line in measured.lines(progress.totals.frames - progress.resumed_frames):
+            typer.echo(line, err=True)
+    tell(progress)
+    if live.stopper.asked:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if progress.n_sources and progress.sources_lost == progress.n_sources:
         raise typer.Exit(EXIT_NOTHING)
     if progress.sources_failed:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _check_live(
+    sources: list[Source], outputs: Outputs, live: LiveOptions, shard: Shard | None = None
+) -> None:
+    """Refuse what cannot be done, before anything is written."""
+    from blurgate.errors import ConfigError
+
+    streams = [source.name for source in sources if source.kind == "live"]
+    if live.duration_s is not None and not streams:
+        raise ConfigError("--duration is for cameras and streams; there is none among the sources")
+    if shard is not None and streams:
+        raise ConfigError(f"--shard divides files; {streams[0]} is a camera or stream")
+    if streams and (outputs.annotate or outputs.cut):
+        raise ConfigError(
+            f"--annotate and --cut look at a source twice, which {streams[0]} does not allow; "
+            "record it to a file first"
+        )
+    if outputs.annotate or outputs.cut:
+        from blurgate.io.encode import video_encoder
+
+        if not video_encoder().startswith(("lib", "h264")):
+            warn(
+                f"this PyAV has no H.264 encoder; videos are written with {video_encoder()}, "
+                "which browsers do not play (pip install --force-reinstall av)"
+            )
 
 
 def default_folder(source: str) -> str:
@@ -155,7 +261,11 @@ def default_folder(source: str) -> str:
         return "stdin.blurgate"
     if source.isdecimal():
         return f"camera{source}.blurgate"
-    tail = re.split(r"[?#]", source)[0] if "://" in source else source
+    tail = source
+    if "://" in source:
+        from blurgate.io.address import masked
+
+        tail = re.split(r"[?#]", masked(source).replace("***@", ""))[0]
     stem = Path(tail).stem if Path(tail).name not in {"", ".", ".."} else Path(tail).resolve().name
     safe = re.sub(r"[^\w.-]+", "_", stem).strip(".-_")
     return f"{safe or 'faces'}.blurgate"
@@ -185,16 +295,3 @@ def _print_plan(sources: list[Source], gate: Gate, outputs: Outputs) -> None:
         f"threshold  {rule.threshold:g}, review {rule.review:g}, min face {rule.min_face_px:g} px"
     )
     typer.echo(f"output     {outputs.folder} (faces.{outputs.table}, crops {outputs.crops})")
-
-
-def _print_summary(progress: Progress, folder: Path) -> None:
-    counts = progress.totals
-    reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.reasons.items()))
-    lines = [
-        f"{progress.n_sources} sources, {counts.frames} frames"
-        + (f" ({counts.frames_failed} more could not be read)" if counts.frames_failed else ""),
-        f"{counts.faces} faces: {counts.kept} kept, {counts.review} to review, "
-        f"{counts.rejected} rejected" + (f" ({reasons})" if reasons else ""),
-        f"{progress.elapsed_s:.1f} s, {progress.frames_per_s:.1f} frames/s; results in {folder}",
-    ]
-    typer.echo("\n".join(lines), err=True)

@@ -22,6 +22,16 @@ MinScore = Annotated[
     float,
     typer.Option("--min-score", min=0, max=1, help="Least detector confidence of a face."),
 ]
+DetectEvery = Annotated[
+    int,
+    typer.Option(
+        "--detect-every",
+        min=1,
+        max=60,
+        metavar="N",
+        help="Search at least every N-th frame of a video, follow faces in between; 1: all.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Workers = Annotated[
     int | None,

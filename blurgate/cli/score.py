@@ -67,7 +67,8 @@ def score_command(
     from blurgate import zoo
     from blurgate.errors import ConfigError
     from blurgate.interfaces import DetectorOptions, Runtime
-    from blurgate.scoring import Shard, list_images, run_score
+    from blurgate.scoring import list_images, run_score
+    from blurgate.sharding import Shard, part_of
 
     tables = {"csv": csv, "jsonl": jsonl, "parquet": parquet}
     wanted = [(name, file) for name, file in tables.items() if file is not None] or [("csv", "-")]
@@ -81,13 +82,12 @@ def score_command(
     detection = DetectorOptions(det_size, min_score)
     scorer = zoo.open_scorer(model, runtime)
     finder = None if aligned else zoo.open_detector(detector, runtime, detection)
-    part = Shard.parse(shard) if shard is not None else None
-    listed = [line.rstrip("\n") for line in sys.stdin] if "-" in path else []
-    names = list_images(path, stdin=listed)
-    if part is not None:
-        names = [name for name in names if name in part]
+    division = Shard.parse(shard) if shard is not None else None
+    names = list_images(path, stdin=sys.stdin if "-" in path else ())
+    part = part_of(names, division) if division is not None else None
+    mine = names if part is None else part.names
 
-    with progress_bar(len(names), "pictures", quiet=quiet) as bar:
+    with progress_bar(len(mine), "pictures", quiet=quiet) as bar:
 
         def show(counts: ScoreCounts) -> None:
             bar(counts.done, f"{counts.faces} faces, {counts.unreadable} unreadable")
@@ -95,12 +95,13 @@ def score_command(
         counts = run_score(
             scorer,
             finder,
-            names,
+            mine,
             table=table,
             path=target,
             options=detection,
             workers=workers or options.usable_cores(),
             resume=resume,
+            part=part,
             on_progress=show,
             on_failure=lambda name, error: warn(error or name),
         )

@@ -59,7 +59,7 @@ _FILTERS: Final = threading.Lock()
 _STRIP_PIXELS: Final = 1 << 18
 
 
-def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> U8:
+def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS, reduce: int = 1) -> U8:
     """Read a still picture, or the first frame of an animated one.
 
     The EXIF orientation is applied; an EXIF block that cannot be read is ignored. Transparent
@@ -70,6 +70,7 @@ def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> U8:
     Args:
         path: The file.
         max_pixels: Refuse pictures with more pixels than this.
+        reduce: Decode a JPEG at 1/reduce of its size; one of what `jpeg_reductions` gives for it.
 
     Returns:
         (H, W, 3) uint8 BGR, contiguous and writable.
@@ -81,13 +82,13 @@ def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> U8:
     name = os.fspath(path)
     try:
         try:
-            return _read(name, max_pixels)
+            return _read(name, max_pixels, reduce)
         except Warning:
             # Only where the application makes warnings errors, say of a broken EXIF block. Filters
             # are the process's own, so that they are left alone in all other cases.
             with _FILTERS, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _read(name, max_pixels)
+                return _read(name, max_pixels, reduce)
     except DecodeError:
         raise
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
@@ -96,7 +97,31 @@ def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> U8:
         ) from error
 
 
-def _read(name: str, max_pixels: int) -> U8:
+def jpeg_reductions(path: Path | str) -> tuple[tuple[int, int], tuple[int, ...]]:
+    """Tell at which fractions of its size a JPEG can be decoded without a rest.
+
+    Args:
+        path: The file. Never raises: reading the picture will say what is wrong with it.
+
+    Returns:
+        (h, w) as stored, and those of 2, 4 and 8 that divide both; (0, 0) and none of them if the
+        file is no JPEG or cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            if file.read(2) != b"\xff\xd8":
+                return (0, 0), ()
+            file.seek(0)
+            image = _opened(file, os.fspath(path))
+            if not hasattr(image, "draft") or image.format not in ("JPEG", "MPO"):
+                return (0, 0), ()
+            w, h = image.size
+            return (h, w), tuple(r for r in (2, 4, 8) if not w % r and not h % r)
+    except Exception:  # noqa: BLE001 - a damaged file can make a decoder raise nearly anything
+        return (0, 0), ()
+
+
+def _read(name: str, max_pixels: int, reduce: int) -> U8:
     status = Path(name).stat()
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -111,6 +136,8 @@ def _read(name: str, max_pixels: int) -> U8:
                 f"{max_pixels} pixels, so make it smaller if it is genuine",
                 source=name,
             )
+        if reduce > 1:
+            image.draft(None, (image.width // reduce, image.height // reduce))
         image.load()
         # After loading: Pillow turns some formats (TIFF) itself, and then drops the orientation.
         return turned(_bgr(image), _turn(image, name))

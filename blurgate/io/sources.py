@@ -7,23 +7,30 @@ import itertools
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from blurgate.errors import DecodeError, InputError
-from blurgate.io.images import IMAGE_SUFFIXES, is_image, read_image
+from blurgate.io.address import masked
+from blurgate.io.images import IMAGE_SUFFIXES, is_image
+from blurgate.io.live import LiveOptions, read_live
+from blurgate.io.reduced import read_photo
 from blurgate.io.text import reason, shown
 from blurgate.io.video import VIDEO_SUFFIXES, is_live, read_video
 from blurgate.pipeline import ordered_map, prefetch
+from blurgate.profiling import making, timed
 from blurgate.types import Frame, SourceEnd, Stream
 
 logger = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal["image", "video", "live"]
 
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes what begins so for a formula and may run it; tables hold "./=name", which is
+the same file."""
 _AHEAD_FRAMES: Final = 4
 """Video frames that are decoded before they are asked for: 25 MB of full HD."""
 
@@ -33,8 +40,13 @@ class Source:
     """Something that frames can be read from."""
 
     name: str
-    """The path or address, as the user gave it or as a folder or pattern led to it."""
+    """The path or address, as the user gave it or as a folder or pattern led to it; user and
+    password of an address are hidden."""
     kind: Kind
+    address: str = field(default="", repr=False, compare=False)
+    """Where a live source is read, if not at its name."""
+    position: int | None = field(default=None, repr=False, compare=False)
+    """Place in the whole list, from 0; known when a part of it is worked on."""
 
 
 def expand(arguments: Sequence[str], *, stdin: Iterable[str] | None = None) -> Iterator[Source]:
@@ -63,13 +75,23 @@ def expand(arguments: Sequence[str], *, stdin: Iterable[str] | None = None) -> I
     return itertools.chain.from_iterable(found)
 
 
-def read_sources(sources: Iterable[Source], *, every: int, workers: int) -> Stream[Frame]:
+def read_sources(
+    sources: Iterable[Source],
+    *,
+    every: int,
+    workers: int,
+    live: LiveOptions | None = None,
+    on_live: Callable[[Callable[[], SourceEnd]], None] = lambda end: None,
+) -> Stream[Frame]:
     """Read sources one after the other, each closed by its `SourceEnd`.
 
     Args:
         sources: Asked for as reading advances, at most `2 * workers` pictures ahead.
         every: Of videos, give each frame whose index is a multiple of this.
         workers: Threads that decode pictures.
+        live: Limits in time and attempts of cameras and streams.
+        on_live: Called, when the reading of a live source begins, with something that says how it
+            would end if it ended now.
 
     Yields:
         Frames and ends, in the order of the sources. A source that cannot be read gives an end
@@ -82,12 +104,18 @@ def read_sources(sources: Iterable[Source], *, every: int, workers: int) -> Stre
                     yield from items
         else:
             for source in group:
-                yield from prefetch(read_video(source.name, every=every), _AHEAD_FRAMES)
+                if source.kind == "live":
+                    address = source.address or source.name
+                    yield from read_live(address, every=every, options=live, on_start=on_live)
+                    continue
+                decoded = making("decode", read_video(source.name, every=every))
+                yield from prefetch(decoded, _AHEAD_FRAMES, name="decoded frames")
 
 
 def _read_still(source: Source) -> tuple[Frame | SourceEnd, ...]:
     try:
-        frame = Frame(read_image(source.name), source.name, 0, None)
+        with timed("decode"):
+            frame = Frame(read_photo(source.name), source.name, 0, None)
     except DecodeError as error:
         return (SourceEnd(source.name, "failed", 0, 1, str(error)),)
     return frame, SourceEnd(source.name, "ok", 1, 0)
@@ -129,14 +157,17 @@ def _at_or_failing(name: str) -> Iterator[Source]:
     try:
         yield from _at(name)
     except InputError:
-        yield Source(name, _kind_by_name(name) or "video")
+        safe = f".{os.sep}{name}" if name.startswith(_FORMULA) else name
+        yield Source(safe, _kind_by_name(name) or "video")
 
 
 def _at(name: str) -> Iterator[Source]:
     """Give the sources at an address or path that is no pattern."""
     if is_live(name):
-        yield Source(name, "live")
+        yield Source(masked(name), "live", name)
         return
+    if name.startswith(_FORMULA):
+        name = f".{os.sep}{name}"
     try:
         mode = os.stat(name).st_mode  # noqa: PTH116 - Path("") would be the current folder
     except (OSError, ValueError) as error:

@@ -6,7 +6,8 @@ import logging
 import re
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +15,10 @@ import av
 
 from blurgate.errors import ConfigError, DecodeError
 from blurgate.io.account import Account
-from blurgate.io.colour import Converter
-from blurgate.io.orient import EXIF_TURNS, Turn, matrix_turn, turned
+from blurgate.io.address import masked
+from blurgate.io.colour import pixels_of
+from blurgate.io.orient import EXIF_TURNS, Turn, matrix_turn
+from blurgate.io.pipe import Pipe, opened_pipe
 from blurgate.io.text import reason, shown
 from blurgate.types import Frame, Stream
 
@@ -61,7 +64,13 @@ def is_live(address: str) -> bool:
     return address.isascii() and address.isdecimal() and not Path(address).exists()
 
 
-def read_video(address: str, *, every: int = 1) -> Stream[Frame]:
+def read_video(
+    address: str,
+    *,
+    every: int = 1,
+    on_open: Callable[[InputContainer], None] = lambda container: None,
+    timeout_s: float | None = None,
+) -> Stream[Frame]:
     """Read a video file, a network stream or a camera, decoding as the frames are asked for.
 
     The first video stream that is not a cover picture is read. Bad media never raise: what can be
@@ -70,24 +79,32 @@ def read_video(address: str, *, every: int = 1) -> Stream[Frame]:
     Args:
         address: A path, an rtsp/rtmp/http/https/udp/tcp/rtp/srt address, or a camera index.
         every: Give the frames whose index is a multiple of this; all are decoded and counted.
+        on_open: Called with the container once it is open.
+        timeout_s: Takes the place of `TIMEOUT_S`.
 
     Yields:
         Frames in presentation order with the container's rotation applied and its times in seconds
-        (None where it has none), then one `SourceEnd`. Holds no frame that it has given.
+        (None where it has none), then one `SourceEnd`. Holds no frame that it has given. User and
+        password of an address are hidden.
 
     Raises:
         ConfigError: `every` is below 1.
     """
     if every < 1:
         raise ConfigError(f"every must be at least 1, got {every}")
-    account = Account(address)
+    if timeout_s is None:
+        timeout_s = TIMEOUT_S
+    name = masked(address)
+    account = Account(name)
     try:
-        with _opened(address) as container:
-            yield from _frames(container, address, every, account)
+        with _pipe(address, timeout_s) as pipe, _opened(address, timeout_s, pipe) as container:
+            on_open(container)
+            yield from _frames(container, name, every, account, timeout_s)
     except DecodeError as error:
         account.problem = str(error)
     except _BAD_MEDIA as error:
-        account.problem = f"{shown(address)} cannot be read as a video: {_why(error)}"
+        why = _why(error, timeout_s)
+        account.problem = f"{shown(name)} cannot be read as a video: {why}"
         if address.lower().endswith(_INDEXED) and isinstance(error, av.error.InvalidDataError):
             account.problem += (
                 "; perhaps its index is missing, as when a recording or copy was cut off"
@@ -107,6 +124,9 @@ def estimate_frames(address: str) -> int | None:
     if is_live(address):
         return None
     try:
+        with _pipe(address, TIMEOUT_S) as pipe:
+            if pipe is not None:
+                return None  # it can be read only once
         with _opened(address) as container:
             stream = _video_stream(container, address)
             if stream.frames:
@@ -117,11 +137,20 @@ def estimate_frames(address: str) -> int | None:
             if duration_s is None or not stream.average_rate:
                 return None
             return round(duration_s * float(stream.average_rate))
-    except _BAD_MEDIA:
+    except (DecodeError, *_BAD_MEDIA):
         return 0
 
 
-def _opened(address: str) -> InputContainer:
+def _pipe(address: str, timeout_s: float) -> AbstractContextManager[Pipe | None]:
+    return nullcontext() if is_live(address) else opened_pipe(address, timeout_s)
+
+
+def _opened(
+    address: str, timeout_s: float | None = None, pipe: Pipe | None = None
+) -> InputContainer:
+    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
+    if pipe is not None:
+        return av.open(pipe, metadata_errors="replace")
     if not is_live(address):
         path = Path(address)
         if path.is_dir():
@@ -132,20 +161,20 @@ def _opened(address: str) -> InputContainer:
         return av.open(f"file:{address}", metadata_errors="replace")
     if _URL.match(address):
         options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
-        return av.open(address, options=options, timeout=TIMEOUT_S, metadata_errors="replace")
+        return av.open(address, options=options, timeout=timeout_s, metadata_errors="replace")
     device = _CAMERA_FORMATS.get(sys.platform, "v4l2")
     name = f"/dev/video{address}" if device == "v4l2" and address.isdecimal() else address
-    return av.open(name, format=device, timeout=TIMEOUT_S)
+    return av.open(name, format=device, timeout=timeout_s)
 
 
-def _why(error: BaseException) -> str:
+def _why(error: BaseException, timeout_s: float) -> str:
     if isinstance(error, av.error.ExitError):
-        return f"nothing came for {TIMEOUT_S:g} seconds"
+        return f"nothing came for {timeout_s:g} seconds"
     return reason(error)
 
 
 def _frames(
-    container: InputContainer, address: str, every: int, account: Account
+    container: InputContainer, address: str, every: int, account: Account, timeout_s: float
 ) -> Iterator[Frame]:
     if container.format.name in _NO_VIDEO_FORMATS:
         raise DecodeError(f"{shown(address)} is not a video", source=address)
@@ -154,18 +183,17 @@ def _frames(
     # PyAV makes up missing presentation times, and out of order where B-frames are in an AVI file.
     container.flags &= ~_MAKE_UP_TIMES
     stream.thread_type = "AUTO"  # PyAV's default leaves cores idle
-    convert = Converter()
     rotation, turn = None, Turn()
-    for packet in _packets(container, stream, account):
+    for packet in _packets(container, stream, account, timeout_s):
         for decoded in _decoded(stream, packet, account):
             index = account.frames
             time_s = _time_s(decoded, stream)
             if decoded.rotation != rotation:
                 rotation, turn = decoded.rotation, _turn(decoded)
-            image = turned(convert(decoded), turn) if index % every == 0 else None
+            pixels = pixels_of(decoded, turn) if index % every == 0 else None
             account.frame(time_s, damaged=decoded.is_corrupt)
-            if image is not None:
-                yield Frame(image, address, index, time_s)
+            if pixels is not None:
+                yield Frame(pixels, address, index, time_s)
 
 
 def _time_s(decoded: av.VideoFrame, stream: VideoStream) -> float | None:
@@ -190,7 +218,7 @@ def _video_stream(container: InputContainer, address: str) -> VideoStream:
 
 
 def _packets(
-    container: InputContainer, stream: VideoStream, account: Account
+    container: InputContainer, stream: VideoStream, account: Account, timeout_s: float
 ) -> Iterator[Packet[Any] | None]:
     """Give the packets that may be decoded, then None to flush the decoder.
 
@@ -212,7 +240,7 @@ def _packets(
             if cut is None:
                 yield packet
     except _BAD_MEDIA as error:
-        account.stopped(_why(error))
+        account.stopped(_why(error, timeout_s))
     yield None
     if cut is not None:
         account.packet_failed("its data are cut short")

@@ -25,9 +25,10 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias
 import numpy as np
 
 from blurgate.errors import ConfigError, ModelError, WeightsError
-from blurgate.geometry import Letterbox, fit_canvas, fit_long_side, letterbox, nms
+from blurgate.geometry import Letterbox, fit_canvas, fit_long_side, nms
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import DetectorOptions, ModelFile, ModelInfo, Register, Runtime
+from blurgate.pixels import shrink
 from blurgate.runtime import make_session, run
 from blurgate.types import F32, U8, Detections, Frame
 
@@ -103,7 +104,7 @@ class Scrfd:
         for members in groups.values():
             for start in range(0, len(members), step):
                 part = members[start : start + step]
-                outputs = self._run(self._blob([(frames[i].image, boxes[i]) for i in part]))
+                outputs = self._run(self._blob([(frames[i], boxes[i]) for i in part]))
                 for nth, i in enumerate(part):
                     found[i] = self._decode([out[nth] for out in outputs], frames[i], boxes[i])
         return [found[i] for i in range(len(frames))]
@@ -116,7 +117,7 @@ class Scrfd:
         inner = fit_canvas(frame.size, (max(round(h * scale), 1), max(round(w * scale), 1)))
         return Letterbox(self._fixed, inner.inner, inner.scale)
 
-    def _blob(self, pictures: Sequence[tuple[U8, Letterbox]]) -> F32:
+    def _blob(self, pictures: Sequence[tuple[Frame, Letterbox]]) -> F32:
         """Make the (n, 3, h, w) float32 RGB input of pictures that share one canvas size.
 
         It lies in memory that the thread's next call uses again: fresh memory of this size costs
@@ -129,8 +130,11 @@ class Scrfd:
             self._buffers.blob = np.empty((shape[0], 3, *shape[1:]), np.float32)
         canvas: U8 = self._buffers.canvas
         blob: F32 = self._buffers.blob
-        for (image, box), out in zip(pictures, canvas, strict=True):
-            letterbox(image, box, out=out)
+        for (frame, box), out in zip(pictures, canvas, strict=True):
+            h, w = box.inner
+            shrink(frame, out[:h, :w])
+            out[h:] = 0
+            out[:h, w:] = 0
         np.copyto(blob, canvas.transpose(0, 3, 1, 2)[:, ::-1])
         blob -= np.float32(127.5)
         blob *= np.float32(1 / 128)

@@ -6,7 +6,7 @@ ICPR 2000) is taken on the grey aligned crop and mapped by a falling curve to [0
     blur_degree = 1 / (1 + (variance / V0) ** P)
 
 V0, the variance at which the degree is 0.5, and P were fitted to 1 - cosine(embedding of the clean
-face, embedding of the blurred face) by scripts/fit_laplacian.py on training faces. The map is
+face, embedding of the blurred face) by scripts/fit_peers.py on training faces. The map is
 monotone, so the ranking is the plain variance's, with its weaknesses: texture, noise and sharp
 edges of the background count as sharpness.
 """

@@ -6,6 +6,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar, Self
@@ -14,6 +15,7 @@ from blurgate.errors import ConfigError
 from blurgate.interfaces import Column, Scalar
 
 SIGNIFICANT_DIGITS = 6
+_TAIL = 1 << 16
 
 
 class TextSink(ABC):
@@ -68,11 +70,36 @@ class TextSink(ABC):
         /,
     ) -> None:
         """Flush, and close unless it is stdout."""
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
             self._file.flush()
             if self._path is not None:
                 self._file.close()
+        except OSError:
+            self._drop_torn_row()
+            raise
+        finally:
             self._file = None
+
+    def _drop_torn_row(self) -> None:
+        """Cut the file back to its last whole line: the disk is full, and took part of a row."""
+        if self._path is None or self._file is None:
+            return
+        with suppress(OSError):
+            self._file.close()  # tries once more to write what is left, and closes all the same
+        with self._path.open("rb+") as file:
+            size = end = file.seek(0, os.SEEK_END)
+            while end > 0:
+                start = max(0, end - _TAIL)
+                file.seek(start)
+                newline = file.read(end - start).rfind(b"\n")
+                if newline >= 0:
+                    end = start + newline + 1
+                    break
+                end = start
+            if end < size:
+                file.truncate(end)
 
     def write(self, row: Mapping[str, Scalar], /) -> None:
         """Append one row."""

@@ -98,7 +98,7 @@ def test_a_clip_becomes_a_folder(filter_, marker, tmp_path):
     np.testing.assert_allclose([float(r["time_s"]) for r in found], np.arange(20) * 0.08)
     assert [r["decision"] for r in found] == ["keep"] * 10 + ["reject"] * 10
     assert [r["reason"] for r in found] == [""] * 10 + ["blur"] * 10
-    assert all(r["source"] == "walk.mp4" and r["track"] == "" for r in found)
+    assert all(r["source"] == "walk.mp4" and r["track"] == "1" for r in found)
     kept = sorted(p.relative_to(folder).as_posix() for p in (folder / "kept").iterdir())
     assert kept == [r["crop"] for r in found[:10]]
     assert all(r["crop"] == "" for r in found[10:])
@@ -260,11 +260,14 @@ def test_dry_run_writes_nothing(filter_, marker, tmp_path):
 
 def test_results_do_not_depend_on_workers_or_every(filter_, marker, tmp_path):
     clip(marker, tmp_path / "w.mp4")
-    for workers in (1, 3):
-        assert filter_("w.mp4", "--workers", workers, "--out", f"w{workers}").code == 0
-    one, three = ((tmp_path / f"w{w}/faces.csv").read_bytes() for w in (1, 3))
-    assert one == three
-    assert filter_("w.mp4", "--every", 4, "--out", "e").code == 0
+    exact = "--detect-every", 1
+    for way, more in (("f", ()), ("w", exact)):
+        for workers in (1, 3):
+            to = f"{way}{workers}"
+            assert filter_("w.mp4", "--workers", workers, *more, "--out", to).code == 0
+        one, three = ((tmp_path / f"{way}{w}/faces.csv").read_bytes() for w in (1, 3))
+        assert one == three
+    assert filter_("w.mp4", "--every", 4, *exact, "--out", "e").code == 0
     whole, some = rows(tmp_path / "w1"), rows(tmp_path / "e")
     assert some == [{**row, "crop": row["crop"]} for row in whole if int(row["frame"]) % 4 == 0]
     assert summary(tmp_path / "e")["totals"]["frames"] == 30

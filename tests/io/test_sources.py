@@ -302,6 +302,6 @@ def test_an_error_of_our_own_is_not_taken_for_a_bad_picture(monkeypatch):
     def broken(path):
         raise RuntimeError("a mistake")
 
-    monkeypatch.setattr(sources, "read_image", broken)
+    monkeypatch.setattr(sources, "read_photo", broken)
     with pytest.raises(RuntimeError, match="a mistake"):
         list(read_sources(expand(["a.png"]), every=1, workers=2))

@@ -23,8 +23,9 @@ import pytest
 
 from blurgate.errors import ConfigError
 from blurgate.io import video
-from blurgate.io.colour import Converter
+from blurgate.io.colour import pixels_of
 from blurgate.io.images import IMAGE_SUFFIXES
+from blurgate.io.orient import Turn, turned
 from blurgate.io.video import VIDEO_SUFFIXES, estimate_frames, is_live, read_video
 from blurgate.types import Frame, SourceEnd
 
@@ -133,13 +134,12 @@ def test_every_nth_frame(tmp_path, media, every):
 
 def test_frames_that_are_passed_over_are_not_converted(tmp_path, media, monkeypatch):
     converted = []
-    convert = video.Converter.__call__
 
-    def counted(self, frame):
+    def counted(frame, turn):
         converted.append(frame.pts)
-        return convert(self, frame)
+        return pixels_of(frame, turn)
 
-    monkeypatch.setattr(video.Converter, "__call__", counted)
+    monkeypatch.setattr(video, "pixels_of", counted)
     read(media.counting(tmp_path / "a.mp4"), every=10)
     assert len(converted) == 3
 
@@ -290,7 +290,7 @@ def test_rotation_where_pyav_does_not_know_all_side_data():
     for degrees in (0, 90, 180, -90, -180):  # counter-clockwise
         frame = Unknown()
         frame.rotation = degrees
-        got = video.turned(image, video._turn(frame))
+        got = turned(image, video._turn(frame))
         np.testing.assert_array_equal(got[..., 0], np.rot90(stored, degrees // 90))
 
 
@@ -357,9 +357,9 @@ def test_jpeg_range_by_pixel_format(tmp_path, media):
 def test_jpeg_range_by_pixel_format_alone(media):
     frame = media.grey_frame(30, pix_fmt="yuvj420p")
     assert frame.color_range == 0
-    assert np.abs(Converter()(frame) - 30.0).max() <= 1
+    assert np.abs(pixels_of(frame, Turn()).image() - 30.0).max() <= 1
     frame = media.grey_frame(30)
-    assert np.abs(Converter()(frame) - (30 - 16) * 255 / 219).max() <= 2
+    assert np.abs(pixels_of(frame, Turn()).image() - (30 - 16) * 255 / 219).max() <= 2
 
 
 def check_colours(tmp_path, media, pix_fmt, size, matrix, full, tag):

@@ -1,0 +1,253 @@
+"""Videos and pictures with what was decided drawn into them, and videos cut to the kept faces.
+
+A second walk through the source, when everything about it is known: what was decided about a face
+may depend on faces that come after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+import av
+import cv2
+import numpy as np
+
+from blurgate.drawing import Mark, Timeline, draw_faces
+from blurgate.errors import ConfigError, InputError
+from blurgate.io.encode import Clock, SoundCopy, SoundCut, VideoWriter, clock_of
+from blurgate.io.video import read_video
+from blurgate.pipeline import prefetch
+from blurgate.types import U8, Frame, SourceEnd
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+ANNOTATED: Final = "annotated"
+CUT: Final = "cut"
+FOLDERS: Final = (ANNOTATED, CUT)
+_AHEAD_FRAMES: Final = 4
+_ROUNDING_S: Final = 1e-6
+
+
+def output_name(folder: str, source: str, suffix: str) -> str:
+    """Give the path, relative to the output folder, of what is made of a whole source.
+
+    Letters of all scripts stay; everything else that some file system, shell or browser treats
+    specially is replaced. The digest keeps equally named sources of different folders apart.
+
+    >>> output_name("cut", "films/Zoë 1.mov", ".mp4")
+    'cut/Zoë_1-e2da14b1.mp4'
+    """
+    stem = re.sub(r"[^\w-]+", "_", PurePosixPath(source.replace("\\", "/")).stem).strip("-_")
+    digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{folder}/{stem[:48] or 'video'}-{digest}{suffix}"
+
+
+def annotate_image(image: U8, marks: Iterable[Mark], target: Path) -> None:
+    """Write a picture with its faces drawn in as a JPEG file, whole or not at all.
+
+    Args:
+        image: (H, W, 3) uint8 BGR; left as it is.
+        marks: Its faces.
+        target: The file.
+
+    Raises:
+        InputError: JPEG cannot hold a picture of this size.
+    """
+    drawn = image.copy()
+    draw_faces(drawn, marks)
+    try:
+        done, data = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    except cv2.error:
+        done, data = False, np.empty(0, np.uint8)
+    if not done:
+        h, w = image.shape[:2]
+        raise InputError(f"cannot write {target.name}: JPEG holds no picture of {w}x{h} pixels")
+    target.parent.mkdir(exist_ok=True)
+    temporary = target.with_name(target.name + ".tmp")
+    temporary.write_bytes(data.tobytes())
+    temporary.replace(target)
+
+
+def annotate_video(
+    source: str, marks: Iterable[Mark], target: Path, *, threshold: float, every: int = 1
+) -> bool:
+    """Write a video with the faces, their degrees and a timeline drawn in.
+
+    Size, times and length are those of the source, the sound is carried over; rotation is applied,
+    so that it looks the same in players that know no rotation.
+
+    Args:
+        source: The video.
+        marks: Its faces in the order of frames; walked through twice.
+        target: The file; there whole or not at all.
+        threshold: The blur degree above which faces were rejected; a line in the timeline.
+        every: Faces are known of frames 0, N, 2N, ...; they are shown until the next of these.
+
+    Returns:
+        Whether there was a frame to write.
+
+    Raises:
+        ConfigError: `target` is the source itself.
+        EnvironmentLackError: There is no video encoder.
+    """
+    _check_target(source, target)
+    with _open(source) as sound:
+        clock = clock_of(sound)
+        with closing(_shown(source, clock)) as frames:
+            first = next(frames, None)
+            if first is None:
+                return False
+            size = first[0].size
+            span_s = (first[1], _end_s(sound, clock))
+            timeline = Timeline(marks, span_s, threshold, size)
+            faces = _ByFrame(marks)
+            shown: list[Mark] = []
+            with VideoWriter(target, size, clock) as writer:
+                track = SoundCopy(sound, writer, clock)
+                for frame, at_s, until_s in chain((first,), frames):
+                    if frame.index % every == 0:
+                        shown = faces(frame.index)
+                    image = frame.image.copy()
+                    draw_faces(image, shown)
+                    timeline.draw(image, at_s)
+                    track.until(at_s)
+                    writer.write(image, at_s, until_s - at_s)
+                track.finish()
+    return True
+
+
+def cut_video(source: str, marks: Iterable[Mark], target: Path, *, pad_s: float = 0.5) -> bool:
+    """Write a video shortened to the stretches that hold kept faces.
+
+    Pictures are encoded anew, so that a stretch begins at any frame; the sound is cut at the same
+    times, to the sample.
+
+    Args:
+        source: The video.
+        marks: Its faces in the order of frames.
+        target: The file; there whole or not at all, and not at all without a kept face.
+        pad_s: What is kept before and after each stretch; stretches that then touch are one.
+
+    Returns:
+        Whether there was a kept face.
+
+    Raises:
+        ConfigError: `target` is the source itself, or `pad_s` is negative.
+        EnvironmentLackError: There is no video encoder.
+    """
+    _check_target(source, target)
+    if not 0 <= pad_s < float("inf"):
+        raise ConfigError(f"cut-pad must be a time in seconds, got {pad_s:g}")
+    with _open(source) as sound:
+        clock = clock_of(sound)
+        kept = (m for m in marks if m.decision == "keep")
+        times = (_seconds(m.pts_s, m.frame_index, clock) for m in kept)
+        stretches = list(_joined(times, pad_s))
+        if not stretches:
+            return False
+        with closing(_shown(source, clock)) as frames:
+            return _write_cut(frames, stretches, sound, Clock(clock.time_base, clock.frame_s, 0.0),
+                              target)  # fmt: skip
+
+
+def _write_cut(
+    frames: Iterator[tuple[Frame, float, float]],
+    stretches: list[tuple[float, float]],
+    sound: InputContainer,
+    clock: Clock,
+    target: Path,
+) -> bool:
+    first = next(frames, None)
+    if first is None:
+        return False
+    written_s = 0.0
+    rest = iter(stretches)
+    stretch = next(rest, None)
+    with VideoWriter(target, first[0].size, clock) as writer:
+        cut = SoundCut(sound, writer)
+        for frame, at_s, until_s in chain((first,), frames):
+            while stretch is not None and at_s > stretch[1]:
+                stretch = next(rest, None)
+            if stretch is None:
+                break
+            if at_s >= stretch[0]:
+                writer.write(frame.image, written_s, until_s - at_s)
+                cut.carry(at_s, until_s, written_s)
+                written_s += until_s - at_s
+        cut.finish()
+    return True
+
+
+def _joined(times: Iterable[float], pad_s: float) -> Iterator[tuple[float, float]]:
+    """Make stretches, in which frames are looked for, of the rising times of some of them."""
+    begin = end = None
+    for at_s in times:
+        if begin is None or end is None:
+            begin = at_s - pad_s - _ROUNDING_S
+        elif at_s - pad_s > end:
+            yield begin, end
+            begin = at_s - pad_s - _ROUNDING_S
+        end = at_s + pad_s + _ROUNDING_S
+    if begin is not None and end is not None:
+        yield begin, end
+
+
+def _shown(source: str, clock: Clock) -> Generator[tuple[Frame, float, float], None, None]:
+    """Give the frames of a video with the times from and until which they are shown."""
+    waiting: tuple[Frame, float] | None = None
+    gap_s = clock.frame_s
+    with closing(prefetch(read_video(source), _AHEAD_FRAMES)) as frames:
+        for item in frames:
+            if isinstance(item, SourceEnd):
+                break
+            at_s = _seconds(item.pts_s, item.index, clock)
+            if waiting is not None:
+                at_s = max(at_s, waiting[1])
+                gap_s = at_s - waiting[1]
+                yield (*waiting, at_s)
+            waiting = item, at_s
+    if waiting is not None:
+        yield (*waiting, waiting[1] + (gap_s or clock.frame_s))
+
+
+def _seconds(pts_s: float | None, index: int, clock: Clock) -> float:
+    return index * clock.frame_s if pts_s is None else pts_s
+
+
+class _ByFrame:
+    """Looks up the faces of frames that are asked for in rising order."""
+
+    def __init__(self, marks: Iterable[Mark]) -> None:
+        self._marks = iter(marks)
+        self._next = next(self._marks, None)
+
+    def __call__(self, index: int) -> list[Mark]:
+        found = []
+        while self._next is not None and self._next.frame_index <= index:
+            if self._next.frame_index == index:
+                found.append(self._next)
+            self._next = next(self._marks, None)
+        return found
+
+
+def _open(source: str) -> InputContainer:
+    return av.open(f"file:{source}", metadata_errors="replace")
+
+
+def _end_s(container: InputContainer, clock: Clock) -> float:
+    """Say when a video ends, as far as its container tells."""
+    start_s = (container.start_time or 0) / av.time_base
+    return start_s + (container.duration or 0) / av.time_base
+
+
+def _check_target(source: str, target: Path) -> None:
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise ConfigError(f"{target} is the source itself; choose another --out")
+    target.parent.mkdir(exist_ok=True)

@@ -1,0 +1,359 @@
+"""`blurgate calibrate`: choose the threshold for a target, on the user's own faces."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from blurgate.cli import EXIT_SOME_FAILED, options, warn
+from blurgate.cli.progress import progress_bar
+from blurgate.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blurgate.evaluation.calibration import Choice, Comparisons, Target
+    from blurgate.evaluation.material import Measured
+    from blurgate.evaluation.profile import Profile
+    from blurgate.interfaces import App, Embedder, Runtime, Scorer
+
+EXAMPLE = """Example:
+
+  blurgate calibrate photos --align --fnmr 0.02 --fmr 0.001 --out gate.json
+  blurgate filter video.mp4 --profile gate.json
+
+chooses the highest threshold at which the faces that are kept reach 2 % false non-matches at 0.1 %
+false matches, with the recogniser of --embedder. Folders below `photos` are people.
+"""
+
+
+@hookimpl
+def register_commands(app: App) -> None:
+    """Add the command."""
+    app.command("calibrate", epilog=EXAMPLE)(calibrate_command)
+
+
+def calibrate_command(
+    faces: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FACES...]", help="Picture, folder, glob, or - for a list of paths on stdin."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The profile that is written.")] = Path(
+        "profile.json"
+    ),
+    keep_rate: Annotated[
+        float | None, typer.Option(metavar="R", help="Target: keep this share of the faces.")
+    ] = None,
+    max_mean_degree: Annotated[
+        float | None,
+        typer.Option(
+            metavar="D", help="Target: kept faces have at most this mean degree; true if known."
+        ),
+    ] = None,
+    fnmr: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Target: this FNMR among kept comparisons, at --fmr."),
+    ] = None,
+    fnmr_ratio: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Target: this share of the FNMR without a gate."),
+    ] = None,
+    fmr: Annotated[
+        float, typer.Option(metavar="Y", help="FMR at which the match threshold is fixed.")
+    ] = 0.001,
+    match_threshold: Annotated[
+        float | None,
+        typer.Option(min=-1, max=1, metavar="T", help="Your match threshold, instead of --fmr."),
+    ] = None,
+    model: options.Model = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder", metavar="NAME|PATH", help="Recogniser: a model's name or .onnx."
+        ),
+    ] = None,
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align/--aligned",
+            help="Detect and align the face in the middle of each photo, or take ready crops.",
+        ),
+    ] = False,
+    detector: options.Detector = None,
+    det_size: options.DetSize = 640,
+    min_score: options.MinScore = 0.5,
+    identity: Annotated[
+        Literal["auto", "folder", "name", "file"],
+        typer.Option(help="What tells who a picture shows: see docs/training-data.md."),
+    ] = "auto",
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Comparisons: LFW's pairs.txt, or CSV with a, b, same; else all."
+        ),
+    ] = None,
+    impostors: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Comparisons of different people to draw.")
+    ] = 50_000,
+    pairing: Annotated[
+        Literal["photos", "twins"],
+        typer.Option(
+            help="Compare with another photo of the person, or blurred faces with themselves."
+        ),
+    ] = "photos",
+    blur: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Blur clean faces by this family; may be repeated."),
+    ] = None,
+    per_image: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Blurred pictures per face and family.")
+    ] = 1,
+    from_synth: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Take a folder of `blurgate synth` instead of FACES."),
+    ] = None,
+    split: Annotated[
+        Literal["val", "train", "all"], typer.Option(help="Which part of --from-synth.")
+    ] = "val",
+    seed: Annotated[int, typer.Option(metavar="S", help="Same seed, same profile.")] = 0,
+    bootstrap: Annotated[
+        int, typer.Option(min=50, metavar="N", help="Bootstrap draws for the interval.")
+    ] = 1000,
+    review: Annotated[
+        float | None, typer.Option(metavar="WIDTH", help="Goes into the profile: see filter.")
+    ] = None,
+    min_face: Annotated[
+        float | None, typer.Option(metavar="PX", help="Goes into the profile: see filter.")
+    ] = None,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a profile that is there.")
+    ] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Choose the threshold for a target on faces of your own; writes a profile for `filter`."""
+    from blurgate import zoo
+    from blurgate.errors import ConfigError
+    from blurgate.evaluation import calibration
+    from blurgate.evaluation.profile import write_profile
+    from blurgate.interfaces import Runtime
+    from blurgate.stages import Rule
+
+    target = _target(keep_rate, max_mean_degree, fnmr, fnmr_ratio, fmr, match_threshold)
+    if bool(faces) == (from_synth is not None):
+        raise ConfigError("name FACES or a folder with --from-synth, one of the two")
+    alien = {"--blur": blur, "--pairs": pairs, "--align": align, "--detector": detector}
+    for name, value in alien.items():
+        if from_synth is not None and value:
+            raise ConfigError(f"{name} is for FACES; --from-synth takes what the folder holds")
+    if detector is not None and not align:
+        raise ConfigError("--detector finds faces in photos: it goes with --align")
+    if pairing == "twins" and not blur and from_synth is None:
+        raise ConfigError("--pairing twins compares blurred faces: it goes with --blur")
+    Rule(0.0, review or 0.0, min_face or 0.0)  # wrong numbers are errors before any work
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} is there already; use --overwrite, or another --out")
+    compares = isinstance(target, calibration.Fnmr)
+    runtime = Runtime(device)
+    scorer = zoo.open_scorer(model, runtime)
+    recogniser = zoo.open_embedder(embedder, runtime) if compares or blur else None
+    failures = 0
+
+    def on_failure(source: str, error: str) -> None:
+        nonlocal failures
+        failures += 1
+        warn(error or source)
+
+    if from_synth is not None:
+        measured = _measure_synth(from_synth, split, scorer, recogniser, quiet)
+    else:
+        found = _Faces(faces or [], identity, align, detector, det_size, min_score, runtime)
+        count = workers or options.usable_cores()
+        measured = found.measure(
+            scorer, recogniser, blur or [], per_image, seed, count, quiet, on_failure
+        )
+    comparisons = None
+    if compares:
+        comparisons = _compare(measured, pairs, impostors, pairing == "twins", seed)
+    choice = calibration.choose(measured, target, comparisons, replicates=bootstrap, seed=seed)
+    for note in choice.notes:
+        warn(note)
+    material = dict(measured.facts)
+    if comparisons is not None:
+        material["pairs"] = comparisons.source
+    profile = _profile(choice, scorer, recogniser, material, review, min_face, seed)
+    write_profile(profile, out)
+    if as_json:
+        typer.echo(json.dumps(profile.facts(), indent=1))
+    if not quiet:
+        _print_summary(profile, out)
+    if failures:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _target(
+    keep_rate: float | None,
+    max_mean_degree: float | None,
+    fnmr: float | None,
+    fnmr_ratio: float | None,
+    fmr: float,
+    match: float | None,
+) -> Target:
+    from blurgate.errors import ConfigError
+    from blurgate.evaluation.calibration import Fnmr, KeepRate, MeanDegree
+
+    named = [v for v in (keep_rate, max_mean_degree, fnmr, fnmr_ratio) if v is not None]
+    if len(named) != 1:
+        raise ConfigError("name one target: --keep-rate, --max-mean-degree, --fnmr or --fnmr-ratio")
+    if keep_rate is not None:
+        return KeepRate(keep_rate)
+    if max_mean_degree is not None:
+        return MeanDegree(max_mean_degree)
+    return Fnmr(fmr, fnmr, fnmr_ratio, match)
+
+
+class _Faces:
+    """FACES and how to read them."""
+
+    def __init__(
+        self,
+        arguments: list[str],
+        identity: Literal["auto", "folder", "name", "file"],
+        align: bool,
+        detector: str | None,
+        det_size: int,
+        min_score: float,
+        runtime: Runtime,
+    ) -> None:
+        from blurgate import zoo
+        from blurgate.interfaces import DetectorOptions
+        from blurgate.training.faces import list_faces
+
+        listed = [line.rstrip("\n") for line in sys.stdin] if "-" in arguments else []
+        self._faces = list_faces(arguments, identity=identity, stdin=listed)
+        detection = DetectorOptions(det_size, min_score)
+        self._finder = zoo.open_detector(detector, runtime, detection) if align else None
+
+    def measure(
+        self,
+        scorer: Scorer,
+        embedder: Embedder | None,
+        blur: list[str],
+        per_image: int,
+        seed: int,
+        workers: int,
+        quiet: bool,
+        on_failure: Callable[[str, str], None],
+    ) -> Measured:
+        from blurgate.evaluation.material import blur_families, measure_faces
+        from blurgate.training.faces import FaceReader
+        from blurgate.types import CROP_SIZE
+
+        families = blur_families(blur, seed)
+        size = 2 * CROP_SIZE if families else CROP_SIZE
+        # Of several people in a photo, the one in the middle is whom it is named after.
+        reader = FaceReader(size, self._finder, pick="central")
+        with progress_bar(len(self._faces), "faces", quiet=quiet) as bar:
+            return measure_faces(
+                self._faces,
+                reader,
+                scorer,
+                embedder,
+                families=families,
+                per_image=per_image,
+                seed=seed,
+                workers=workers,
+                on_progress=lambda done: bar(done, ""),
+                on_failure=on_failure,
+            )
+
+
+def _measure_synth(
+    folder: Path,
+    split: Literal["val", "train", "all"],
+    scorer: Scorer,
+    embedder: Embedder | None,
+    quiet: bool,
+) -> Measured:
+    from blurgate.evaluation.material import measure_synth
+
+    part = None if split == "all" else split
+    with progress_bar(None, "pictures", quiet=quiet) as bar:
+        return measure_synth(
+            folder, scorer, embedder, split=part, on_progress=lambda done: bar(done, "")
+        )
+
+
+def _compare(
+    measured: Measured, file: Path | None, impostors: int, twins: bool, seed: int
+) -> Comparisons:
+    from blurgate.evaluation.calibration import compare
+    from blurgate.evaluation.verification import make_pairs, read_pairs
+
+    if file is None:
+        found = make_pairs(measured.identities, impostors=impostors, seed=seed)
+    else:
+        found = read_pairs(file, measured.faces, impostors=impostors, seed=seed)
+    return compare(measured, found, twins=twins, seed=seed)
+
+
+def _profile(
+    choice: Choice,
+    scorer: Scorer,
+    embedder: Embedder | None,
+    material: dict[str, object],
+    review: float | None,
+    min_face: float | None,
+    seed: int,
+) -> Profile:
+    from datetime import UTC, datetime
+    from importlib.metadata import version
+
+    from blurgate.evaluation.bootstrap import CONFIDENCE
+    from blurgate.evaluation.profile import Profile, Who
+    from blurgate.stages import six_digits
+
+    return Profile(
+        model=Who(scorer.info.name, scorer.info.sha256),
+        threshold=choice.threshold,
+        ci=(six_digits(choice.ci.low), six_digits(choice.ci.high)),
+        target=choice.target,
+        confidence=CONFIDENCE,
+        review=review,
+        min_face=min_face,
+        reached={name: six_digits(value) for name, value in choice.reached.items()},
+        n=choice.n,
+        embedder=None if embedder is None else Who(embedder.info.name, embedder.info.sha256),
+        material=material,
+        seed=seed,
+        version=version("blurgate"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _print_summary(profile: Profile, out: Path) -> None:
+    reached = profile.reached
+    low, high = profile.ci
+    n = ", ".join(f"{count:,} {what}" for what, count in profile.n.items() if what != "replicates")
+    lines = [
+        f"threshold {profile.threshold:g} for {profile.model.name}, "
+        f"{profile.confidence:.0%} interval {low:g} to {high:g}",
+        f"on {n}",
+        f"keeps {reached['kept_faces']:.1%} of the faces, mean degree {reached['mean_degree']:.3f}"
+        + (f", mean true degree {reached['mean_label']:.3f}" if "mean_label" in reached else ""),
+    ]
+    if "fnmr" in reached:
+        lines.append(
+            f"FNMR {reached['fnmr_without_gate']:.4f} without the gate, {reached['fnmr']:.4f} with "
+            f"it, at match threshold {reached['match_threshold']:.4f}; keeps "
+            f"{reached['kept_comparisons']:.1%} of the comparisons"
+        )
+    typer.echo("\n".join([*lines, f"profile in {out}"]), err=True)

@@ -1,0 +1,373 @@
+"""`blurgate evaluate`: how right scores are, and what they are worth; or how good detectors are."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from blurgate.cli import EXIT_SOME_FAILED, options, warn
+from blurgate.cli.progress import progress_bar
+from blurgate.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from blurgate.evaluation.clean import CleanFaces
+    from blurgate.evaluation.evaluating import Evaluation
+    from blurgate.interfaces import App, Embedder
+
+EXAMPLE = """Examples:
+
+  blurgate evaluate photos --align --model laplacian --model tenengrad --out evaluation
+
+blurs the faces of `photos` by families that no training sees and by those of `synth`, compares the
+scores with what a recogniser says, and writes evaluation/evaluation.html, results.json and
+rows.csv. Folders below `photos` are people; --people 150 takes a sample.
+
+  blurgate evaluate --detector scrfd_2.5g_bnkps annotated --negatives scenes --out detectors
+
+compares detectors on annotated pictures instead.
+"""
+
+PARTS = ("fidelity", "original", "leaks", "utility")
+PAGE = "evaluation.html"
+
+
+@hookimpl
+def register_commands(app: App) -> None:
+    """Add the command."""
+    app.command("evaluate", epilog=EXAMPLE)(evaluate_command)
+
+
+def evaluate_command(
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATA...",
+            help="Clean faces (picture, folder, glob), or one folder of `blurgate synth`; for "
+            "detectors annotated folders.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write page, figures, JSON and rows here."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="Scorer, may be given several times [default: the default scorer].",
+        ),
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="|".join(PARTS),
+            help="What to measure, may be given several times [default: all].",
+        ),
+    ] = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Family of blur, may be given several times [default: see docs/evaluation.md].",
+        ),
+    ] = None,
+    per_face: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Pictures of each face in each family.")
+    ] = 1,
+    people: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="A sample of so many people.")
+    ] = None,
+    photos: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="At most so many pictures of a person.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="S", help="Same seed, same numbers.")] = 0,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="mebeauty, utkface, or a regular expression for file names whose part in "
+            "parentheses names a group of people.",
+        ),
+    ] = None,
+    identity: Annotated[
+        Literal["auto", "folder", "name", "file"],
+        typer.Option(help="What tells who a picture shows: see docs/training-data.md."),
+    ] = "auto",
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align/--aligned",
+            help="Detect and align the face in the middle of each photo, or take ready crops.",
+        ),
+    ] = False,
+    align_with: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="Detector for --align, which this implies."),
+    ] = None,
+    det_size: options.DetSize = 640,
+    min_score: options.MinScore = 0.5,
+    embedder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="Recogniser that labels: a name or .onnx."),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="A second recogniser for `utility`, that no label comes from.",
+        ),
+    ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|all",
+            help="Comparisons for `utility`: a list, or all [default: the list in the folder if "
+            "there is one].",
+        ),
+    ] = None,
+    detector: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--detector",
+            metavar="NAME|PATH",
+            help="Evaluate this detector, may be given several times, instead of scorers.",
+        ),
+    ] = None,
+    negatives: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="For detectors: pictures without faces."),
+    ] = None,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure scorers side by side: are their degrees right, and what are they worth?"""
+    from blurgate.errors import ConfigError, InputError
+
+    if detector:
+        if model or part or family or pairs or judge:
+            raise ConfigError(
+                "--detector evaluates detectors: it goes without the scorers' options"
+            )
+        from blurgate.evaluation import detection_command
+
+        detection_command.run(
+            detector,
+            data,
+            out,
+            negatives=negatives or [],
+            embedder=embedder,
+            seed=seed,
+            as_json=as_json,
+            quiet=quiet,
+        )
+        return
+    if negatives:
+        raise ConfigError("--negatives goes with --detector")
+    if out is not None and out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; choose another --out")
+    _one_thread_each()
+    from blurgate import zoo
+    from blurgate.evaluation import evaluating
+    from blurgate.evaluation.families import DEFAULT, make_family
+    from blurgate.interfaces import DetectorOptions, Runtime
+    from blurgate.training import layout
+    from blurgate.training.faces import FaceReader
+    from blurgate.training.labels import Labeller
+
+    is_synth = len(data) == 1 and (Path(data[0]) / layout.SETTINGS).is_file()
+    parts = tuple(dict.fromkeys(part or (PARTS[:-1] if is_synth else PARTS)))
+    if unknown := set(parts) - set(PARTS):
+        raise ConfigError(f"--part {min(unknown)}: the parts are {', '.join(PARTS)}")
+    plan = evaluating.Plan(
+        parts=tuple(name for name in parts if name != "utility"),
+        families=tuple(family or DEFAULT),
+        per_face=per_face,
+        seed=seed,
+        groups=groups,
+        strict=bool(part),
+    )
+    for name in plan.families:
+        make_family(name, seed=seed)  # an unknown one is an error before any work
+    n_workers = workers or options.usable_cores()
+    runtime = Runtime(device)
+    wanted: list[str | None] = [*model] if model else [None]
+    scorers = [zoo.open_scorer(name, runtime) for name in wanted]
+    skipped: list[str] = []
+
+    if is_synth:
+        if "utility" in parts:
+            raise ConfigError("--part utility needs photos of people and not a synth folder")
+        needed = set(plan.parts) - {"fidelity"}
+        labeller = Labeller(zoo.open_embedder(embedder, runtime)) if needed else None
+        with _bar(quiet) as bar:
+            done = evaluating.evaluate_synth(
+                Path(data[0]), labeller, scorers, plan, workers=n_workers, on_progress=bar
+            )
+    else:
+        recogniser = zoo.open_embedder(embedder, runtime)
+        second = zoo.open_embedder(judge, runtime) if judge is not None else None
+        detection = DetectorOptions(det_size, min_score)
+        finder = zoo.open_detector(align_with, runtime, detection) if align or align_with else None
+        from blurgate.evaluation.clean import choose_faces, read_clean
+
+        faces = choose_faces(data, identity=identity, people=people, photos=photos, seed=seed)
+
+        def missed(source: str, error: str) -> None:
+            skipped.append(source)
+            warn(error)
+
+        with _bar(quiet) as bar:
+            clean = read_clean(
+                faces,
+                # Of several people in a photo, the one in the middle is whom it is named after.
+                FaceReader(
+                    detector=finder,
+                    detection=repr(detection) if finder else "",
+                    pick="central",
+                ),
+                groups=groups,
+                workers=n_workers,
+                on_progress=lambda n: bar("faces", n),
+                on_failure=missed,
+            )
+            done = evaluating.evaluate_faces(
+                clean, Labeller(recogniser), scorers, plan, workers=n_workers, on_progress=bar
+            )
+            if "utility" in parts:
+                # Of a sample of the faces a list leaves next to nothing.
+                listed = pairs or ("all" if people or photos else None)
+                try:
+                    _utility(done, clean, recogniser, second, listed, data, bar)
+                except InputError as error:
+                    if part or pairs:
+                        raise
+                    done.left_out.append(f"utility is left out: {error}")
+        done.material |= {
+            "pictures": len(faces),
+            "skipped": len(skipped),
+            "aligned_by": str(finder.info) if finder is not None else "",
+        }
+    for line in done.left_out:
+        warn(line)
+    if out is not None:
+        _write(done, out, quiet=quiet)
+    if as_json:
+        typer.echo(json.dumps(done.facts(), indent=1))
+    else:
+        for text in _tables(done):
+            typer.echo(text)
+    if skipped:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _one_thread_each() -> None:
+    """Let the workers be all the threads there are: libraries that start their own slow them."""
+    import os
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # read when NumPy is imported
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+@contextmanager
+def _bar(quiet: bool) -> Iterator[Callable[[str, int], None]]:
+    with progress_bar(None, "pictures", quiet=quiet) as bar:
+        yield lambda part, done: bar(done, part)
+
+
+def _utility(
+    done: Evaluation,
+    clean: CleanFaces,
+    embedder: Embedder,
+    judge: Embedder | None,
+    pairs: str | None,
+    data: list[str],
+    bar: Callable[[str, int], None],
+) -> None:
+    """Add what `blurgate.evaluation.utility` measures."""
+    from blurgate.evaluation import verification
+    from blurgate.evaluation.families import HELD_OUT, make_family
+    from blurgate.evaluation.natural import natural_families
+    from blurgate.evaluation.utility import evaluate_utility
+
+    seed = done.plan.seed
+    listed = Path(pairs) if pairs is not None else verification.find_pairs_file(data)
+    comparisons = None
+    if pairs != "all" and listed is not None:
+        comparisons = verification.read_pairs(listed, clean.faces, seed=seed)
+    families = [make_family(name, seed=seed) for name in HELD_OUT]
+    done.utility = evaluate_utility(
+        list(done.models.values()),
+        clean.faces,
+        clean.crops,
+        embedder=embedder,
+        judge=judge,
+        families=[*families, *natural_families(seed)],
+        pairs=comparisons,
+        seed=seed,
+        on_progress=lambda condition: bar(f"utility: {condition}", 0),
+    )
+
+
+def _write(done: Evaluation, out: Path, *, quiet: bool) -> None:
+    """Write page, facts, rows, and figures where they can be drawn."""
+    from blurgate.evaluation.evaluating import write_rows
+    from blurgate.evaluation.page import make_page
+    from blurgate.journal import write_atomically
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / PAGE, iter([make_page(done)]))
+    write_atomically(out / "results.json", iter([json.dumps(done.facts(), indent=1) + "\n"]))
+    if done.rows is not None:
+        write_rows(done.rows, out / "rows.csv")
+    figures = []
+    if find_spec("matplotlib") is not None:
+        from blurgate.evaluation.figures import draw_evaluation
+
+        figures = draw_evaluation(done, out)
+    if not quiet:
+        beside = (
+            f"{len(figures)} figures beside it"
+            if figures
+            else ('its charts are in the page only; PNG figures need: pip install "blurgate[plot]"')
+        )
+        typer.echo(f"{out / PAGE}, {beside}", err=True)
+
+
+def _tables(done: Evaluation) -> Iterator[str]:
+    """Give the tables for the terminal."""
+    from blurgate.evaluation import page, utility_page
+
+    if done.fidelity:
+        yield "Degrees against labels\n" + page.text_table(*page.summary_rows(done))
+        for title, head, rows in page.family_tables(done)[:2]:
+            yield f"\n{title}\n" + page.text_table(head, rows)
+    if done.protocol is not None:
+        yield "\nThe original's protocol\n" + page.text_table(*page.protocol_rows(done))
+    if done.leaks is not None:
+        yield "\nMean |change| of the degree without blur\n" + page.text_table(
+            *page.leak_rows(done)
+        )
+    if done.utility is not None:
+        names = list(done.models)
+        for recogniser in dict.fromkeys(curve.recogniser for curve in done.utility.curves):
+            point = utility_page.POINT
+            title = (
+                f"\npAUC x 1000 of the FNMR up to 20 / 30 % discarded, {point}, by {recogniser}\n"
+            )
+            head, rows = utility_page.area_rows(done.utility, recogniser, names, point=point)
+            yield title + page.text_table(head, rows)
+        yield "\nThe gate at its default threshold\n" + page.text_table(
+            *utility_page.gate_rows(done.utility)
+        )

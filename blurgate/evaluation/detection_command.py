@@ -1,0 +1,214 @@
+"""`blurgate evaluate --detector`: detectors side by side on annotated pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from blurgate import zoo
+from blurgate.cli import warn
+from blurgate.cli.progress import progress_bar
+from blurgate.errors import ConfigError, MissingModelError
+from blurgate.evaluation import detection, detection_sets
+from blurgate.evaluation.detection import Contender
+from blurgate.evaluation.detection_gallery import Gallery, png, sheet
+from blurgate.evaluation.detection_page import detection_page, set_rows, table_text
+from blurgate.evaluation.detection_timing import time_detectors
+from blurgate.interfaces import Runtime
+from blurgate.journal import write_atomically
+
+if TYPE_CHECKING:
+    from blurgate.interfaces import Embedder
+
+RESULTS: Final = "results.json"
+PAGE: Final = "detection.html"
+
+
+@dataclass(slots=True)
+class Comparison:
+    """All that one run of the command found out."""
+
+    detectors: dict[str, str]
+    """Name as given -> name@sha256[:12]."""
+    sets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """Set -> detector -> figures, as `detection.summarise` gives them."""
+    galleries: dict[str, Gallery] = field(default_factory=dict)
+    timing: dict[str, dict[str, Any]] = field(default_factory=dict)
+    embedder: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """Give everything but the pictures, for JSON."""
+        return {
+            "detectors": self.detectors,
+            "embedder": self.embedder,
+            "default_score": detection.options(low=False).min_score,
+            "curve_from_score": detection.LOW,
+            "sets": self.sets,
+            "timing": self.timing,
+        }
+
+
+def run(
+    detectors: Sequence[str],
+    data: Sequence[str],
+    out: Path | None = None,
+    *,
+    negatives: Sequence[str] = (),
+    embedder: str | None = None,
+    blurs: int = 2,
+    seed: int = 0,
+    timing: bool = True,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Compare detectors and say so on stdout and in a folder.
+
+    Args:
+        detectors: Names or paths.
+        data: Annotated folders or files; see `blurgate.training.detection.annotations`.
+        out: Folder for results.json, detection.html and a PNG of failures per set and detector.
+        negatives: Folders of pictures without faces.
+        embedder: Measures how blurred faces are; None: the default one, and no blurred pictures
+            if there is none.
+        blurs: Blurred pictures of each annotated one that has landmarks; 0: none.
+        seed: Decides the blurs.
+        timing: Whether detectors are timed.
+        as_json: Print the results as JSON in place of the tables.
+        quiet: Show no progress.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        ConfigError: A detector is given twice, or `out` is a file.
+        InputError: Annotations or pictures cannot be read.
+    """
+    from blurgate.training.detection.annotations import read_annotations
+
+    if len(set(detectors)) < len(detectors):
+        raise ConfigError("a detector is given twice")
+    if out is not None and out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; choose another --out")
+    _one_thread()
+    annotated = {_title(where, data): read_annotations(where) for where in data}
+    empty = detection_sets.negatives_in(negatives)
+    contenders = [_open(name) for name in detectors]
+    done = Comparison({c.name: str(c.default.info) for c in contenders})
+    judge = _embedder(embedder) if blurs else None
+    sharp = {
+        title: [p for p in pictures if detection_sets.has_landmarks(p)]
+        for title, pictures in annotated.items()
+        if judge is not None
+    }
+    total = sum(map(len, annotated.values())) + len(empty)
+    total += blurs * sum(map(len, sharp.values()))
+    with progress_bar(total, "pictures", quiet=quiet) as bar:
+        step = _counter(bar)
+        for title, pictures in annotated.items():
+            given = detection_sets.annotated_pictures(pictures)
+            _measure(done, title, given, contenders, step)
+        for title, pictures in sharp.items():
+            if pictures and judge is not None:
+                done.embedder = str(judge.info)
+                given = detection_sets.blurred_pictures(
+                    pictures, judge, per_picture=blurs, seed=seed
+                )
+                _measure(done, f"{title}, blurred", given, contenders, step, with_curve=False)
+        if empty:
+            given = detection_sets.negative_pictures(empty)
+            _measure(done, "without faces", given, contenders, step, with_curve=False)
+    if timing:
+        done.timing = time_detectors(contenders)
+    facts = done.facts()
+    if out is not None:
+        _write(out, done, facts)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+    else:
+        for title, head, rows in set_rows(facts):
+            typer.echo(table_text(title, head, rows))
+    return facts
+
+
+def _measure(
+    done: Comparison,
+    title: str,
+    pictures: Any,
+    contenders: Sequence[Contender],
+    step: Callable[[], None],
+    *,
+    with_curve: bool = True,
+) -> None:
+    gallery = done.galleries[title] = Gallery()
+    results = detection.run_set(
+        pictures, contenders, with_curve=with_curve, on_picture=step, on_found=gallery.add
+    )
+    done.sets[title] = detection.summarise(results)
+
+
+def _open(name: str) -> Contender:
+    low, default = (
+        zoo.open_detector(name, Runtime("cpu"), detection.options(low=low)) for low in (True, False)
+    )
+    return Contender(name, low, default)
+
+
+def _embedder(name: str | None) -> Embedder | None:
+    try:
+        return zoo.open_embedder(name, Runtime("cpu"))
+    except MissingModelError as error:
+        if name is not None:
+            raise
+        warn(f"no pictures are blurred, because nothing can measure how blurred faces are: {error}")
+        return None
+
+
+def _title(where: str, data: Sequence[str]) -> str:
+    """Name a set by its folder, and by the whole path where two would have one name."""
+    names = [_short(other) for other in data]
+    return _short(where) if names.count(_short(where)) == 1 else where
+
+
+def _short(where: str) -> str:
+    path = Path(where)
+    return path.name if path.suffix not in (".json", ".txt") else path.parent.name or path.name
+
+
+def _counter(bar: Any) -> Callable[[], None]:
+    n = 0
+
+    def step() -> None:
+        nonlocal n
+        n += 1
+        bar(n, "")
+
+    return step
+
+
+def _one_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _write(out: Path, done: Comparison, facts: Mapping[str, Any]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / RESULTS, iter([json.dumps(facts, indent=1) + "\n"]))
+    for title, gallery in done.galleries.items():
+        for name in done.detectors:
+            failures = gallery.failures(name)
+            if failures:
+                drawn = png(sheet(failures, f"{Path(name).stem} on {title}"))
+                (out / sheet_name(title, name)).write_bytes(drawn)
+    write_atomically(out / PAGE, iter([detection_page(facts, done.galleries)]))
+
+
+def sheet_name(title: str, detector: str) -> str:
+    """Give the name of the PNG of a set's failures."""
+    words = f"{Path(title).name} {Path(detector).stem}"
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in words) + ".png"

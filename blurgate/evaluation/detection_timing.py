@@ -1,0 +1,83 @@
+"""How long detectors take, measured turn by turn so that a busy moment strikes all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from blurgate import zoo
+from blurgate.interfaces import Runtime
+from blurgate.runtime import make_session, run
+from blurgate.types import Frame
+
+if TYPE_CHECKING:
+    from blurgate.evaluation.detection import Contender
+
+SIZE: Final = (384, 640)
+"""(h, w) of the picture: what 16:9 video becomes at the default long side."""
+ROUNDS: Final = 30
+WARM_UP: Final = 3
+"""Rounds before those that count."""
+
+
+def time_detectors(
+    contenders: Sequence[Contender], *, rounds: int = ROUNDS, warm_up: int = WARM_UP
+) -> dict[str, dict[str, Any]]:
+    """Time detectors on one thread of the CPU.
+
+    Returns:
+        Detector -> `size` (h, w), and in milliseconds the median and the fastest of the rounds:
+        `call_ms`, `call_fastest_ms` of the whole detector on a picture of noise without faces (its
+        second search included), `network_ms`, `network_fastest_ms` of the ONNX file alone; None for
+        the latter two where a detector is not one ONNX file with one picture as its input, or
+        takes no picture of that size.
+    """
+    h, w = SIZE
+    image = np.random.default_rng(0).integers(0, 256, (h, w, 3), np.uint8)
+    frame = Frame(image, "noise", 0, None)
+    calls: dict[str, Callable[[], object]] = {}
+    for contender in contenders:
+        calls[f"call {contender.name}"] = _call(contender, frame)
+        network = _network(contender.name)
+        if network is not None:
+            calls[f"network {contender.name}"] = network
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + warm_up):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= warm_up:
+                taken[name].append((time.perf_counter() - start) * 1e3)
+    return {c.name: {"size": list(SIZE), **_figures(taken, c.name)} for c in contenders}
+
+
+def _figures(taken: Mapping[str, Sequence[float]], name: str) -> dict[str, float | None]:
+    out: dict[str, float | None] = {}
+    for part in ("call", "network"):
+        times = taken.get(f"{part} {name}")
+        out[f"{part}_ms"] = float(np.median(times)) if times else None
+        out[f"{part}_fastest_ms"] = min(times) if times else None
+    return out
+
+
+def _call(contender: Contender, frame: Frame) -> Callable[[], object]:
+    return lambda: contender.default([frame])
+
+
+def _network(name: str) -> Callable[[], object] | None:
+    model = zoo.resolve("detector", name)
+    if model is None:
+        return None
+    session = make_session(model.path, Runtime("cpu", 1))
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type != "tensor(float)":
+        return None
+    wanted = (1, 3, *SIZE)
+    sizes = zip(inputs[0].shape, wanted, strict=True)
+    if any(isinstance(side, int) and side != want for side, want in sizes):
+        return None
+    blob = np.random.default_rng(0).standard_normal(wanted).astype(np.float32)
+    return lambda: run(session, {inputs[0].name: blob}, str(model.path))

@@ -1,0 +1,362 @@
+"""What `blurgate evaluate` does for scorers: every part, and the facts that are written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from blurgate.errors import ConfigError, InputError
+from blurgate.evaluation import fidelity
+from blurgate.evaluation.clean import CleanFaces, GroupNames
+from blurgate.evaluation.families import DEFAULT, make_family
+from blurgate.evaluation.leaks import Leaks, run_leaks
+from blurgate.evaluation.measuring import Rows, measure_faces, measure_synth
+from blurgate.evaluation.protocol import PEOPLE, Protocol, run_protocol
+from blurgate.interfaces import Column, ModelInfo
+from blurgate.tables import open_table
+from blurgate.training.dataset import Dataset
+from blurgate.types import CROP_SIZE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from blurgate.interfaces import Scorer
+    from blurgate.training.labels import Labeller
+    from blurgate.types import F32, U8
+
+    F64 = NDArray[np.float64]
+
+PARTS: Final = ("fidelity", "original", "leaks")
+Progress = Callable[[str, int], None]
+"""Called with (part, pictures that are done in it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured."""
+
+    parts: tuple[str, ...] = PARTS
+    families: tuple[str, ...] = DEFAULT
+    per_face: int = 1
+    seed: int = 0
+    people: int = PEOPLE
+    """Of the original's protocol."""
+    groups: str | None = None
+    """See `blurgate.evaluation.clean.GroupNames`."""
+    strict: bool = False
+    """Whether a part that the faces are too few for is an error; else it is left out."""
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        if unknown := sorted(set(self.parts) - set(PARTS)):
+            raise ConfigError(f"--part {unknown[0]}: the parts are {', '.join(PARTS)}")
+        if len(set(self.families)) != len(self.families) or not self.families:
+            raise ConfigError("name each blur family once, and at least one")
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """What was measured."""
+
+    models: dict[str, Scorer]
+    """Name in all tables -> scorer."""
+    plan: Plan
+    embedder: ModelInfo | None
+    material: dict[str, Any]
+    """What the pictures are."""
+    rows: Rows | None = None
+    protocol: Protocol | None = None
+    leaks: Leaks | None = None
+    utility: Any = None
+    """What `blurgate.evaluation.utility` found; None if it was not asked for."""
+    left_out: list[str] = field(default_factory=list)
+    """One line for each part that the faces were too few for."""
+    fidelity: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Scorer -> `all`, `trained`, `held_out`, and `families`, `sides`, `groups` by name; see
+    `blurgate.evaluation.fidelity.whole` for what each holds."""
+
+    def facts(self) -> dict[str, Any]:
+        """Give everything as plain values for results.json."""
+        rows = self.rows
+        return {
+            "format": 1,
+            "version": version("blurgate"),
+            "settings": {
+                "parts": list(self.plan.parts),
+                "families": list(self.plan.families),
+                "per_face": self.plan.per_face,
+                "seed": self.plan.seed,
+                "groups": self.plan.groups,
+            },
+            "left_out": self.left_out,
+            "models": [
+                {
+                    "name": name,
+                    "model": scorer.info.name,
+                    "sha256": scorer.info.sha256,
+                    "threshold": scorer.threshold,
+                }
+                for name, scorer in self.models.items()
+            ],
+            "embedder": self.embedder
+            and {"name": self.embedder.name, "sha256": self.embedder.sha256},
+            "material": self.material,
+            "set": rows and _set_facts(rows),
+            "fidelity": self.fidelity or None,
+            "worst": rows and {name: _worst_facts(rows, name) for name in rows.worst},
+            "original": self.protocol and self.protocol.facts(),
+            "leaks": self.leaks and self.leaks.facts(),
+            "utility": self.utility and self.utility.json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """A scorer under another name."""
+
+    scorer: Scorer
+    info: ModelInfo
+
+    @property
+    def threshold(self) -> float:
+        """See `Scorer`."""
+        return self.scorer.threshold
+
+    def __call__(self, crops: U8, /) -> F32:
+        """See `Scorer`."""
+        return self.scorer(crops)
+
+
+def name_models(scorers: Sequence[Scorer]) -> dict[str, Scorer]:
+    """Give scorers names that differ: their own, with a piece of the checksum where two are alike.
+
+    Raises:
+        ConfigError: A model is named twice.
+    """
+    own = [scorer.info.name for scorer in scorers]
+    out: dict[str, Scorer] = {}
+    for scorer, name in zip(scorers, own, strict=True):
+        sha256 = scorer.info.sha256
+        full = f"{name}@{sha256[:6]}" if own.count(name) > 1 else name
+        if full in out:
+            raise ConfigError(f"the model {name} is named twice")
+        out[full] = scorer if full == name else Renamed(scorer, ModelInfo(full, sha256))
+    return out
+
+
+def evaluate_faces(
+    clean: CleanFaces,
+    labeller: Labeller,
+    scorers: Sequence[Scorer],
+    plan: Plan,
+    *,
+    workers: int = 1,
+    on_progress: Progress = lambda part, done: None,
+) -> Evaluation:
+    """Evaluate scorers on clean faces.
+
+    Args:
+        clean: The faces.
+        labeller: Makes the labels.
+        scorers: What is evaluated, side by side.
+        plan: What is measured.
+        workers: Threads; the results do not depend on them.
+        on_progress: See `Progress`.
+    """
+    models = name_models(scorers)
+    material = {
+        "faces": len(clean),
+        "identities": len(set(clean.identities)),
+        "groups": {g: clean.groups.count(g) for g in sorted(set(clean.groups)) if g},
+        "side_px_quantiles": np.quantile(clean.sides, [0, 0.25, 0.5, 0.75, 1]).round(1).tolist(),
+    }
+    done = Evaluation(models, plan, labeller.info, material)
+    if "fidelity" in plan.parts:
+        families = [make_family(name, seed=plan.seed) for name in plan.families]
+        done.rows = measure_faces(
+            clean,
+            families,
+            labeller,
+            models,
+            per_face=plan.per_face,
+            workers=workers,
+            on_progress=lambda n: on_progress("fidelity", n),
+        )
+        done.fidelity = compare_all(done.rows)
+    _clean_parts(done, clean, labeller, workers, on_progress)
+    return done
+
+
+def evaluate_synth(
+    folder: Path,
+    labeller: Labeller | None,
+    scorers: Sequence[Scorer],
+    plan: Plan,
+    *,
+    workers: int = 1,
+    on_progress: Progress = lambda part, done: None,
+) -> Evaluation:
+    """Evaluate scorers on a folder of `blurgate synth`: its pictures, its labels.
+
+    Args:
+        folder: The folder.
+        labeller: Makes labels for the parts that the folder has none for; None where only
+            `fidelity` is planned.
+        scorers: What is evaluated.
+        plan: What is measured; its families and its seed count for the other parts only.
+        workers: Threads.
+        on_progress: See `Progress`.
+    """
+    models = name_models(scorers)
+    group_of = GroupNames(plan.groups)
+    done = Evaluation(models, plan, labeller.info if labeller else None, {})
+    if "fidelity" in plan.parts:
+        done.rows, facts = measure_synth(
+            folder,
+            models,
+            group_of=group_of,
+            workers=workers,
+            on_progress=lambda n: on_progress("fidelity", n),
+        )
+        done.material = {"dataset": facts}
+        done.fidelity = compare_all(done.rows)
+    if labeller is not None and set(plan.parts) - {"fidelity"}:
+        _clean_parts(done, _clean_of(folder, group_of), labeller, workers, on_progress)
+    return done
+
+
+def _clean_parts(
+    done: Evaluation,
+    clean: CleanFaces,
+    labeller: Labeller,
+    workers: int,
+    on_progress: Progress,
+) -> None:
+    """Do the parts that start from clean faces."""
+    plan = done.plan
+    if "original" in plan.parts:
+        try:
+            done.protocol = run_protocol(
+                clean,
+                labeller,
+                done.models,
+                people=plan.people,
+                seed=plan.seed,
+                workers=workers,
+                on_progress=lambda n: on_progress("original", n),
+            )
+        except InputError as error:
+            if plan.strict:
+                raise
+            done.left_out.append(f"original is left out: {error}")
+    if "leaks" in plan.parts:
+        done.leaks = run_leaks(
+            clean,
+            labeller,
+            done.models,
+            seed=plan.seed,
+            workers=workers,
+            on_progress=lambda n: on_progress("leaks", n),
+        )
+
+
+def _clean_of(folder: Path, group_of: GroupNames) -> CleanFaces:
+    """Give the clean twins of a dataset's validation part, or of all of it."""
+    data = Dataset(folder, split="val")
+    data = data if len(data) else Dataset(folder)
+    first: dict[str, int] = {}
+    for row, file in enumerate(data.clean_files):
+        first.setdefault(file, row)
+    if not first:
+        raise InputError(f"{folder} holds no labelled pictures", source=str(folder))
+    rows = list(first.values())
+    return CleanFaces(
+        list(data.clean_pictures(rows)),
+        list(first),
+        [data.identities[row] for row in rows],
+        [group_of(file) for file in first],
+        np.full(len(rows), float(CROP_SIZE)),
+        [],
+    )
+
+
+def compare_all(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Compare every scorer's degrees with the labels; see `Evaluation.fidelity`."""
+    label = np.array(rows.label)
+    kind = ["held_out" if rows.held_out[name] else "trained" for name in rows.family]
+    sides = [fidelity.side_name(side) if side else "" for side in rows.side]
+    # What a group's sharp faces get shows a shortcut without any blur in between.
+    sharp = [g if f == "sharp" else "" for g, f in zip(rows.group, rows.family, strict=True)]
+    out = {}
+    for name, values in rows.degree.items():
+        degree = np.array(values)
+        parts: dict[str, Any] = {"all": fidelity.whole(degree, label)}
+        parts |= fidelity.compare(degree, label, kind)
+        parts["families"] = fidelity.compare(degree, label, rows.family, list(rows.held_out).index)
+        parts["sides"] = fidelity.compare(degree, label, sides, fidelity.side_order)
+        parts["groups"] = fidelity.compare(degree, label, rows.group)
+        parts["groups_sharp"] = fidelity.compare(degree, label, sharp)
+        out[name] = parts
+    return out
+
+
+def write_rows(rows: Rows, path: Path) -> None:
+    """Write one CSV row per blurred picture, with a column for each scorer's degree."""
+    head = (
+        Column("file", str),
+        Column("identity", str),
+        Column("group", str),
+        Column("family", str),
+        Column("held_out", int),
+        Column("side_px", float),
+        Column("label", float),
+    )
+    columns = (*head, *(Column(name, float) for name in rows.degree))
+    path.unlink(missing_ok=True)
+    with open_table("csv", path, columns, None) as table:
+        for i in range(len(rows)):
+            table.write(
+                {
+                    "file": rows.source[i],
+                    "identity": rows.identity[i],
+                    "group": rows.group[i],
+                    "family": rows.family[i],
+                    "held_out": int(rows.held_out[rows.family[i]]),
+                    "side_px": rows.side[i] or None,
+                    "label": rows.label[i],
+                    **{name: values[i] for name, values in rows.degree.items()},
+                }
+            )
+
+
+def _set_facts(rows: Rows) -> dict[str, Any]:
+    label, family = np.array(rows.label), np.array(rows.family)
+    return {
+        "pictures": len(rows),
+        "families": {
+            name: {
+                "held_out": held_out,
+                "pictures": int((family == name).sum()),
+                "label_mean": float(label[family == name].mean()),
+                "label_quartiles": np.quantile(label[family == name], [0.25, 0.5, 0.75]).tolist(),
+            }
+            for name, held_out in rows.held_out.items()
+        },
+    }
+
+
+def _worst_facts(rows: Rows, name: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "file": rows.source[case.row],
+            "family": rows.family[case.row],
+            "label": rows.label[case.row],
+            "degree": rows.degree[name][case.row],
+        }
+        for case in rows.worst[name]
+    ]

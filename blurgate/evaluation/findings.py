@@ -1,0 +1,110 @@
+"""What `blurgate.evaluation.utility` finds, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from blurgate.types import U8
+
+GRID: Final = np.arange(201) / 200
+"""Shares of discarded comparisons at which curves are written down."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """One error-versus-discard curve, and what is read from it."""
+
+    recogniser: str
+    condition: str
+    mode: str
+    """FNMR or FMR."""
+    point: str
+    """What fixes the match threshold, such as "FMR 0.001"."""
+    scorer: str
+    """A scorer's name, or random, oracle, best."""
+    match_threshold: float
+    start: float
+    """The error before anything is discarded."""
+    pauc20: float
+    """Area below the steps up to 20 % discarded; less is better."""
+    pauc30: float
+    halved_at: float | None
+    """Least share to discard that halves the error; None where nothing short of all does."""
+    error: tuple[float, ...]
+    """(201,) the error at the shares of `GRID`."""
+
+    def facts(self) -> dict[str, Any]:
+        """Give plain values with six digits."""
+        names = self.__dataclass_fields__
+        return {name: plain(getattr(self, name)) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """What a gate at a scorer's default threshold does."""
+
+    recogniser: str
+    condition: str
+    point: str
+    scorer: str
+    threshold: float
+    kept_faces: float
+    """Share of the condition's pictures that pass."""
+    kept_comparisons: float
+    """Share of the mated comparisons of which both pictures pass."""
+    fnmr_without: float
+    fnmr: float | None
+    """Among the kept ones; None where none is kept."""
+    fmr_without: float
+    fmr: float | None
+
+    def facts(self) -> dict[str, Any]:
+        """Give plain values with six digits."""
+        names = self.__dataclass_fields__
+        return {name: plain(getattr(self, name)) for name in names}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """A mated comparison on which a scorer loses."""
+
+    condition: str
+    scorer: str
+    kind: str
+    """missed: not recognised and scored low; wasted: recognised and scored high."""
+    degree: float
+    similarity: float
+    sources: tuple[str, str]
+    pictures: U8
+    """(2, 112, 112, 3) the clean face and the changed one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UtilityResult:
+    """Everything that `evaluate_utility` found."""
+
+    facts: dict[str, Any]
+    """Faces, comparisons, recognisers with their thresholds, per condition its label's mean."""
+    curves: tuple[Curve, ...]
+    gates: tuple[Gated, ...]
+    cases: tuple[Case, ...] = ()
+
+    def json(self) -> dict[str, Any]:
+        """Give everything but the pictures as JSON would."""
+        return {
+            **self.facts,
+            "discard": [float(share) for share in GRID],
+            "curves": [curve.facts() for curve in self.curves],
+            "gates": [gate.facts() for gate in self.gates],
+        }
+
+
+def plain(value: Any) -> Any:
+    """Give numbers with six digits, and tuples as lists."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return [plain(entry) for entry in value] if isinstance(value, tuple) else value

@@ -1,0 +1,371 @@
+"""What a score is worth to a recogniser: error versus discard, and a gate at its own threshold.
+
+    condition   clean, or one side of every comparison blurred or degraded by a family
+    recogniser  the embedder that labels come from, and a judge that has nothing to do with them
+    point       the fixed match threshold: at an FMR, from comparisons of clean faces, or at a
+                starting FNMR, from the condition's own
+    mode        FNMR (mated comparisons below the threshold) or FMR (non-mated ones at or above it)
+
+Comparisons are of a clean face with the changed picture of another photo. Scorers score both; the
+worse of the two decides when a comparison leaves. Three rows bound every scorer: `random` discards
+blindly, so the expected error stays what it is; `oracle` discards by the true label, which looks at
+one picture and not at the comparison; `best` knows the errors and discards those first.
+
+A threshold that is taken anew at every step of the curve, as in CR-FIQA's published evaluation,
+gives other curves: numbers from there are not comparable with these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+
+from blurgate.errors import InputError
+from blurgate.evaluation import verification
+from blurgate.evaluation.edc import Edc, best_edc, edc, pair_degree
+from blurgate.evaluation.families import Family, clean_twins
+from blurgate.evaluation.findings import GRID, Case, Curve, Gated, UtilityResult, plain
+from blurgate.evaluation.material import degrees
+from blurgate.training.labels import Labeller, labels_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from blurgate.evaluation.verification import Pairs
+    from blurgate.interfaces import Embedder, Scorer
+    from blurgate.training.faces import Face
+    from blurgate.types import F32, U8
+
+    F64: TypeAlias = NDArray[np.float64]
+    Progress: TypeAlias = Callable[[str], None]
+
+FMRS: Final = (1e-2, 1e-3)
+START_FNMR: Final = 0.1
+LIMITS: Final = (0.2, 0.3)
+CASES: Final = 6
+"""Losing comparisons of either kind that are kept for each scorer and condition."""
+CLEAN: Final = "clean"
+BOUNDS: Final = ("random", "oracle", "best")
+_PART: Final = 64  # pictures that are made at once
+
+
+class CachedEmbedder:
+    """Embeds every picture once, whoever asks.
+
+    Safe to call from several threads at once; two may then embed the same picture.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.info = embedder.info
+        self._labeller = Labeller(embedder)
+        self._known: dict[bytes, F32] = {}
+
+    def __call__(self, crops: U8, /) -> F32:
+        """Embed (n, 112, 112, 3); gives (n, d), each of length 1."""
+        keys = [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
+        new = {key: i for i, key in enumerate(keys) if key not in self._known}
+        if new or not keys:
+            vectors = self._labeller.embed(crops[list(new.values())])
+            self._known.update(zip(new, vectors, strict=True))
+            if not keys:
+                return vectors
+        return np.stack([self._known[key] for key in keys])
+
+
+def evaluate_utility(
+    scorers: Sequence[Scorer],
+    faces: Sequence[Face],
+    crops: Sequence[U8],
+    *,
+    embedder: Embedder,
+    judge: Embedder | None = None,
+    families: Sequence[Family] = (),
+    pairs: Pairs | None = None,
+    impostors: int = verification.IMPOSTORS,
+    seed: int = 0,
+    on_progress: Progress = lambda condition: None,
+) -> UtilityResult:
+    """Evaluate scorers on comparisons.
+
+    Args:
+        scorers: With names that differ.
+        faces: n pictures of several people, some of whom are there twice.
+        crops: n clean crops (s, s, 3) uint8 BGR, in the order of the faces; see
+            `blurgate.training.dataset.read_crops`.
+        embedder: Gives the labels of the oracle, and verifies.
+        judge: Verifies too; best one that labelled no training data.
+        families: Each is a condition beside `clean`.
+        pairs: From `verification.read_pairs`; None: all mated and drawn non-mated ones.
+        impostors: How many of those are drawn.
+        seed: Decides the draw, and which side of a comparison is changed.
+        on_progress: Called with the name of every condition that begins.
+
+    Raises:
+        InputError: There are too few faces, people or comparisons; the message says how many are
+            needed.
+    """
+    if len({scorer.info.name for scorer in scorers} | {*BOUNDS}) < len(scorers) + len(BOUNDS):
+        raise InputError(f"scorers need names that differ from each other and from {BOUNDS}")
+    people = [face.identity for face in faces]
+    if pairs is None:
+        pairs = verification.make_pairs(people, impostors=impostors, seed=seed)
+    if not len(pairs.genuine):
+        raise InputError(
+            f"no person is there twice among the {len(faces)} faces, so there is nothing to "
+            "verify; see --identity"
+        )
+    sided = pairs.sided(seed)
+    recognisers = [CachedEmbedder(model) for model in (embedder, judge) if model is not None]
+    twins = clean_twins(crops)
+    clean = [recogniser(twins) for recogniser in recognisers]
+    scored = [degrees(scorer, twins) for scorer in scorers]
+    run = _Run(scorers, faces, sided, [model.info.name for model in recognisers], clean, scored)
+    run.fix_thresholds()
+    on_progress(CLEAN)
+    run.condition(CLEAN, twins, clean, scored, np.zeros(len(faces)))
+    for family in families:
+        on_progress(family.name)
+        starts = range(0, len(crops), _PART)
+        pictures = np.concatenate(
+            [
+                family.make(
+                    crops[at : at + _PART], [f.position for f in faces[at : at + _PART]]
+                ).pictures
+                for at in starts
+            ]
+        )
+        vectors = [recogniser(pictures) for recogniser in recognisers]
+        labels = labels_of(clean[0], vectors[0]).astype(np.float64)
+        marks = [degrees(scorer, pictures) for scorer in scorers]
+        run.condition(family.name, pictures, vectors, marks, labels, held_out=family.held_out)
+    facts = {
+        "faces": len(faces),
+        "identities": len(set(people)),
+        "pairs": {
+            "source": pairs.source,
+            "genuine": len(pairs.genuine),
+            "impostor": len(pairs.impostor),
+        },
+        "seed": seed,
+        "embedder": str(embedder.info),
+        "judge": None if judge is None else str(judge.info),
+        "scorers": [
+            {"name": s.info.name, "sha256": s.info.sha256, "threshold": s.threshold}
+            for s in scorers
+        ],
+        "recognisers": run.recognisers,
+        "conditions": run.conditions,
+    }
+    return UtilityResult(facts, tuple(run.curves), tuple(run.gates), tuple(run.cases))
+
+
+class _Run:
+    """What one evaluation gathers, condition by condition."""
+
+    def __init__(
+        self,
+        scorers: Sequence[Scorer],
+        faces: Sequence[Face],
+        pairs: Pairs,
+        names: Sequence[str],
+        clean: Sequence[F32],
+        scored: Sequence[F64],
+    ) -> None:
+        self._scorers, self._faces, self._pairs = scorers, faces, pairs
+        self._names, self._clean, self._scored = names, clean, scored
+        self._thresholds: list[dict[str, float]] = []
+        self._twins: U8 | None = None
+        self.recognisers: list[dict[str, Any]] = []
+        self.conditions: list[dict[str, Any]] = []
+        self.curves: list[Curve] = []
+        self.gates: list[Gated] = []
+        self.cases: list[Case] = []
+
+    def fix_thresholds(self) -> None:
+        """Fix the match thresholds on clean faces."""
+        pairs = self._pairs
+        for name, vectors in zip(self._names, self._clean, strict=True):
+            mated, others = (
+                verification.similarities(vectors, vectors, part)
+                for part in (pairs.genuine, pairs.impostor)
+            )
+            levels = {f"FMR {r:g}": verification.threshold_at_fmr(others, r) for r in FMRS}
+            self._thresholds.append(levels)
+            row: dict[str, Any] = {
+                "name": name,
+                "thresholds": {point: plain(level) for point, level in levels.items()},
+                "fnmr": {
+                    point: plain(verification.fnmr(mated, level)) for point, level in levels.items()
+                },
+            }
+            if pairs.folds is not None:
+                mean, error = verification.fold_accuracy(mated, others, pairs.folds)
+                row["accuracy"] = {"mean": plain(mean), "standard_error": plain(error)}
+            self.recognisers.append(row)
+
+    def condition(
+        self,
+        name: str,
+        pictures: U8,
+        vectors: Sequence[F32],
+        marks: Sequence[F64],
+        labels: F64,
+        *,
+        held_out: bool = False,
+    ) -> None:
+        """Evaluate one condition.
+
+        Args:
+            name: Of the condition.
+            pictures: (n, 112, 112, 3) what became of the faces.
+            vectors: Their embeddings, for each recogniser.
+            marks: Their degrees, for each scorer.
+            labels: (n,) their true degrees.
+            held_out: Whether no training sees the like.
+        """
+        if self._twins is None:
+            self._twins = pictures
+        self.conditions.append(
+            {"name": name, "held_out": held_out, "mean_label": plain(float(labels.mean()))}
+        )
+        pairs = self._pairs
+        sides = {"FNMR": pairs.genuine, "FMR": pairs.impostor}
+        degree = {
+            (mode, scorer.info.name): pair_degree(before[part[:, 0]], after[part[:, 1]])
+            for mode, part in sides.items()
+            for scorer, before, after in zip(self._scorers, self._scored, marks, strict=True)
+        }
+        for mode, part in sides.items():
+            degree[mode, "oracle"] = labels[part[:, 1]]
+        for number, recogniser in enumerate(self._names):
+            similarity = {
+                mode: verification.similarities(self._clean[number], vectors[number], part)
+                for mode, part in sides.items()
+            }
+            points = dict(self._thresholds[number])
+            own = verification.threshold_at_fnmr(similarity["FNMR"], START_FNMR)
+            points[f"FNMR {START_FNMR:g}"] = own
+            for point, level in points.items():
+                errors = {
+                    "FNMR": similarity["FNMR"] < level,
+                    "FMR": similarity["FMR"] >= level,
+                }
+                where = (recogniser, name, point, level)
+                for mode, wrong in errors.items():
+                    self._add_curves(where, mode, wrong, degree)
+                for scorer, after in zip(self._scorers, marks, strict=True):
+                    self._add_gate(where, scorer, after, errors, degree)
+            if number == 0:
+                self._add_cases(name, pictures, similarity["FNMR"], degree)
+
+    def _add_curves(
+        self,
+        where: tuple[str, str, str, float],
+        mode: str,
+        wrong: NDArray[np.bool_],
+        degree: dict[tuple[str, str], F64],
+    ) -> None:
+        flat = edc(wrong, np.zeros(len(wrong)))
+        self._add_curve(where, mode, "random", flat, [flat.start] * len(GRID))
+        self._add_curve(where, mode, "best", best_edc(wrong))
+        for (of, scorer), values in degree.items():
+            # Clean faces all have the label 0, which orders nothing.
+            if of == mode and not (scorer == "oracle" and where[1] == CLEAN):
+                self._add_curve(where, mode, scorer, edc(wrong, values))
+
+    def _add_curve(
+        self,
+        where: tuple[str, str, str, float],
+        mode: str,
+        scorer: str,
+        curve: Edc,
+        error: Sequence[float] | None = None,
+    ) -> None:
+        recogniser, condition, point, level = where
+        read = curve.at(GRID).tolist() if error is None else error
+        self.curves.append(
+            Curve(
+                recogniser,
+                condition,
+                mode,
+                point,
+                scorer,
+                level,
+                curve.start,
+                curve.pauc(LIMITS[0]),
+                curve.pauc(LIMITS[1]),
+                curve.discard_to_halve(),
+                tuple(read),
+            )
+        )
+
+    def _add_gate(
+        self,
+        where: tuple[str, str, str, float],
+        scorer: Scorer,
+        after: F64,
+        errors: dict[str, NDArray[np.bool_]],
+        degree: dict[tuple[str, str], F64],
+    ) -> None:
+        recogniser, condition, point, _ = where
+        kept = {mode: degree[mode, scorer.info.name] <= scorer.threshold for mode in errors}
+        self.gates.append(
+            Gated(
+                recogniser,
+                condition,
+                point,
+                scorer.info.name,
+                scorer.threshold,
+                float((after <= scorer.threshold).mean()),
+                float(kept["FNMR"].mean()),
+                float(errors["FNMR"].mean()),
+                _mean(errors["FNMR"][kept["FNMR"]]),
+                float(errors["FMR"].mean()),
+                _mean(errors["FMR"][kept["FMR"]]),
+            )
+        )
+
+    def _add_cases(
+        self,
+        condition: str,
+        pictures: U8,
+        similarity: F64,
+        degree: dict[tuple[str, str], F64],
+    ) -> None:
+        """Keep the comparisons that a scorer gets most wrong, one per changed picture."""
+        assert self._twins is not None
+        level = self._thresholds[0][f"FMR {FMRS[-1]:g}"]
+        pairs = self._pairs.genuine
+        for scorer in self._scorers:
+            values = degree["FNMR", scorer.info.name]
+            for kind, of, sign in (
+                ("missed", similarity < level, 1.0),
+                ("wasted", similarity >= level, -1.0),
+            ):
+                found = np.flatnonzero(of)
+                seen: set[int] = set()
+                for row in found[np.argsort(sign * values[found], kind="stable")]:
+                    a, b = (int(i) for i in pairs[row])
+                    if b in seen:
+                        continue
+                    seen.add(b)
+                    self.cases.append(
+                        Case(
+                            condition,
+                            scorer.info.name,
+                            kind,
+                            float(values[row]),
+                            float(similarity[row]),
+                            (self._faces[a].source, self._faces[b].source),
+                            np.stack([self._twins[a], pictures[b]]),
+                        )
+                    )
+                    if len(seen) == CASES:
+                        break
+
+
+def _mean(wrong: NDArray[np.bool_]) -> float | None:
+    return float(wrong.mean()) if len(wrong) else None

@@ -1,0 +1,375 @@
+"""Writing videos: H.264 in MP4 that browsers play, with the sound of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import av
+import cv2
+import numpy as np
+
+from blurgate.errors import EnvironmentLackError
+from blurgate.types import U8
+
+if TYPE_CHECKING:
+    from av.audio.resampler import AudioResampler
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
+
+_ENCODERS: Final = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "mpeg4")
+"""Best first. PyAV's wheels hold libx264; a PyAV that was built without GPL parts does not."""
+_X264: Final = {"preset": "veryfast", "crf": "20", "bf": "0", "g": "50"}
+_BIT_RATE_PER_PIXEL: Final = 0.12  # of the encoders that know no constant quality
+_COPIED: Final = frozenset(("aac", "mp3", "mp3float", "opus", "libopus", "flac", "alac"))
+"""Decoders of sound that may stand in an MP4 file as it is; anything else becomes AAC."""
+_AAC_RATES: Final = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
+_LATE_S: Final = 1.0
+_BAD_MEDIA: Final = (av.FFmpegError, OSError, ValueError)
+_BT709: Final = 1
+_LIMITED: Final = 1
+
+
+@cache
+def video_encoder() -> str:
+    """Give the encoder that will be used.
+
+    Raises:
+        EnvironmentLackError: This PyAV has none of those that are known here.
+    """
+    for name in _ENCODERS:
+        try:
+            av.Codec(name, "w")
+        except ValueError:  # av.codec.codec.UnknownCodecError
+            continue
+        return name
+    raise EnvironmentLackError(
+        "this PyAV has no H.264 or MPEG-4 encoder; run: pip install --force-reinstall av"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The times of a source."""
+
+    time_base: Fraction
+    """A tick in seconds: that of the source's video, with 1 above the line."""
+    frame_s: float
+    """How long a frame lasts on average."""
+    shift_s: float
+    """What is taken from all times: 0, unless the source begins late, as recordings of
+    broadcasts do."""
+
+    def ticks(self, at_s: float) -> int:
+        """Give a time in ticks."""
+        return round((at_s - self.shift_s) / self.time_base)
+
+
+def clock_of(container: InputContainer) -> Clock:
+    """Read a source's times."""
+    cover = av.stream.Disposition.attached_pic
+    stream = next(s for s in container.streams.video if not s.disposition & cover)
+    base = stream.time_base or Fraction(1, 90_000)
+    start_s = (container.start_time or 0) / av.time_base
+    frame_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
+    return Clock(Fraction(1, base.denominator), frame_s, start_s if start_s > _LATE_S else 0.0)
+
+
+class VideoWriter:
+    """Writes an MP4 file; the file is there whole or not at all.
+
+    Pictures become yuv420p in BT.709, limited range, and say so. That format has even sides: a
+    picture of odd size gets its last row or column twice. The index stands at the front, so that a
+    browser can begin before it has everything.
+
+    Args:
+        path: The file; replaced if it exists.
+        size: (h, w) of the pictures.
+        clock: The unit of times.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], clock: Clock) -> None:
+        self._path = path
+        self._temporary = path.with_name(path.name + ".tmp")
+        self._clock = clock
+        h, w = self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+        self._durations: dict[int, int] = {}
+        self._last = -1
+        name = video_encoder()
+        # The prefix keeps names such as "a:b.mp4" from being taken for an address.
+        self._container: OutputContainer = av.open(
+            f"file:{self._temporary}", "w", format="mp4", options={"movflags": "+faststart"}
+        )
+        rate = Fraction(1 / clock.frame_s).limit_denominator(1001)
+        stream: Any = self._container.add_stream(name, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
+        context = stream.codec_context
+        context.time_base = clock.time_base
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED
+        if name == "libx264":
+            stream.options = dict(_X264)
+        else:
+            context.bit_rate = int(_BIT_RATE_PER_PIXEL * w * h / clock.frame_s)
+        self._stream = stream
+
+    def __enter__(self) -> Self:
+        """Nothing is left to open."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Complete the file and put it in its place, or take it away after an error."""
+        try:
+            if kind is None:
+                self._mux(self._stream.encode(None))
+            self._container.close()
+            if kind is None:
+                self._temporary.replace(self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    @property
+    def container(self) -> OutputContainer:
+        """What further streams are added to, before the first picture."""
+        return self._container
+
+    def write(self, image: U8, at_s: float, duration_s: float) -> None:
+        """Add a picture.
+
+        Args:
+            image: (h, w, 3) uint8 BGR; resized if it is not of the size that was promised.
+            at_s: Its time in the source; one that is not later than the one before is moved up.
+            duration_s: How long it is shown.
+        """
+        h, w = self._size
+        if abs(image.shape[0] - h) > 1 or abs(image.shape[1] - w) > 1:
+            image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA).astype(np.uint8)
+        pad = ((0, h - image.shape[0]), (0, w - image.shape[1]), (0, 0))
+        if any(after for _, after in pad):
+            image = np.pad(image, pad, "edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
+        frame = frame.reformat(
+            format="yuv420p", dst_colorspace="ITU709", src_color_range="JPEG",
+            dst_color_range="MPEG",
+        )  # fmt: skip
+        self._last = max(self._clock.ticks(at_s), self._last + 1)
+        frame.pts, frame.time_base = self._last, self._clock.time_base
+        self._durations[self._last] = max(1, round(duration_s / self._clock.time_base))
+        self._mux(self._stream.encode(frame))
+
+    def _mux(self, packets: list[Packet[Any]]) -> None:
+        for packet in packets:
+            if packet.pts is not None:
+                # Encoders take the average; of a variable rate the last frame would be lost.
+                packet.duration = self._durations.pop(packet.pts, packet.duration)
+            self._container.mux(packet)
+
+
+class SoundCopy:
+    """Carries the sound of a source over, packet for packet where MP4 allows.
+
+    Args:
+        source: The source, opened for this alone.
+        writer: Where to; no picture has been written yet.
+        clock: The source's times.
+    """
+
+    def __init__(self, source: InputContainer, writer: VideoWriter, clock: Clock) -> None:
+        self._target = writer.container
+        self._clock = clock
+        self._outs: dict[int, Any] = {}
+        self._encoders: dict[int, SoundEncoder] = {}
+        for stream in source.streams.audio:
+            context: Any = stream.codec_context
+            if context is None:
+                continue  # no decoder, and nobody knows whether the container takes it
+            if context.name in _COPIED:
+                self._outs[stream.index] = self._target.add_stream_from_template(stream)
+            else:
+                self._encoders[stream.index] = SoundEncoder(stream, writer)
+        wanted = [s for s in source.streams.audio if s.index in {*self._outs, *self._encoders}]
+        self._packets = iter(source.demux(wanted)) if wanted else iter(())
+        self._next: Packet[Any] | None = None
+
+    def until(self, at_s: float) -> None:
+        """Carry over what is heard before a time of the source."""
+        while (packet := self._peek()) is not None:
+            if packet.dts is not None and packet.time_base is not None:
+                if float(packet.dts * packet.time_base) >= at_s:
+                    return
+                self._carry(packet)
+            self._next = None
+
+    def finish(self) -> None:
+        """Carry over the rest."""
+        self.until(float("inf"))
+        for encoder in self._encoders.values():
+            encoder.finish()
+
+    def _peek(self) -> Packet[Any] | None:
+        if self._next is None:
+            try:
+                self._next = next(self._packets, None)
+            except _BAD_MEDIA:  # damage: the reader of the pictures tells of it
+                self._packets = iter(())
+        return self._next
+
+    def _carry(self, packet: Packet[Any]) -> None:
+        index = packet.stream_index
+        shift_s = self._clock.shift_s
+        if index in self._outs:
+            assert packet.time_base is not None, "checked by the caller"
+            shift = round(shift_s / packet.time_base)
+            packet.dts = None if packet.dts is None else packet.dts - shift
+            packet.pts = None if packet.pts is None else packet.pts - shift
+            packet.stream = self._outs[index]
+            self._target.mux(packet)
+            return
+        encoder = self._encoders[index]
+        for at_s, samples in _decoded(packet, encoder.resampler):
+            encoder.write(at_s - shift_s, samples)
+
+
+class SoundEncoder:
+    """Encodes one sound stream as AAC; gaps become silence, so that sound and picture stay joined.
+
+    Args:
+        stream: The stream whose sound it will be.
+        writer: Where to; no picture has been written yet.
+    """
+
+    def __init__(self, stream: AudioStream, writer: VideoWriter) -> None:
+        self._target = writer.container
+        wanted = stream.codec_context.sample_rate
+        self.rate = wanted if wanted in _AAC_RATES else 48_000
+        layout = stream.codec_context.layout.name
+        channels = min(2, stream.codec_context.layout.nb_channels)
+        if stream.codec_context.layout.nb_channels > 2 or "channels" in layout:
+            layout = "stereo" if channels == 2 else "mono"  # AAC knows no nameless layouts
+        self._out: Any = self._target.add_stream("aac", rate=self.rate)
+        self._out.layout = layout
+        self._layout = layout
+        self.channels = channels
+        self._done = 0  # samples
+        self.resampler: AudioResampler = av.AudioResampler("fltp", layout, self.rate)
+
+    def write(self, at_s: float, samples: np.ndarray) -> None:
+        """Add sound.
+
+        Args:
+            at_s: When it begins; less than 50 ms beside the end of what came before counts as
+                joined, what overlaps it is left out.
+            samples: (channels, n) float32.
+        """
+        at = round(at_s * self.rate)
+        if at < self._done - self.rate // 20:
+            samples = samples[:, self._done - at :]
+        elif at > self._done + self.rate // 20:
+            self._encode(np.zeros((self.channels, at - self._done), np.float32))
+        self._encode(samples)
+
+    def finish(self) -> None:
+        """Give out what the encoder still holds."""
+        self._target.mux(self._out.encode(None))
+
+    def _encode(self, samples: np.ndarray) -> None:
+        for start in range(0, samples.shape[1], self.rate):  # a long silence in pieces
+            piece = np.ascontiguousarray(samples[:, start : start + self.rate], np.float32)
+            frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=self._layout)
+            frame.sample_rate, frame.pts = self.rate, self._done
+            frame.time_base = Fraction(1, self.rate)
+            self._done += piece.shape[1]
+            self._target.mux(self._out.encode(frame))
+
+
+def _decoded(packet: Packet[Any], resampler: AudioResampler) -> Iterator[tuple[float, np.ndarray]]:
+    """Decode a packet of sound: (time in seconds, (channels, n) float32) for every piece."""
+    try:
+        frames: list[Any] = list(packet.decode())
+    except _BAD_MEDIA:
+        return
+    for frame in frames:
+        for piece in resampler.resample(frame):
+            at_s = piece.time if piece.pts is not None else frame.time
+            if at_s is not None:
+                yield float(at_s), piece.to_ndarray()
+
+
+class SoundCut:
+    """Carries pieces of the sound of a source over, sample for sample.
+
+    Args:
+        source: The source, opened for this alone; its first sound stream is taken.
+        writer: Where to; no picture has been written yet.
+    """
+
+    def __init__(self, source: InputContainer, writer: VideoWriter) -> None:
+        self._encoder: SoundEncoder | None = None
+        self._pieces: Iterator[tuple[float, np.ndarray]] = iter(())
+        self._held: list[tuple[float, np.ndarray]] = []
+        for stream in source.streams.audio:
+            if stream.codec_context is not None:
+                self._encoder = SoundEncoder(stream, writer)
+                self._pieces = self._read(source, stream, self._encoder.resampler)
+                return
+
+    @staticmethod
+    def _read(
+        source: InputContainer, stream: AudioStream, resampler: AudioResampler
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        try:
+            for packet in source.demux(stream):
+                yield from _decoded(packet, resampler)
+        except _BAD_MEDIA:  # damage: the reader of the pictures tells of it
+            return
+
+    def carry(self, from_s: float, to_s: float, at_s: float) -> None:
+        """Carry over what is heard between two times; calls go forward in time.
+
+        Args:
+            from_s: Begin in the source.
+            to_s: End in the source.
+            at_s: When it is to be heard in the file.
+        """
+        if self._encoder is None:
+            return
+        rate = self._encoder.rate
+        end = at_s + to_s - from_s
+        first, n = round(at_s * rate), round(end * rate) - round(at_s * rate)
+        out = np.zeros((self._encoder.channels, n), np.float32)
+        kept = []
+        for start_s, samples in self._between(to_s):
+            offset = round((start_s - from_s) * rate)
+            low, high = max(0, offset), min(n, offset + samples.shape[1])
+            if low < high:
+                out[:, low:high] = samples[:, low - offset : high - offset]
+            if offset + samples.shape[1] > n:
+                kept.append((start_s, samples))  # the next call may begin inside it
+        self._held = kept
+        self._encoder.write(first / rate, out)
+
+    def _between(self, to_s: float) -> Iterator[tuple[float, np.ndarray]]:
+        yield from self._held
+        if self._held and self._held[-1][0] >= to_s:
+            return
+        for piece in self._pieces:
+            yield piece
+            if piece[0] >= to_s:
+                return
+
+    def finish(self) -> None:
+        """Give out what the encoder still holds."""
+        if self._encoder is not None:
+            self._encoder.finish()

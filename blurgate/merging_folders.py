@@ -1,0 +1,243 @@
+"""Joining the folders of `blurgate filter --shard`: table, pictures, journal and summary."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
+from blurgate.errors import ConfigError, DecodeError
+from blurgate.filtering import JOURNAL, SUMMARY, Progress, count, summary
+from blurgate.io.text import shown
+from blurgate.journal import Entry, Journal, entries_of, read_journal, write_atomically
+from blurgate.rowfiles import FORMATS, Row, read_table
+from blurgate.sharding import check_set
+from blurgate.tables import FACES_COLUMNS, open_table
+
+How: TypeAlias = Literal["copy", "move", "link"]
+HOWS: Final[tuple[str, ...]] = get_args(How)
+MADE_BY: Final = "blurgate filter"
+_AGAIN: Final = "finish it with: blurgate filter --resume"
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A complete part."""
+
+    path: Path
+    table: Path
+    shard: str
+    settings: dict[str, Any]
+    """Without the shard."""
+    end: dict[str, Any]
+    rows: Iterator[Row] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin reading the table."""
+        self.rows = read_table(self.table, FACES_COLUMNS, MADE_BY)
+
+
+def is_filter_folder(path: Path) -> bool:
+    """Tell whether `blurgate filter` wrote a folder."""
+    return (path / JOURNAL).is_file()
+
+
+def merge_folders(parts: Sequence[Path], out: Path, *, files: How = "copy") -> Progress:
+    """Join folders of `blurgate filter --shard`.
+
+    The joined folder is what one run without `--shard` writes; only `elapsed_s` of summary.json is
+    the sum over the parts, which may have run side by side, and `frames_per_s` goes by it. It is
+    made beside `out` and appears whole; an interrupted merge is done again from the start, or, with
+    `move`, goes on with the pictures that were not moved yet.
+
+    Args:
+        parts: All of them, in any order.
+        out: The joined folder; must not exist, or be empty.
+        files: What becomes of the pictures and videos: copy, move, or link (a second name for the
+            same file, on the same file system).
+
+    Returns:
+        The counts.
+
+    Raises:
+        ConfigError: A part is not complete, or the parts overlap, do not belong together or are
+            not all there; each is named. Or `out` is in use.
+        DecodeError: A part's table does not hold what its journal says.
+    """
+    if files not in HOWS:
+        raise ConfigError(f"--files {files}: choose one of {', '.join(HOWS)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is in use; choose another --out")
+    found = [_opened(path) for path in parts]
+    check_set(
+        [str(part.path) for part in found],
+        [part.shard for part in found],
+        [part.settings for part in found],
+        [part.end.get("listing", {}) for part in found],
+    )
+    temporary = out.with_name(f".{out.name}.merging")
+    if temporary.exists() and not (files == "move" and is_filter_folder(temporary)):
+        shutil.rmtree(temporary)
+    temporary.mkdir(parents=True, exist_ok=True)
+    progress = _write(found, temporary)
+    for part in found:
+        _place_files(part, temporary, files)
+    if out.exists():
+        out.rmdir()
+    temporary.replace(out)
+    return progress
+
+
+def _opened(path: Path) -> _Folder:
+    """Look whether a folder is a complete part."""
+    if not is_filter_folder(path):
+        raise ConfigError(f"{path} is no folder of blurgate filter: it holds no {JOURNAL}")
+    settings, end = read_journal(path / JOURNAL)
+    shard = settings.pop("shard", None)
+    if shard is None:
+        raise ConfigError(f"{path} was made without --shard; it is no part of anything")
+    if end is None:
+        raise ConfigError(f"{path} is not complete; {_AGAIN}")
+    table = path / f"faces.{settings.get('table')}"
+    if table.suffix.lstrip(".") not in FORMATS:
+        raise ConfigError(
+            f"{path}: tables of the format {settings.get('table')!r} cannot be joined"
+        )
+    if not table.is_file() or table.with_name(table.name + ".jsonl.part").exists():
+        raise ConfigError(
+            f"{path} is not complete: {table.name} is missing or unfinished; {_AGAIN}"
+        )
+    return _Folder(path, table, str(shard), settings, end)
+
+
+def _write(parts: Sequence[_Folder], folder: Path) -> Progress:
+    """Write table, journal and summary."""
+    first = parts[0]
+    progress = Progress()
+    elapsed_s = sum(float(part.end.get("elapsed_s", 0.0)) for part in parts)
+    streams = [_places(part, index) for index, part in enumerate(parts)]
+    target = folder / first.table.name
+    with open_table(str(first.settings["table"]), target, FACES_COLUMNS, None) as table:
+        journal = Journal(folder / JOURNAL, first.settings, resume=False)
+        journal.bind(table)
+        expected = 0
+        for position, index, entry in heapq.merge(*streams, key=itemgetter(0, 1)):
+            if position != expected:
+                raise ConfigError(
+                    f"source {expected} of the list is in no part, or in two; "
+                    f"next is {shown(entry['source'])} of {parts[index].path}"
+                )
+            for row in _rows_of(parts[index], entry, folder):
+                table.write(row)
+            journal.done(entry)
+            count(progress, entry)
+            expected += 1
+        listed = first.end.get("listing", {}).get("files")
+        if listed is not None and expected != listed:
+            raise ConfigError(f"the list had {listed} sources and the parts hold {expected}")
+        for part in parts:
+            if next(part.rows, None) is not None:
+                raise DecodeError(f"{part.table} holds rows of sources that its journal lacks")
+        progress.elapsed_s = round(elapsed_s, 3)
+        head = {key: first.end[key] for key in ("version", "model", "detector", "threshold")}
+        journal.finish({**head, "elapsed_s": progress.elapsed_s})
+    pieces = summary(head, entries_of(folder / JOURNAL), (), progress)
+    write_atomically(folder / SUMMARY, pieces)
+    return progress
+
+
+def _places(part: _Folder, index: int) -> Iterator[tuple[int, int, Entry]]:
+    """Give (place in the whole list, index, entry) of each source of a part."""
+    for entry in entries_of(part.path / JOURNAL):
+        yield int(entry.pop("position")), index, entry
+
+
+def _rows_of(part: _Folder, entry: Entry, folder: Path) -> Iterator[Row]:
+    """Give the rows of a source, and check that they and their pictures are there."""
+    n_rows = 0
+    # Parquet cannot hold a name that is no UTF-8.
+    name = str(entry["source"]).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    for row in islice(part.rows, int(entry["faces"])):
+        n_rows += 1
+        if row["source"] not in (entry["source"], name):
+            raise DecodeError(
+                f"{part.table} does not follow its journal: a row of {shown(row['source'])} stands "
+                f"where those of {shown(entry['source'])} belong",
+                source=str(part.table),
+            )
+        _check_there(part, row["crop"] or "", folder)
+        yield row
+    if n_rows != entry["faces"]:
+        raise DecodeError(
+            f"{part.table} ends early: {n_rows} of {entry['faces']} rows of "
+            f"{shown(entry['source'])}; {_AGAIN}",
+            source=str(part.table),
+        )
+    for kind in VIDEO_FOLDERS:
+        _check_there(part, entry.get(kind) or "", folder)
+
+
+def _check_there(part: _Folder, name: str, folder: Path) -> None:
+    if name and not (part.path / name).is_file() and not (folder / name).is_file():
+        raise ConfigError(f"{part.path} is not complete: {shown(name)} is missing")
+
+
+def _place_files(part: _Folder, folder: Path, how: How) -> None:
+    """Bring the pictures and videos of a part over; those that were moved before are left."""
+    place = _PLACERS[how]
+    for name in _files_of(part):
+        source, target = part.path / name, folder / name
+        if how == "move" and not source.exists() and target.exists():
+            continue
+        target.parent.mkdir(exist_ok=True)
+        try:
+            place(source, target)
+        except OSError as error:
+            if how != "link":
+                raise
+            raise ConfigError(
+                f"{source} cannot be linked to {target.parent} ({error.strerror}); "
+                "use --files copy or --files move"
+            ) from error
+
+
+def _files_of(part: _Folder) -> Iterator[str]:
+    for row in read_table(part.table, FACES_COLUMNS, MADE_BY):
+        if row["crop"]:
+            yield _inside(row["crop"])
+    for entry in entries_of(part.path / JOURNAL):
+        yield from (_inside(entry[kind]) for kind in VIDEO_FOLDERS if entry.get(kind))
+
+
+def _inside(name: str) -> str:
+    """Refuse a path that leaves the folder; a table can have been written by anyone."""
+    if Path(name).is_absolute() or ".." in Path(name).parts or ":" in name:
+        raise DecodeError(f"{shown(name)} is no path inside a folder of blurgate filter")
+    return name
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    os.link(source, target)
+
+
+def _move(source: Path, target: Path) -> None:
+    shutil.move(source, target)
+
+
+_PLACERS: Final[dict[How, Callable[[Path, Path], None]]] = {
+    "copy": _copy,
+    "move": _move,
+    "link": _link,
+}

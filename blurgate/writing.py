@@ -1,0 +1,162 @@
+"""What becomes of the faces of one source after another: rows, pictures, drawn and cut videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from blurgate.annotating import ANNOTATED, CUT, annotate_image, annotate_video, cut_video
+from blurgate.annotating import output_name as output_name_of
+from blurgate.bestshot import BestShots, Row
+from blurgate.crops import CropStyle, cut_crop, save_crop
+from blurgate.drawing import Mark
+from blurgate.interfaces import Sink
+from blurgate.io.sources import Source
+from blurgate.marks import Marks
+from blurgate.tables import faces_row
+from blurgate.types import RoutedFaces, Verdict
+
+
+class FaceWriter:
+    """Writes the faces of sources, in the order of frames.
+
+    Args:
+        folder: The output folder.
+        table: Gets a row per face.
+        on_verdict: Called with each verdict when it is final.
+        crops: Which pictures of faces are written.
+        keep_rejected: Those of rejected faces too.
+        best_shot: How many faces of a track pass at most; 0: all that the rule lets through.
+        annotate: Draw into a copy of each source.
+        cut: Write each video shortened to its kept faces.
+        cut_pad_s: What stays around them.
+        every: Frames 0, N, 2N, ... were looked at.
+        threshold: Shown in drawn videos.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        table: Sink,
+        on_verdict: Callable[[Verdict], None],
+        *,
+        crops: CropStyle,
+        keep_rejected: bool,
+        best_shot: int = 0,
+        annotate: bool = False,
+        cut: bool = False,
+        cut_pad_s: float = 0.5,
+        every: int = 1,
+        threshold: float = 1.0,
+    ) -> None:
+        self._folder = folder
+        self._table = table
+        self._on_verdict = on_verdict
+        self._crops: CropStyle = crops
+        self._keep_rejected = keep_rejected
+        self._best = BestShots(best_shot, self._lost) if best_shot else None
+        self._annotate = annotate
+        self._cut = cut
+        self._cut_pad_s = cut_pad_s
+        self._every = every
+        self._threshold = threshold
+        self._marks: Marks | None = None
+        self._picture = ""
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Make room for the faces that are to be drawn."""
+        if self._annotate or self._cut:
+            self._marks = self._open.enter_context(Marks())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Give the room back."""
+        self._open.close()
+
+    def add(self, faces: RoutedFaces) -> None:
+        """Take the faces of the next frame."""
+        rows = [self._row(faces, verdict) for verdict in faces.verdicts]
+        tracks = faces.scored.faces.tracks
+        if self._best is None or tracks is None:
+            self._write(rows)
+        else:
+            self._write(self._best.add(rows, tracks.ended))
+        if self._annotate and tracks is None:
+            self._picture = output_name_of(ANNOTATED, faces.frame.source, ".jpg")
+            marks = (_mark(row) for row in rows)
+            annotate_image(faces.frame.image, marks, self._folder / self._picture)
+
+    def finish_rows(self) -> None:
+        """Write the rows that are still held back: the source has ended, or the run has."""
+        if self._best is not None:
+            self._write(self._best.finish())
+
+    def finish(self, source: Source, *, readable: bool = True) -> dict[str, str]:
+        """End a source.
+
+        Args:
+            source: The source.
+            readable: Whether a frame of it could be read; nothing can be drawn otherwise.
+
+        Returns:
+            What was made of it as a whole: entries for the summary, paths relative to the folder.
+        """
+        self.finish_rows()
+        made = {ANNOTATED: self._picture} if self._annotate else {}
+        if self._marks is not None and source.kind == "video" and readable and not self._picture:
+            if self._annotate:
+                name = output_name_of(ANNOTATED, source.name, ".mp4")
+                drawn = annotate_video(
+                    source.name, self._marks, self._folder / name,
+                    threshold=self._threshold, every=self._every,
+                )  # fmt: skip
+                made[ANNOTATED] = name if drawn else ""
+            if self._cut:
+                name = output_name_of(CUT, source.name, ".mp4")
+                path = self._folder / name
+                written = cut_video(source.name, self._marks, path, pad_s=self._cut_pad_s)
+                made[CUT] = name if written else ""
+        if self._marks is not None:
+            self._marks.clear()
+        self._picture = ""
+        return made
+
+    def _row(self, faces: RoutedFaces, verdict: Verdict) -> Row:
+        kps = faces.scored.faces.detections.kps[verdict.face_index]
+        wanted = self._keep_rejected or verdict.decision != "reject"
+        pixels = cut_crop(faces, verdict, self._crops) if wanted else None
+        if pixels is not None and self._best is not None:
+            pixels = pixels.copy()  # a view would hold the whole frame
+        return Row(verdict, kps, pixels)
+
+    def _lost(self, row: Row) -> None:
+        """Let go of a picture as soon as its face has lost."""
+        if row.pixels is not None and self._keep_rejected:
+            row.crop = save_crop(self._folder, row.verdict, row.pixels)
+        row.pixels = None
+
+    def _write(self, rows: Iterable[Row] | Iterator[Row]) -> None:
+        for row in rows:
+            if row.pixels is not None:
+                row.crop = save_crop(self._folder, row.verdict, row.pixels)
+            self._table.write(faces_row(row.verdict, row.crop))
+            self._on_verdict(row.verdict)
+            if self._marks is not None:
+                self._marks.add(row)
+
+
+def _mark(row: Row) -> Mark:
+    v = row.verdict
+    return Mark(
+        *(v.frame_index, v.pts_s, v.box, row.kps, v.blur_degree, v.decision, v.reason, v.track)
+    )

@@ -1,0 +1,143 @@
+"""Errors, correlations and reliability curves against SciPy, brute force and worked cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from blurgate.errors import ConfigError
+from blurgate.evaluation import fidelity
+from blurgate.evaluation.clean import GroupNames
+from blurgate.evaluation.evaluating import Plan, Renamed, compare_all, name_models
+from blurgate.evaluation.measuring import Rows
+from blurgate.interfaces import ModelInfo
+
+
+def sample(n=400, seed=0, ties=False):
+    rng = np.random.default_rng(seed)
+    label = rng.random(n)
+    degree = (0.2 + 0.6 * label + 0.1 * rng.standard_normal(n)).clip(0, 1)
+    return (degree.round(1) if ties else degree), label
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_agreement_equals_scipy(ties):
+    stats = pytest.importorskip("scipy.stats")
+    degree, label = sample(ties=ties)
+    found = fidelity.agreement(degree, label)
+    assert found.n == 400
+    assert found.spearman == pytest.approx(stats.spearmanr(degree, label).statistic, abs=1e-12)
+    assert found.pearson == pytest.approx(stats.pearsonr(degree, label).statistic, abs=1e-12)
+
+
+def test_agreement_by_hand():
+    found = fidelity.agreement(np.array([0.5, 0.5, 0.2]), np.array([0.1, 0.7, 0.2]))
+    assert found.mae == pytest.approx(0.2)
+    assert found.rmse == pytest.approx(np.sqrt((0.16 + 0.04) / 3))
+    assert found.bias == pytest.approx(0.2 / 3)
+    # ranks 2.5 2.5 1 against 1 3 2
+    assert found.spearman == pytest.approx(0.0)
+    constant = fidelity.agreement(np.full(3, 0.5), np.array([0.1, 0.7, 0.2]))
+    assert (constant.spearman, constant.pearson) == (0, 0)
+
+
+def test_reliability_equals_brute_force():
+    degree, label = sample()
+    degree[0] = 1.0  # the upper bound belongs to the last bin
+    found = fidelity.reliability(degree, label)
+    expected = []
+    for i in range(10):
+        inside = [
+            (d, t)
+            for d, t in zip(degree, label, strict=True)
+            if i / 10 <= d < (i + 1) / 10 or (i == 9 and d == 1)
+        ]
+        if inside:
+            d, t = np.array(inside).T
+            expected.append((d.mean(), t.mean(), len(inside)))
+    np.testing.assert_allclose(
+        list(zip(found.degree, found.label, found.n, strict=True)), expected, rtol=1e-12
+    )
+    gap = sum(abs(d - t) * n for d, t, n in expected) / 400
+    assert found.gap == pytest.approx(gap, rel=1e-12)
+    assert fidelity.reliability(label, label).gap == pytest.approx(0)
+
+
+def test_parts_are_compared_on_their_own():
+    degree, label = sample()
+    keys = ["b" if i % 3 else "a" for i in range(400)]
+    keys[5] = ""
+    found = fidelity.compare(degree, label, keys)
+    assert list(found) == ["a", "b"]
+    mask = np.array([k == "b" for k in keys])
+    assert found["b"]["mae"] == pytest.approx(np.abs(degree - label)[mask].mean())
+    assert found["a"]["n"] + found["b"]["n"] == 399
+
+
+def test_sides_have_names_in_order():
+    sides = [0.5, 31.9, 32, 50, 112, 144, 191.9, 192, 4000]
+    names = [fidelity.side_name(side) for side in sides]
+    assert names == [
+        "0-32", "0-32", "32-48", "48-64", "112-144", "144-192", "144-192", "192+", "192+",
+    ]  # fmt: skip
+    assert sorted(set(names), key=fidelity.side_order) == list(dict.fromkeys(names))
+
+
+def test_groups_are_read_from_names():
+    assert GroupNames("mebeauty")("a/female_asian_01543eda.jpg") == "asian"
+    assert GroupNames("utkface")("10_0_3_20161220222308131.jpg") == "indian"
+    assert GroupNames("utkface")("portrait.jpg") == ""
+    assert GroupNames(r"(?P<other>\w)-(?P<group>\w+)")("x-dark.png") == "dark"
+    assert GroupNames(None)("female_asian_1.jpg") == ""
+    with pytest.raises(ConfigError, match=r"put the part that names the group in parentheses"):
+        GroupNames("abc")
+    with pytest.raises(ConfigError, match=r"--groups \(: .*unterminated"):
+        GroupNames("(")
+
+
+def test_trained_and_held_out_and_sharp_groups():
+    n = 12
+    family = ["sharp", "c-motion", "linear"] * 4
+    group = ["x"] * 6 + ["y"] * 6
+    label = np.linspace(0, 1, n)
+    rows = Rows(
+        [f"{i}.jpg" for i in range(n)], ["p"] * n, group, family, [100.0] * 11 + [0.0],
+        label.tolist(), {"one": (label + 0.1).clip(0, 1).tolist(), "two": [0.5] * n},
+        {}, {"sharp": False, "c-motion": True, "linear": False},
+    )  # fmt: skip
+    found = compare_all(rows)["one"]
+    assert list(found["families"]) == ["sharp", "c-motion", "linear"]  # in the plan's order
+    assert (found["all"]["n"], found["trained"]["n"], found["held_out"]["n"]) == (12, 8, 4)
+    assert found["sides"]["96-112"]["n"] == 11  # a side of 0 is not known
+    assert {k: v["n"] for k, v in found["groups_sharp"].items()} == {"x": 2, "y": 2}
+    picked = [i for i in range(n) if family[i] == "c-motion"]
+    bias = np.mean([min(label[i] + 0.1, 1) - label[i] for i in picked])
+    assert found["held_out"]["bias"] == pytest.approx(bias)
+
+
+class Fake:
+    threshold = 0.3
+
+    def __init__(self, name, sha256=""):
+        self.info = ModelInfo(name, sha256)
+
+    def __call__(self, crops):
+        return np.full(len(crops), 0.25, np.float32)
+
+
+def test_models_of_one_name_get_a_piece_of_their_checksums():
+    models = name_models([Fake("net", "ab" * 32), Fake("net", "cd" * 32), Fake("other")])
+    assert list(models) == ["net@ababab", "net@cdcdcd", "other"]
+    renamed = models["net@cdcdcd"]
+    assert isinstance(renamed, Renamed)
+    assert (renamed.info.name, renamed.threshold) == ("net@cdcdcd", 0.3)
+    assert renamed(np.zeros((2, 112, 112, 3), np.uint8)).tolist() == [0.25, 0.25]
+    with pytest.raises(ConfigError, match="the model laplacian is named twice"):
+        name_models([Fake("laplacian"), Fake("laplacian")])
+
+
+def test_a_plan_checks_its_names():
+    with pytest.raises(ConfigError, match="--part speed: the parts are fidelity, original, leaks"):
+        Plan(parts=("speed",))
+    with pytest.raises(ConfigError, match="name each blur family once"):
+        Plan(families=("sharp", "sharp"))

@@ -1,0 +1,283 @@
+"""Live sources: streams on the loopback that stall, break and come back."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import io
+import itertools
+import logging
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import av
+import pytest
+
+from blurgate.errors import ConfigError
+from blurgate.io import live
+from blurgate.io.address import masked
+from blurgate.io.live import LiveOptions, read_live
+from blurgate.io.sources import Source, expand, read_sources
+from blurgate.types import SourceEnd
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(live, "FIRST_WAIT_S", 0.05)
+
+
+@pytest.fixture(scope="module")
+def stream_bytes(media):
+    """Encode `count` frames, of luma `media.luma_of(first + i)`, as a stream of a format."""
+
+    def make(count, *, first=0, file_format="matroska"):
+        target = io.BytesIO()
+        # Without a duration in its head, or it would be a recording.
+        options = {"live": "1"} if file_format == "matroska" else {}
+        container = av.open(target, "w", format=file_format, options=options)
+        stream = container.add_stream("libx264", rate=25, options={"g": "5", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for i in range(count):
+            frame = media.grey_frame(media.luma_of(first + i))
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        container.close()
+        return target.getvalue()
+
+    return make
+
+
+@contextmanager
+def tcp_server(*scripts):
+    """Serve one connection per script, a list of bytes (to send) and seconds (to wait).
+
+    Yields the port. When the scripts are used up, connections are refused.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def play(connection, script):
+        with connection:
+            try:
+                for step in script:
+                    if isinstance(step, bytes):
+                        connection.sendall(step)
+                    else:
+                        stop.wait(step)
+            except OSError:
+                pass  # the client had enough
+
+    def serve():
+        players = []
+        for script in scripts:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                break
+            players.append(threading.Thread(target=play, args=(connection, script), daemon=True))
+            players[-1].start()
+        listener.close()
+        for player in players:
+            player.join()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        stop.set()
+        # Closing a listener does not wake its accept everywhere; a connection does.
+        with socket.socket() as waker:
+            waker.connect_ex(listener.getsockname() if listener.fileno() >= 0 else ("127.0.0.1", 9))
+        listener.close()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def read(address, **options):
+    *frames, end = read_live(address, options=LiveOptions(**options))
+    assert isinstance(end, SourceEnd)
+    return frames, end
+
+
+@pytest.mark.parametrize("file_format", ["matroska", "mpegts"])
+def test_a_stream_that_breaks_and_comes_back(media, stream_bytes, caplog, file_format):
+    parts = [stream_bytes(8, first=first, file_format=file_format) for first in (0, 8)]
+    with tcp_server(*([part] for part in parts)) as port, caplog.at_level(logging.ERROR):
+        frames, end = read(f"tcp://127.0.0.1:{port}", reconnects=2, timeout_s=3)
+    assert [media.index_of(frame.image) for frame in frames] == list(range(16))
+    assert [frame.index for frame in frames] == list(range(16))
+    times = [frame.pts_s for frame in frames]
+    steps = [b - a for a, b in itertools.pairwise(times)]
+    assert all(step == pytest.approx(0.04, abs=0.002) for i, step in enumerate(steps) if i != 7)
+    assert 0 < steps[7] < 5  # what the clock on the wall said
+    assert (end.frames, end.reconnects, end.frames_dropped) == (16, 1, 0)
+    assert end.status == "partial"  # nobody was there any more
+    assert "gave up after 3 attempts" in end.error
+    assert "back after frame 7" in caplog.text
+    assert "connecting again in 0.05 s (attempt 1 of 2)" in caplog.text
+
+
+def test_a_stream_that_falls_silent_is_lost_and_found(media, stream_bytes):
+    scripts = ([stream_bytes(20), 30.0], [stream_bytes(20, first=20)])
+    started = time.monotonic()
+    with tcp_server(*scripts) as port:
+        frames, end = read(f"tcp://127.0.0.1:{port}", reconnects=1, timeout_s=0.5)
+        assert time.monotonic() - started < 10
+    # A frame waits in the demuxer until it knows how long the one before lasts.
+    assert [media.index_of(frame.image) for frame in frames][-20:] == list(range(20, 40))
+    assert 38 <= end.frames <= 40
+    assert [frame.index for frame in frames] == list(range(end.frames))
+    assert (end.status, end.reconnects) == ("partial", 1)
+
+
+def test_a_silent_stream_without_a_second_attempt(stream_bytes):
+    with tcp_server([stream_bytes(20), 30.0]) as port:
+        _, end = read(f"tcp://127.0.0.1:{port}", reconnects=0, timeout_s=0.5)
+    assert (end.status, end.reconnects) == ("partial", 0)
+    assert "nothing came for 0.5 seconds" in end.error
+
+
+def test_the_time_is_up_whatever_the_stream_does(stream_bytes):
+    with tcp_server([stream_bytes(40), 30.0]) as port:
+        started = time.monotonic()
+        frames, end = read(f"tcp://127.0.0.1:{port}", duration_s=1.0, timeout_s=20)
+        took = time.monotonic() - started
+    assert 1.0 <= took < 4.0
+    assert (end.status, end.error) == ("ok", "")
+    assert len(frames) == end.frames - end.frames_dropped
+    assert end.frames >= 38
+
+
+def test_nothing_ever_came(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    frames, end = read(f"tcp://me:hunter2@127.0.0.1:{port}", reconnects=1)
+    assert (frames, end.status, end.frames) == ([], "failed", 0)
+    assert "gave up after 2 attempts" in end.error
+    assert end.source == f"tcp://***@127.0.0.1:{port}"
+    assert "hunter2" not in repr(end)
+    monkeypatch.setattr(live, "FIRST_WAIT_S", 60)
+    frames, end = read(f"tcp://127.0.0.1:{port}", duration_s=0.3)
+    assert (frames, end.status) == ([], "failed")
+    assert "nothing came in the time it was given" in end.error
+
+
+def test_who_is_slow_gets_the_newest(media, stream_bytes):
+    with tcp_server([stream_bytes(40)]) as port:
+        reading = read_live(f"tcp://127.0.0.1:{port}", options=LiveOptions(reconnects=0))
+        got = []
+        for item in reading:
+            got.append(item)
+            if len(got) == 1:
+                time.sleep(1.0)  # all 40 frames arrive meanwhile
+        end = got.pop()
+    assert end.frames == 40
+    assert end.frames_dropped == 40 - len(got)
+    assert 1 < len(got) <= 2 + live._WAITING_FRAMES
+    indices = [frame.index for frame in got]
+    assert indices == [indices[0], *range(41 - len(got), 40)]
+    assert [media.index_of(frame.image) for frame in got] == indices
+
+
+def test_every_counts_over_connections(stream_bytes):
+    with tcp_server([stream_bytes(5)], [stream_bytes(5)]) as port:
+        *frames, end = read_live(
+            f"tcp://127.0.0.1:{port}", every=3, options=LiveOptions(reconnects=1)
+        )
+    assert [frame.index for frame in frames] == [0, 3, 6, 9]
+    assert (end.frames, end.frames_dropped) == (10, 0)
+
+
+def test_a_recording_is_waited_for(tmp_path, media):
+    media.counting(tmp_path / "a.mp4", 30)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        got = []
+        for item in read_live(f"http://127.0.0.1:{server.server_port}/a.mp4"):
+            got.append(item)
+            if len(got) == 1:
+                time.sleep(0.5)
+        server.shutdown()
+    *frames, end = got
+    assert [media.index_of(frame.image) for frame in frames] == list(range(30))
+    assert [frame.pts_s for frame in frames] == pytest.approx([i / 25 for i in range(30)])
+    assert (end.status, end.frames, end.frames_dropped, end.reconnects) == ("ok", 30, 0, 0)
+
+
+def test_udp(stream_bytes, media):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = stream_bytes(200, file_format="mpegts")
+    done = threading.Event()
+
+    def send():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            while not done.is_set():
+                for start in range(0, len(data), 1316):
+                    sender.sendto(data[start : start + 1316], ("127.0.0.1", port))
+                    if done.wait(0.002):
+                        return
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        frames, end = read(f"udp://127.0.0.1:{port}", duration_s=2.5)
+    finally:
+        done.set()
+        thread.join()
+    assert end.status == "ok"
+    assert len(frames) > 5
+    times = [frame.pts_s for frame in frames]
+    assert times == sorted(times)
+
+
+def test_options_are_checked():
+    with pytest.raises(ConfigError, match="duration must be a time in seconds, got 0"):
+        LiveOptions(duration_s=0)
+    with pytest.raises(ConfigError, match="reconnects must be at least 0, got -1"):
+        LiveOptions(reconnects=-1)
+    with pytest.raises(ConfigError, match="timeout must be a time in seconds, got -1"):
+        LiveOptions(timeout_s=-1)
+    with pytest.raises(ConfigError, match="every must be at least 1"):
+        next(read_live("tcp://127.0.0.1:1", every=0))
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://door/1", "rtsp://door/1"),
+        ("rtsp://u:p@door:554/1", "rtsp://***@door:554/1"),
+        ("rtsp://u:p@ss/w@rd@door/1", "rtsp://***@door/1"),
+        ("http://c/s?user=me&pwd=p%40&fps=5", "http://c/s?user=***&pwd=***&fps=5"),
+        (
+            "rtsp://c/user=admin_password=x9_channel=1_stream=0.sdp",
+            "rtsp://c/user=***_password=***_channel=1_stream=0.sdp",
+        ),
+        ("0", "0"),
+        ("a@b.mp4", "a@b.mp4"),
+    ],
+)
+def test_what_must_not_be_shown(address, shown):
+    assert masked(address) == shown
+    assert masked(shown) == shown
+
+
+def test_a_source_carries_its_secret_where_it_is_not_shown(stream_bytes):
+    with tcp_server([stream_bytes(3)]) as port:
+        (source,) = expand([f"tcp://me:hunter2@127.0.0.1:{port}"])
+        assert source == Source(f"tcp://***@127.0.0.1:{port}", "live")
+        assert "hunter2" not in repr(source)
+        *frames, end = read_sources([source], every=1, workers=1, live=LiveOptions(reconnects=0))
+    assert [frame.source for frame in frames] == [source.name] * 3
+    assert end.source == source.name

@@ -1,0 +1,371 @@
+"""Drawn and cut videos: read back with PyAV, against the source frame by frame."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from blurgate.annotating import annotate_image, annotate_video, cut_video, output_name
+from blurgate.drawing import COLOURS, Mark, draw_faces
+from blurgate.errors import ConfigError, EnvironmentLackError
+from blurgate.geometry import ARCFACE_TEMPLATE
+from blurgate.io import encode
+from blurgate.io.video import read_video
+from blurgate.types import SourceEnd
+
+RATE = 16_000
+FAST = {"preset": "ultrafast", "crf": "5", "bf": "2", "threads": "1"}
+SHAPE = (96, 128)
+
+
+def luma_of(index):
+    return 20 + index * 5
+
+
+def index_of(image):
+    """The number of a frame, from its grey; what is drawn is below and right of this part."""
+    return round((float(image[2:30, 2:30].mean()) * 219 / 255 + 16 - 20) / 5)
+
+
+def clip(path, ticks=None, *, size=SHAPE, audio="aac", n=12, tick=Fraction(1, 100), start=0):
+    """Flat grey frames, each brighter; by default 25 a second; sound: 440 Hz, louder every second.
+
+    `ticks` are times in 1/100 s.
+    """
+    h, w = size
+    ticks = [4 * i for i in range(n)] if ticks is None else ticks
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options=FAST)
+        video.width, video.height = w, h
+        video.pix_fmt = "yuv444p" if h % 2 or w % 2 else "yuv420p"
+        video.codec_context.time_base = tick
+        sound = container.add_stream(audio, rate=RATE, layout="mono") if audio else None
+        for i, at in enumerate(ticks):
+            frame = av.VideoFrame(w, h, video.pix_fmt)
+            for plane, level in zip(frame.planes, (luma_of(i), 128, 128), strict=True):
+                plane.update(bytes([level]) * plane.buffer_size)
+            frame.pts, frame.time_base = at + start, tick
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if sound is not None:
+            length_s = float(ticks[-1] * tick) + 0.04
+            t = np.arange(int(length_s * RATE)) / RATE
+            wave = (np.sin(2 * np.pi * 440 * t) * (0.1 + 0.2 * np.floor(t))).astype(np.float32)
+            for begin in range(0, len(wave), 1024):
+                piece = av.AudioFrame.from_ndarray(
+                    wave[None, begin : begin + 1024], format="fltp", layout="mono"
+                )
+                piece.sample_rate, piece.pts = RATE, begin + int(start * tick * RATE)
+                piece.time_base = Fraction(1, RATE)
+                container.mux(sound.encode(piece))
+            container.mux(sound.encode(None))
+    return path
+
+
+def mark(frame, at_s, *, degree=0.2, decision="keep", reason="", track=1):
+    box = (60.0, 40.0, 100.0, 80.0)
+    kps = (ARCFACE_TEMPLATE / 112 * 40 + [60, 40]).astype(np.float32)
+    return Mark(frame, at_s, box, kps, degree, decision, reason, track)
+
+
+def frames_of(path):
+    *frames, end = read_video(str(path))
+    assert isinstance(end, SourceEnd)
+    assert (end.status, end.error) == ("ok", "")
+    return frames
+
+
+def sound_of(path):
+    """(samples, time of the first, codec) of a file's first sound stream."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        pieces = [frame for packet in container.demux(stream) for frame in packet.decode()]
+        resampler = av.AudioResampler("fltp", "mono", RATE)
+        floats = [out.to_ndarray()[0] for piece in pieces for out in resampler.resample(piece)]
+        return np.concatenate(floats), float(pieces[0].time), stream.codec_context.name
+
+
+def facts_of(path):
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        return {
+            "codec": video.codec_context.name,
+            "pix_fmt": video.codec_context.pix_fmt,
+            "size": (video.height, video.width),
+            "duration": float(video.duration * video.time_base),
+        }
+
+
+def annotate(source, target, marks=None, **options):
+    marks = [mark(i, f.pts_s) for i, f in enumerate(frames_of(source))] if marks is None else marks
+    assert annotate_video(str(source), marks, target, **{"threshold": 0.4, **options})
+    return frames_of(target)
+
+
+# 0.04 s, then pauses and a burst: what a telephone records
+UNEVEN = [0, 4, 8, 12, 40, 41, 42, 43, 60, 64, 68, 72, 150, 151, 155]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@pytest.mark.parametrize("ticks", [None, UNEVEN])
+def test_same_frames_times_and_length(tmp_path, suffix, ticks):
+    source = clip(tmp_path / f"a{suffix}", ticks)
+    before = frames_of(source)
+    after = annotate(source, tmp_path / "o.mp4")
+    assert [index_of(f.image) for f in after] == [index_of(f.image) for f in before]
+    np.testing.assert_allclose([f.pts_s for f in after], [f.pts_s for f in before], atol=1e-5)
+    facts = facts_of(tmp_path / "o.mp4")
+    assert facts["size"] == SHAPE
+    assert (facts["codec"], facts["pix_fmt"]) == ("h264", "yuv420p")
+    if suffix != ".mkv":  # Matroska does not say how long a last frame lasts
+        assert facts["duration"] == pytest.approx(facts_of(source)["duration"], abs=0.002)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_the_index_stands_at_the_front(tmp_path):
+    source = clip(tmp_path / "a.mp4")
+    annotate(source, tmp_path / "o.mp4")
+    data = (tmp_path / "o.mp4").read_bytes()
+    assert 0 < data.find(b"moov") < data.find(b"mdat")
+
+
+@pytest.mark.parametrize(
+    ("audio", "suffix", "becomes"),
+    [("aac", ".mp4", "aac"), ("libmp3lame", ".mkv", "mp3float"), ("pcm_s16le", ".mkv", "aac")],
+)
+def test_sound_is_kept(tmp_path, audio, suffix, becomes):
+    source = clip(tmp_path / f"a{suffix}", audio=audio, n=40)
+    annotate(source, tmp_path / "o.mp4")
+    before, start, _ = sound_of(source)
+    after, begins, codec = sound_of(tmp_path / "o.mp4")
+    assert codec == becomes
+    assert begins == pytest.approx(start, abs=0.07)  # an encoder's run-in
+    if codec == "aac" and audio == "aac":
+        np.testing.assert_array_equal(after, before)
+    n = min(len(before), len(after))
+    assert abs(len(before) - len(after)) < 0.15 * RATE
+    for second in (0, 1):  # loudness, second by second
+        part = slice(int((second + 0.2) * RATE), min(n, int((second + 0.5) * RATE)))
+        expected = np.abs(before[part]).mean()
+        assert np.abs(after[part]).mean() == pytest.approx(expected, rel=0.1)
+
+
+def test_what_begins_late_begins_at_zero(tmp_path):
+    source = clip(tmp_path / "a.ts", start=100 * 60)
+    before = frames_of(source)
+    assert before[0].pts_s > 50
+    after = annotate(source, tmp_path / "o.mp4")
+    times = np.array([f.pts_s for f in before]) - before[0].pts_s
+    np.testing.assert_allclose([f.pts_s for f in after], times + after[0].pts_s, atol=1e-4)
+    assert after[0].pts_s < 0.2
+
+
+def test_odd_sizes_get_a_last_row_and_column(tmp_path):
+    source = clip(tmp_path / "a.mkv", size=(95, 127), n=5)
+    assert frames_of(source)[0].size == (95, 127)
+    after = annotate(source, tmp_path / "o.mp4")
+    assert after[0].size == (96, 128)
+    assert [index_of(f.image) for f in after] == list(range(5))
+
+
+def test_rotation_looks_the_same(tmp_path):
+    source = clip(tmp_path / "a.mov", n=4)
+    data = source.read_bytes()
+    # The track's display matrix: 90 degrees. Identity is 1 0 0 0 1 0 0 0 1 in fixed point.
+    one, minus = (65536).to_bytes(4, "big"), (-65536 & 0xFFFFFFFF).to_bytes(4, "big")
+    zero, unit = bytes(4), (1 << 30).to_bytes(4, "big")
+    identity = one + zero * 3 + one + zero * 3 + unit
+    at = data.index(identity, data.index(b"tkhd"))
+    turned = zero + one + zero + minus + zero * 4 + unit
+    source.write_bytes(data[:at] + turned + data[at + len(turned) :])
+    before = frames_of(source)
+    assert before[0].size == (128, 96)
+    after = annotate(source, tmp_path / "o.mp4")
+    assert after[0].size == (128, 96)
+    assert [index_of(f.image) for f in after] == list(range(4))
+
+
+def test_faces_are_drawn_where_they_are_and_colours_are_true(tmp_path):
+    source = clip(tmp_path / "a.mp4", n=12, size=(240, 320))
+    times = [f.pts_s for f in frames_of(source)]
+    marks = [
+        mark(0, times[0]), mark(3, times[3], degree=0.9, decision="reject", reason="blur"),
+        mark(6, times[6], decision="review", reason="blur"),
+    ]  # fmt: skip
+    for every, shown in ((1, {0: "keep", 3: "reject", 6: "review"}),
+                         (3, {**dict.fromkeys((0, 1, 2), "keep"), 3: "reject", 5: "reject",
+                              8: "review"})):  # fmt: skip
+        after = annotate(source, tmp_path / "o.mp4", marks, every=every)
+        for i, frame in enumerate(after):
+            edge = frame.image[60, 60].astype(int)  # on the box's left side
+            grey = np.ptp(edge) < 25
+            if i in shown:
+                assert np.abs(edge - COLOURS[shown[i]]).max() < 80, (i, edge)
+            elif every == 1:
+                assert grey, (i, edge)
+
+
+def test_the_timeline_shows_degrees_and_where_one_is(tmp_path):
+    source = clip(tmp_path / "a.mp4", n=40, size=(240, 320), audio=None)
+    times = [f.pts_s for f in frames_of(source)]
+    marks = [
+        mark(i, t, degree=0.1) if i < 20
+        else mark(i, t, degree=0.95, decision="reject", reason="blur")
+        for i, t in enumerate(times)
+    ]  # fmt: skip
+    after = annotate(source, tmp_path / "o.mp4", marks)
+    bar = after[35].image[-14:].astype(int)
+    redness = bar[..., 2] - bar[..., 1]
+    # Left half: low and green, right half: tall and red.
+    assert redness[3, 165:275].min() > 60 > 20 > np.abs(redness[3, :150]).max()
+    assert (bar[-1, 5:150, 1] - bar[-1, 5:150, 2]).min() > 30
+    for i in (5, 35):
+        column = int(after[i].image[-10].astype(int).sum(-1).argmax())
+        assert column == pytest.approx(times[i] / 1.6 * 320, abs=3)
+
+
+def test_a_cut_holds_the_kept_stretches(tmp_path):
+    source = clip(tmp_path / "a.mkv", n=40, audio="pcm_s16le")
+    times = [f.pts_s for f in frames_of(source)]
+    kept = {5, 6, 7, 30}
+    marks = [
+        mark(i, t) if i in kept else mark(i, t, decision="reject", reason="blur")
+        for i, t in enumerate(times)
+    ]
+    assert cut_video(str(source), marks, tmp_path / "o.mp4", pad_s=0.08)
+    after = frames_of(tmp_path / "o.mp4")
+    wanted = [*range(3, 10), *range(28, 33)]
+    assert [index_of(f.image) for f in after] == wanted
+    np.testing.assert_allclose([f.pts_s for f in after], np.arange(12) * 0.04, atol=1e-4)
+    samples, _, codec = sound_of(tmp_path / "o.mp4")
+    assert codec == "aac"
+    assert len(samples) / RATE == pytest.approx(12 * 0.04, abs=0.13)
+    # The first stretch is from the first, quiet second; the other from the louder one.
+    quiet = np.abs(samples[int(0.08 * RATE) : int(0.2 * RATE)]).mean()
+    loud = np.abs(samples[int(0.34 * RATE) : int(0.45 * RATE)]).mean()
+    assert quiet == pytest.approx(0.1 * 2 / np.pi, rel=0.1)
+    assert loud == pytest.approx(0.3 * 2 / np.pi, rel=0.1)
+
+
+def test_a_cut_of_uneven_times(tmp_path):
+    source = clip(tmp_path / "a.mkv", UNEVEN, audio=None)
+    marks = [mark(i, at / 100) for i, at in enumerate(UNEVEN) if i in (4, 5, 6, 7, 12)]
+    assert cut_video(str(source), marks, tmp_path / "o.mp4", pad_s=0)
+    after = frames_of(tmp_path / "o.mp4")
+    assert [index_of(f.image) for f in after] == [4, 5, 6, 7, 12]
+    # 40 41 42 43 (until 60), then 150
+    np.testing.assert_allclose([f.pts_s for f in after], [0, 0.01, 0.02, 0.03, 0.20], atol=1e-3)
+
+
+def test_pads_that_touch_make_one_stretch(tmp_path):
+    source = clip(tmp_path / "a.mp4", n=30, audio=None)
+    marks = [mark(5, 0.2), mark(15, 0.6)]
+    assert cut_video(str(source), marks, tmp_path / "o.mp4", pad_s=0.2)
+    assert [index_of(f.image) for f in frames_of(tmp_path / "o.mp4")] == list(range(21))
+    assert cut_video(str(source), marks, tmp_path / "o.mp4", pad_s=99)
+    assert len(frames_of(tmp_path / "o.mp4")) == 30
+
+
+def test_nothing_to_cut_nothing_written(tmp_path):
+    source = clip(tmp_path / "a.mp4", n=5, audio=None)
+    target = tmp_path / "o.mp4"
+    assert not cut_video(str(source), [mark(1, 0.04, decision="reject", reason="blur")], target)
+    assert not target.exists()
+    with pytest.raises(ConfigError, match="cut-pad must be a time in seconds, got -1"):
+        cut_video(str(source), [], target, pad_s=-1)
+
+
+def test_the_source_is_never_overwritten(tmp_path):
+    source = clip(tmp_path / "a.mp4", n=5, audio=None)
+    before = hashlib.sha256(source.read_bytes()).digest()
+    for function in (cut_video, annotate_video):
+        options = {"threshold": 0.4} if function is annotate_video else {}
+        with pytest.raises(ConfigError, match="is the source itself"):
+            function(str(source), [mark(1, 0.04)], tmp_path / "." / "a.mp4", **options)
+    assert hashlib.sha256(source.read_bytes()).digest() == before
+
+
+def test_an_error_leaves_no_half_of_a_file(tmp_path):
+    source = clip(tmp_path / "a.mp4", n=20, audio=None)
+
+    def marks():
+        yield mark(0, 0.0)
+        raise KeyboardInterrupt
+
+    class Broken:
+        def __init__(self):
+            self.walks = 0
+
+        def __iter__(self):
+            self.walks += 1
+            return iter([mark(0, 0.0)]) if self.walks == 1 else marks()
+
+    with pytest.raises(KeyboardInterrupt):
+        annotate_video(str(source), Broken(), tmp_path / "o.mp4", threshold=0.4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
+
+
+def test_a_video_that_cannot_be_read_gives_none(tmp_path):
+    source = clip(tmp_path / "a.mp4", n=5, audio=None)
+    data = source.read_bytes()
+    source.write_bytes(data[: data.index(b"mdat") + 4] + bytes(len(data)))
+    with pytest.raises(av.FFmpegError):
+        annotate_video(str(source), [], tmp_path / "o.mp4", threshold=0.4)
+
+
+def test_encoders_are_chosen_by_what_there_is(monkeypatch):
+    def only(*names):
+        def codec(name, mode):
+            if name not in names:
+                raise ValueError(name)
+
+        monkeypatch.setattr(encode.av, "Codec", codec)
+        encode.video_encoder.cache_clear()
+        return encode.video_encoder
+
+    try:
+        assert only("libx264", "mpeg4")() == "libx264"
+        assert only("mpeg4", "h264_mf")() == "h264_mf"
+        assert only("mpeg4")() == "mpeg4"
+        with pytest.raises(EnvironmentLackError, match=r"no H\.264 or MPEG-4 encoder"):
+            only()()
+    finally:
+        encode.video_encoder.cache_clear()
+
+
+def test_without_x264(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "_ENCODERS", ("mpeg4",))
+    encode.video_encoder.cache_clear()
+    try:
+        source = clip(tmp_path / "a.mp4", n=8)
+        after = annotate(source, tmp_path / "o.mp4")
+        assert len(after) == 8
+        assert facts_of(tmp_path / "o.mp4")["codec"] == "mpeg4"
+    finally:
+        encode.video_encoder.cache_clear()
+
+
+def test_pictures(tmp_path):
+    image = np.full((240, 320, 3), 90, np.uint8)
+    kept = image.copy()
+    target = tmp_path / "new" / "a.jpg"
+    annotate_image(image, [mark(0, None, track=None)], target)
+    np.testing.assert_array_equal(image, kept)
+    drawn = cv2.imread(str(target))
+    expected = image.copy()
+    draw_faces(expected, [mark(0, None, track=None)])
+    assert np.abs(drawn.astype(int) - expected).mean() < 2
+    assert drawn.shape == image.shape
+
+
+def test_names_are_safe_everywhere():
+    name = output_name("annotated", "/x/Große 写真: <b>\udcff?.mov", ".mp4")
+    assert re.fullmatch(r"annotated/Große_写真_b-[0-9a-f]{8}\.mp4", name)
+    assert output_name("cut", "..", ".mp4").startswith("cut/video-")
+    assert output_name("cut", "a/x.mp4", ".mp4") != output_name("cut", "b/x.mp4", ".mp4")

@@ -1,0 +1,194 @@
+"""Folders of `filter --shard` join to what one run writes; what is no whole is refused by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from blurgate.errors import ConfigError, DecodeError
+from blurgate.journal import entries_of, read_journal
+from blurgate.merging_folders import merge_folders
+
+N = 9
+
+
+@pytest.fixture
+def pictures(marker, tmp_path, monkeypatch):
+    """Nine pictures with none to two faces, one of them broken; the folder is the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    for i in range(N):
+        image = np.full((160, 320, 3), 60, np.uint8)
+        for face in range(i % 3):
+            marker.draw(image, 10 + 150 * face, 20, 120, sharp=i % 2 == 0, seed=i)
+        assert cv2.imwrite(f"in/{i}.png", image)
+    (tmp_path / "in/4.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    return tmp_path
+
+
+@pytest.fixture
+def filter_(run, pictures):
+    def run_filter(*arguments, out, shard=None):
+        options = ["--out", out, "--detector", "marker", "--model", "laplacian", "--quiet"]
+        part = [] if shard is None else ["--shard", shard]
+        # Not in the order of the paths: the order of the whole list is what counts.
+        ran = run("filter", "in/7.png", "in", "in/2.png", *options, *part, *arguments)
+        assert ran.code in {0, 4}, ran.err
+        return pictures / out
+
+    return run_filter
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in {"summary.json", "journal.jsonl"}
+    }
+
+
+def summary(folder):
+    found = json.loads((folder / "summary.json").read_text())
+    del found["elapsed_s"], found["frames_per_s"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("files", "table", "count"),
+    [("copy", "csv", 1), ("link", "jsonl", 3), ("move", "csv", 3), ("copy", "parquet", 12)],
+)
+def test_parts_join_to_the_whole(filter_, run, pictures, files, table, count):
+    if table == "parquet":
+        pytest.importorskip("pyarrow")
+    options = ["--table", table, "--keep-rejected"]
+    whole = filter_(*options, out="whole")
+    parts = [filter_(*options, out=f"p{i}", shard=f"{i}/{count}") for i in range(1, count + 1)]
+    picture = next(path for part in parts for path in (part / "kept").glob("*.png"))
+    ran = run("merge", *parts[::-1], "--out", "all", "--files", files)
+    assert ran.code == 0, ran.err
+    out = pictures / "all"
+    assert tree(out) == tree(whole)
+    assert summary(out) == summary(whole)
+    assert picture.exists() == (files != "move")
+    if files == "link":
+        assert os.stat(picture).st_nlink == 2
+    entries = [entry["source"] for entry in entries_of(out / "journal.jsonl")]
+    assert entries == ["in/7.png", *(f"in/{i}.png" for i in range(N)), "in/2.png"]
+    settings, end = read_journal(out / "journal.jsonl")
+    assert "shard" not in settings
+    assert end is not None
+    assert not (pictures / ".all.merging").exists()
+    # The joined folder is complete in the eyes of --resume too.
+    assert filter_(*options, "--resume", out="all") == out
+    assert tree(out) == tree(whole)
+
+
+def test_elapsed_times_are_added(filter_, pictures):
+    parts = [filter_(out=f"p{i}", shard=f"{i}/2") for i in (1, 2)]
+    merge_folders(parts, pictures / "all")
+    times = [json.loads((p / "summary.json").read_text())["elapsed_s"] for p in parts]
+    found = json.loads((pictures / "all/summary.json").read_text())
+    assert found["elapsed_s"] == pytest.approx(sum(times), abs=0.002)
+
+
+def test_what_is_no_whole_is_refused_by_name(filter_, pictures):
+    one, two = (filter_(out=f"p{i}", shard=f"{i}/3") for i in (1, 2))
+    three = filter_("--threshold", 0.3, out="p3", shard="3/3")
+    out = pictures / "all"
+    with pytest.raises(ConfigError, match="parts are missing: 3/3"):
+        merge_folders([one, two], out)
+    with pytest.raises(ConfigError, match=r"p3 was made with threshold = 0\.3 and .*p1 with 0\.4"):
+        merge_folders([one, two, three], out)
+    other = filter_(out="p2b", shard="2/3")
+    with pytest.raises(ConfigError, match="p2 and .*p2b are both part 2/3"):
+        merge_folders([one, two, other], out)
+    half = filter_(out="half", shard="2/2")
+    with pytest.raises(ConfigError, match="half is part 2/2 and .*p1 part 1/3"):
+        merge_folders([one, half], out)
+    whole = filter_(out="w")
+    with pytest.raises(ConfigError, match="w was made without --shard"):
+        merge_folders([one, whole], out)
+    (pictures / "in/new.png").write_bytes(b"")
+    later = filter_(out="later", shard="3/3")
+    with pytest.raises(ConfigError, match=r"later was made of another list .*12 and 11 files"):
+        merge_folders([one, two, later], out)
+    with pytest.raises(ConfigError, match=r"nothing is no folder of blurgate filter"):
+        merge_folders([one, pictures / "nothing"], out)
+    assert not out.exists()
+
+
+def test_parts_that_are_not_complete(filter_, pictures):
+    parts = [filter_(out=f"p{i}", shard=f"{i}/2") for i in (1, 2)]
+    out = pictures / "all"
+
+    def broken(name):
+        folder = pictures / name
+        shutil.copytree(parts[1], folder)
+        return folder
+
+    cut = broken("cut")
+    lines = (cut / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (cut / "journal.jsonl").write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(ConfigError, match="cut is not complete; finish it"):
+        merge_folders([parts[0], cut], out)
+    gone = broken("gone")
+    next((gone / "kept").glob("*.png")).unlink()
+    with pytest.raises(ConfigError, match=r"gone is not complete: kept/.*\.png is missing"):
+        merge_folders([parts[0], gone], out)
+    short = broken("short")
+    table = (short / "faces.csv").read_bytes().splitlines(keepends=True)
+    (short / "faces.csv").write_bytes(b"".join(table[:-1]))
+    with pytest.raises(DecodeError, match=r"faces\.csv ends early: \d of \d rows"):
+        merge_folders([parts[0], short], out)
+    (short / "faces.csv").write_bytes(b"".join([*table, table[-1]]))
+    with pytest.raises(DecodeError, match="holds rows of sources that its journal lacks"):
+        merge_folders([parts[0], short], out)
+    bare = broken("bare")
+    (bare / "faces.csv").unlink()
+    with pytest.raises(ConfigError, match=r"faces\.csv is missing or unfinished"):
+        merge_folders([parts[0], bare], out)
+    out.mkdir()
+    (out / "x").touch()
+    with pytest.raises(ConfigError, match="all is in use"):
+        merge_folders(parts, out)
+
+
+def test_a_merge_that_moved_half_goes_on(filter_, pictures, monkeypatch):
+    from blurgate import merging_folders
+
+    whole = filter_(out="whole")
+    parts = [filter_(out=f"p{i}", shard=f"{i}/2") for i in (1, 2)]
+    moved = []
+
+    def move(source, target):
+        if len(moved) == 2:
+            raise OSError(28, "No space left on device")
+        moved.append(target)
+        os.replace(source, target)
+
+    monkeypatch.setitem(merging_folders._PLACERS, "move", move)
+    with pytest.raises(OSError, match="No space left"):
+        merge_folders(parts, pictures / "all", files="move")
+    monkeypatch.undo()
+    monkeypatch.chdir(pictures)
+    merge_folders(parts, pictures / "all", files="move")
+    assert tree(pictures / "all") == tree(whole)
+
+
+def test_a_table_cannot_lead_out_of_its_folder(filter_, pictures):
+    parts = [filter_(out="p", shard="1/1")]
+    text = (pictures / "p/faces.csv").read_text()
+    (pictures / "p/faces.csv").write_text(text.replace("kept/", "../in/../p/kept/", 1))
+    with pytest.raises(DecodeError, match="is no path inside a folder"):
+        merge_folders(parts, pictures / "all")
+
+
+def test_streams_have_no_parts(run):
+    ran = run("filter", "rtsp://nowhere/1", "--shard", "1/2", "--model", "laplacian")
+    assert ran.code == 2
+    assert "--shard divides files" in ran.err

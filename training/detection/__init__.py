@@ -1,0 +1,1 @@
+"""Training of face detectors: data, network, losses and the loop."""

@@ -1,0 +1,140 @@
+"""The card of a trained detector, as JSON for programs and as Markdown for people."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from blurgate.interfaces import Runtime
+from blurgate.journal import write_atomically
+from blurgate.runtime import make_session, run
+from blurgate.training.card import source_commit, version_of_onnxruntime
+from blurgate.training.detection.config import DetectionConfig
+from blurgate.training.detection.network import DetectorNet, count_macs
+from blurgate.training.runs import Fit
+
+__all__ = ["about", "latency_ms", "write_card"]
+
+_RUNS: Final = 30
+_FROM_CONFIG: Final = (
+    "size",
+    "pictures",
+    "epochs",
+    "batch",
+    "lr",
+    "warmup",
+    "weight_decay",
+    "ema",
+    "precision",
+)
+_SHAPE: Final = ("stem", "widths", "depths", "neck", "head", "stacked")
+
+
+def about(
+    config: DetectionConfig,
+    data: Mapping[str, Any],
+    fit: Fit,
+    network: DetectorNet,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Give what is known about a detector before its file exists."""
+    facts = config.facts()
+    return {
+        "architecture": config.detector,
+        "shape": {key: facts[key] for key in _SHAPE},
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "gflops_480x640": round(count_macs(network, 480, 640) / 1e9, 3),
+        "data": dict(data),
+        "seed": config.seed,
+        "training": {key: facts[key] for key in _FROM_CONFIG},
+        "epochs_done": fit.epoch,
+        "best_epoch": fit.best_epoch,
+        "validation": fit.best,
+        "trained_on": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "seconds": round(sum(row["seconds"] for row in fit.history), 1),
+        "versions": {"blurgate": version("blurgate"), "torch": version("torch")},
+        "commit": source_commit(),
+    }
+
+
+def latency_ms(path: Path, *, h: int = 384, w: int = 640, threads: int = 1) -> float:
+    """Measure an ONNX file with onnxruntime on the CPU: the median milliseconds of a picture."""
+    session = make_session(path, Runtime("cpu", threads))
+    images = np.random.default_rng(0).standard_normal((1, 3, h, w), np.float32)
+    taken = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        run(session, {"images": images}, str(path))
+        taken.append(time.perf_counter() - start)
+    return median(taken[_RUNS // 6 :]) * 1000
+
+
+def write_card(path: Path, card: Mapping[str, Any], difference: float) -> dict[str, Any]:
+    """Write `<stem>.json` and `<stem>.md` beside an ONNX file.
+
+    Args:
+        path: The ONNX file; its size and speed are measured.
+        card: The card that the file holds.
+        difference: Between torch and onnxruntime.
+
+    Returns:
+        The card with what was measured.
+    """
+    measured = {
+        "bytes": path.stat().st_size,
+        "latency_ms": {
+            "384x640": round(latency_ms(path), 3),
+            "how": f"median, onnxruntime {version_of_onnxruntime()}, 1 CPU thread, "
+            f"{platform.machine()}",
+        },
+        "torch_against_onnxruntime": difference,
+    }
+    whole = {**card, "about": {**card["about"], **measured}}
+    text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path.with_suffix(".json"), iter([text]))
+    write_atomically(path.with_suffix(".md"), _markdown(path.name, whole))
+    return whole
+
+
+def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
+    facts = card["about"]
+    data, found, speed = facts["data"], facts["validation"], facts["latency_ms"]
+    rows = {
+        "file": f"`{file}`, {facts['bytes'] / 1e6:.3f} MB, {facts['parameters']:,} parameters, "
+        f"{facts['gflops_480x640']} GFLOPs at 480 x 640 (multiplications)",
+        "architecture": f"{facts['architecture']}; "
+        + ", ".join(f"{key} {value}" for key, value in facts["shape"].items()),
+        "input": "pictures of any size in multiples of 32, RGB, (pixel - 127.5) / 128",
+        "output": "scores, boxes and five landmarks, as the runner `scrfd` reads them",
+        "validation": f"AP {found['ap']:.4f} at IoU 0.5, recall {found['recall']:.4f} at score "
+        f"0.5, landmark error {found['kps_error']:.4f} of the distance of the eyes; "
+        f"{found['faces']} faces in composed pictures",
+        "latency": f"{speed['384x640']} ms for 384 x 640 ({speed['how']})",
+        "training data": f"{data['train']} pictures with {data['faces']} faces, "
+        f"{data['background']} without; validation: {data['val']} with {data['faces_val']}",
+        "training": f"{facts['epochs_done']} epochs, the best was {facts['best_epoch']}; "
+        + ", ".join(f"{k} {v}" for k, v in facts["training"].items() if k != "epochs"),
+        "seed": facts["seed"],
+        "trained on": f"{facts['trained_on']}, {facts['seconds']} s",
+        "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
+        "commit": facts["commit"] or "unknown",
+        "torch against onnxruntime": f"at most {facts['torch_against_onnxruntime']:.2g} apart",
+        "licence": card["licence"],
+        "source": card["source"],
+    }
+    yield f"# {card['name']}\n\n| | |\n| --- | --- |\n"
+    for key, value in rows.items():
+        yield f"| {key} | {str(value).replace('|', chr(92) + '|')} |\n"
+    yield (
+        "\nThe licence of a detector also depends on the pictures that it was trained with, and on "
+        "the teacher if a model labelled them.\n"
+    )

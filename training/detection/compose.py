@@ -1,0 +1,396 @@
+"""Training samples for a face detector, composed of photos with labels.
+
+Four kinds of samples are made, each from the generator of (seed, epoch, index) alone:
+
+- scene: faces pasted with soft masks onto a background, scattered or in rows, at sizes spread
+  evenly over the octaves; turned, mirrored, hidden in part, each with a tone and a blur of its own.
+  Things that are no faces are pasted in the same way, so that an edge of a mask tells nothing.
+- photo: one photo as a whole, enlarged, shrunk and cut by the border.
+- mosaic: a grid of 2 x 2 to 6 x 6 photos, which shows many faces of like size at once, as groups
+  do (after the mosaic of YOLOv4, Bochkovskiy et al., 2020).
+- nothing: no face at all.
+
+A share of the samples is then blurred as a whole, and all go through `augment.Finish`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+
+from blurgate.errors import ConfigError, InputError
+from blurgate.training.detection.annotations import Annotated
+from blurgate.training.detection.augment import (
+    MAX_SPREAD,
+    Finish,
+    Kernel,
+    coarser,
+    convolved,
+    kernel_bank,
+    saturated,
+    toned,
+)
+from blurgate.training.detection.backdrops import Backdrops, drawn, part_without_faces
+from blurgate.training.detection.paste import (
+    Faces,
+    Placing,
+    covered,
+    crop_px,
+    paste,
+    seen,
+)
+from blurgate.training.detection.pictures import CACHE_MIB, LEAST_VISIBLE, Picture, Pictures
+from blurgate.training.detection.samples import Sample
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+    from blurgate.types import U8
+
+SHARES: Final = {"scene": 0.45, "photo": 0.2, "mosaic": 0.27, "nothing": 0.08}
+"""Kinds of samples and how many of each."""
+LEAST_PX: Final = 7.0
+"""Faces with a shorter side than this in the sample are ignored."""
+MAX_FACES: Final = 12
+"""Faces of a scene."""
+SMALLEST: Final = 10.0
+"""Size of the smallest face of a scene, in pixels of the sample."""
+_TRIES: Final = 20
+_NOWHERE: Final = Path()
+_GRIDS: Final = (2, 2, 2, 3, 3, 3, 4, 4, 5, 6)
+
+
+class Composed:
+    """Samples composed of photos; see `blurgate.training.detection.samples.Samples`.
+
+    Safe to call from several threads at once. Photos are decoded when they are first needed and
+    kept in memory.
+
+    Args:
+        photos: Pictures with faces; pictures without faces among them become backgrounds.
+        backgrounds: Pictures without faces.
+        size: Side of the samples in pixels.
+        length: Samples per epoch; 0: as many as photos.
+        seed: Any integer from 0.
+        cache_mib: Memory for decoded pictures.
+
+    Raises:
+        ConfigError: No photo shows a face that is not ignored, or a number is impossible.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Annotated],
+        backgrounds: Sequence[Annotated] = (),
+        *,
+        size: int = 320,
+        length: int = 0,
+        seed: int = 0,
+        cache_mib: int = CACHE_MIB,
+    ) -> None:
+        if not 64 <= size <= 1024 or length < 0 or seed < 0:
+            raise ConfigError(
+                f"samples are of 64 to 1024 pixels, not {size}; {length} samples and seed {seed} "
+                "cannot be below 0"
+            )
+        shown = [photo for photo in photos if not photo.ignore.all()]
+        if not shown:
+            raise ConfigError(
+                "none of the annotated pictures shows a face: there is nothing to learn"
+            )
+        empty = [*backgrounds, *(photo for photo in photos if not len(photo))]
+        self._photos = Pictures(shown, cache_mib=cache_mib)
+        self._empty = Pictures(empty, cache_mib=cache_mib) if empty else None
+        self._backdrops = Backdrops(self._empty, self._photos, size)
+        self._size, self._seed = size, seed
+        self._length = length or len(shown)
+        self._bank: tuple[Kernel, ...] = kernel_bank(seed)
+        self._finish = Finish(seed)
+
+    def __len__(self) -> int:
+        """Samples in one epoch."""
+        return self._length
+
+    def sample(self, epoch: int, index: int) -> Sample:
+        """Compose one sample; see `Samples.sample`."""
+        if not 0 <= index < self._length:
+            raise IndexError(f"there are {self._length} samples in an epoch, not {index + 1}")
+        rng = np.random.default_rng((self._seed, epoch, index))
+        kind = rng.choice(list(SHARES), p=list(SHARES.values()))
+        image, faces = {
+            "scene": self._scene,
+            "photo": self._photo,
+            "mosaic": self._mosaic,
+            "nothing": self._nothing,
+        }[str(kind)](rng)
+        if rng.random() < 0.2:
+            image = self._blurred(image, faces, rng)
+        image = self._finish(image, rng)
+        faces = seen(faces, (0, 0, self._size, self._size))
+        sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
+        ignore = faces.ignore | (sides.min(axis=1, initial=np.inf) < LEAST_PX)
+        return Sample(np.ascontiguousarray(image), faces.boxes, faces.kps, ignore)
+
+    # --- kinds
+
+    def _scene(self, rng: Generator) -> tuple[U8, Faces]:
+        canvas = self._backdrops(rng)
+        if rng.random() < 0.4:
+            self._distract(canvas, rng, int(rng.integers(1, 5)))
+        if rng.random() < 0.35:
+            places = _rows(self._size, rng)
+        else:
+            n = min(1 + int(rng.exponential(3.0)), MAX_FACES)
+            largest = min(400.0, self._size * 0.95)
+            places = []
+            for _ in range(n):
+                size = math.exp(rng.uniform(math.log(SMALLEST), math.log(largest)))
+                x, y = (float(v) for v in rng.uniform(0, self._size, 2))
+                places.append((size, x, y))
+        wholly = rng.random()  # people are all cut alike in some scenes
+        share = 1.0 if wholly < 0.3 else 0.0 if wholly < 0.5 else 0.5
+        faces = Faces.none()
+        for size, x, y in sorted(places, reverse=rng.random() < 0.3):
+            box = np.array([x - size / 2, y - size / 2, x + size / 2, y + size / 2], np.float32)
+            if len(faces) and bool((covered(faces.boxes, box) > 0.3).any()):
+                continue
+            picture, face = self._face(rng)
+            placing = Placing(
+                face, size, (x, y), _angle(rng), bool(rng.random() < 0.5),
+                "photo" if rng.random() < share else "ellipse",
+                float(rng.uniform(0.02, 0.2)),
+            )  # fmt: skip
+            faces = self._add(canvas, faces, picture, placing, rng)
+        return canvas, faces
+
+    def _photo(self, rng: Generator) -> tuple[U8, Faces]:
+        canvas = self._backdrops(rng)
+        picture, face = self._face(rng)
+        size = math.exp(rng.uniform(math.log(16), math.log(self._size)))
+        x, y = (float(v) for v in rng.uniform(0.05, 0.95, 2) * self._size)
+        if size > self._size / 2 and rng.random() < 0.7:  # large faces are rarely cut
+            x, y = (float(v) for v in self._size / 2 + rng.normal(0, 0.12, 2) * self._size)
+        mirror = bool(rng.random() < 0.5)
+        placing = Placing(face, size, (x, y), _angle(rng), mirror, "photo", 0.0)
+        return canvas, self._add(canvas, Faces.none(), picture, placing, rng)
+
+    def _mosaic(self, rng: Generator) -> tuple[U8, Faces]:
+        grid = int(rng.choice(_GRIDS))
+        canvas: U8 = np.empty((self._size, self._size, 3), np.uint8)
+        edges = np.rint(np.linspace(0, self._size, grid + 1)).astype(int)
+        if grid < 4:  # cells of other sizes
+            edges[1:-1] += np.rint(rng.normal(0, 0.06, grid - 1) * self._size).astype(int)
+        empty = rng.choice((0.05, 0.3, 0.6))
+        parts = []
+        for y1, y2 in pairwise(edges):
+            for x1, x2 in pairwise(edges):
+                cell = canvas[y1:y2, x1:x2]
+                if rng.random() < empty:
+                    cell[:] = cv2.resize(self._texture(rng), (x2 - x1, y2 - y1))
+                    continue
+                faces = self._cell(cell, rng)
+                offset = np.array([x1, y1], np.float32)
+                faces.boxes += np.tile(offset, 2)
+                faces.kps += offset
+                parts.append(faces)
+        return canvas, Faces.together(parts)
+
+    def _nothing(self, rng: Generator) -> tuple[U8, Faces]:
+        canvas = self._backdrops(rng)
+        if rng.random() < 0.5:
+            self._distract(canvas, rng, int(rng.integers(1, 9)))
+        return canvas, Faces.none()
+
+    # --- parts
+
+    def _face(self, rng: Generator) -> tuple[Picture, int]:
+        """Draw a photo and give it with its largest face."""
+        for _ in range(_TRIES):
+            picture = self._photos[int(rng.integers(len(self._photos)))]
+            if not picture.faces.ignore.all():  # none is left where all are cut by the border
+                break
+        else:
+            raise InputError("hardly any face lies inside its picture: the boxes are wrong")
+        sides = (picture.faces.boxes[:, 2:] - picture.faces.boxes[:, :2]).prod(axis=1)
+        return picture, int(np.where(picture.faces.ignore, 0, sides).argmax())
+
+    def _add(
+        self, canvas: U8, faces: Faces, picture: Picture, placing: Placing, rng: Generator
+    ) -> Faces:
+        """Paste a face and say what it leaves to be seen of the others."""
+        kernel = None
+        if rng.random() < 0.3:
+            kernel = self._bank[int(rng.integers(len(self._bank)))]
+
+        def change(patch: U8, local: Faces) -> U8:
+            if rng.random() < 0.5:
+                patch = toned(patch, rng, strength=0.6)
+            if rng.random() < 0.1:
+                patch = saturated(patch, 0.0)
+            if rng.random() < 0.12:
+                patch = coarser(patch, 1.2 * 2 ** rng.exponential(0.8), rng)
+            if rng.random() < 0.25:
+                patch = self._occluded(patch, local, placing.size, rng)
+            return patch
+
+        added, window = paste(canvas, picture, placing, rng, kernel=kernel, change=change)
+        if len(faces):
+            hidden = covered(faces.boxes, window)
+            faces.ignore |= hidden > 1 - LEAST_VISIBLE
+            faces = faces[hidden < 0.9]
+        return Faces.together([faces, added])
+
+    def _cell(self, cell: U8, rng: Generator) -> Faces:
+        """Fill a cell of a mosaic with a square of a photo around its largest face."""
+        picture, face = self._face(rng)
+        source = picture.faces
+        h, w = picture.image.shape[:2]
+        to_h, to_w = cell.shape[:2]
+        share = rng.uniform(0.75, 1.0)
+        ratio = min(w / to_w, h / to_h) * share
+        cut_w, cut_h = to_w * ratio, to_h * ratio
+        middle = (source.boxes[face, :2] + source.boxes[face, 2:]) / 2
+        x = float(np.clip(middle[0] - cut_w * rng.uniform(0.3, 0.7), 0, w - cut_w))
+        y = float(np.clip(middle[1] - cut_h * rng.uniform(0.3, 0.7), 0, h - cut_h))
+        level = picture.level(1 / ratio)
+        down = np.array([level.shape[1] / w, level.shape[0] / h])
+        left, top = int(x * down[0]), int(y * down[1])
+        part = level[
+            top : top + math.ceil(cut_h * down[1]), left : left + math.ceil(cut_w * down[0])
+        ]
+        patch: Any = cv2.resize(part, (to_w, to_h))
+        cut = np.array([to_w / part.shape[1], to_h / part.shape[0]])
+        scale, start = down * cut, np.array([left, top]) / down
+        boxes = (source.boxes - np.tile(start, 2)) * np.tile(scale, 2)
+        kps = (source.kps - start + 0.5) * scale - 0.5
+        faces = Faces(boxes.astype(np.float32), kps.astype(np.float32), source.ignore.copy())
+        if rng.random() < 0.5:
+            patch = cv2.flip(patch, 1)
+            faces = faces.moved(np.eye(2, 3), to_w)
+        if rng.random() < 0.4:
+            patch = toned(patch, rng, strength=0.6)
+        if rng.random() < 0.1:
+            size = float(np.sqrt((faces.boxes[face, 2:] - faces.boxes[face, :2]).prod()))
+            patch = self._occluded(patch, faces[[face]], size, rng)
+        if rng.random() < 0.2:
+            kernel = self._bank[int(rng.integers(len(self._bank)))]
+            size = float(np.sqrt((faces.boxes[face, 2:] - faces.boxes[face, :2]).prod()))
+            weights = kernel.scaled(crop_px(size, faces.kps[face]))
+            if weights is not None:
+                patch = convolved(patch, weights)
+                faces.ignore |= kernel.spread > MAX_SPREAD
+        cell[:] = patch
+        return seen(faces, (0, 0, to_w, to_h))
+
+    def _blurred(self, image: U8, faces: Faces, rng: Generator) -> U8:
+        """Blur a whole sample, as strongly as one of its faces bears."""
+        sizes = np.sqrt(np.maximum((faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(axis=1), 1))
+        size = float(rng.choice(sizes)) if len(sizes) else float(rng.uniform(16, self._size / 2))
+        kernel = self._bank[int(rng.integers(len(self._bank)))]
+        px = crop_px(size, np.empty((0, 2), np.float32))
+        weights = kernel.scaled(px)
+        if weights is None:
+            return image
+        faces.ignore |= kernel.spread * size / np.maximum(sizes, 1) > MAX_SPREAD
+        return convolved(image, weights)
+
+    def _texture(self, rng: Generator) -> U8:
+        """Give a picture of nothing, of any size."""
+        kind = rng.random()
+        if kind < 0.5 and self._empty is not None:
+            image = self._empty[int(rng.integers(len(self._empty)))].image
+            h, w = image.shape[:2]
+            side = int(min(h, w) * rng.uniform(0.2, 1.0))
+            y, x = int(rng.integers(0, h - side + 1)), int(rng.integers(0, w - side + 1))
+            return image[y : y + side, x : x + side]
+        if kind < 0.85:
+            part = part_without_faces(self._photos[int(rng.integers(len(self._photos)))], rng)
+            if part is not None:
+                return part
+        return drawn(96, rng)
+
+    def _distract(self, canvas: U8, rng: Generator, n: int) -> None:
+        """Paste things that are no faces, with the masks of faces."""
+        for _ in range(n):
+            image = self._texture(rng)
+            h, w = image.shape[:2]
+            box = np.array([[0.2 * w, 0.15 * h, 0.8 * w, 0.85 * h]], np.float32)
+            kps = np.full((1, 5, 2), np.nan, np.float32)
+            thing = Picture(image, Annotated(_NOWHERE, "", box, kps, np.zeros(1, np.bool_)))
+            size = math.exp(rng.uniform(math.log(SMALLEST), math.log(self._size * 0.7)))
+            x, y = (float(v) for v in rng.uniform(0, self._size, 2))
+            placing = Placing(
+                0, size, (x, y), _angle(rng), False,
+                "ellipse" if rng.random() < 0.7 else "photo", float(rng.uniform(0.02, 0.2)),
+            )  # fmt: skip
+            paste(canvas, thing, placing, rng, change=lambda patch, _: toned(patch, rng))
+
+    def _occluded(self, patch: U8, faces: Faces, size: float, rng: Generator) -> U8:
+        """Hide a part of the first face: dark glasses, a mask, or something in front of it."""
+        patch = np.ascontiguousarray(patch)
+        box, kps = faces.boxes[0], faces.kps[0]
+        kind = rng.random()
+        colour = tuple(int(v) for v in rng.integers(0, 256, 3))
+        if kind < 0.3 and np.isfinite(kps).all():
+            dark = tuple(int(v) for v in rng.integers(0, 70, 3))
+            left, right = kps[0], kps[1]
+            along = (right - left) * rng.uniform(0.35, 0.6)
+            up = np.array([along[1], -along[0]]) * rng.uniform(0.5, 1.0)
+            corners = [left - along - up, right + along - up, right + along + up, left - along + up]
+            cv2.fillConvexPoly(patch, np.rint(corners).astype(np.int32), dark, cv2.LINE_AA)
+        elif kind < 0.45 and np.isfinite(kps).all():
+            down = (kps[3] + kps[4]) / 2 - (kps[0] + kps[1]) / 2
+            across = (kps[4] - kps[3]) * rng.uniform(0.5, 0.9)
+            corners = [kps[2] - across, kps[2] + across, kps[4] + across + down * 0.5,
+                       kps[3] - across + down * 0.5]  # fmt: skip
+            cv2.fillConvexPoly(patch, np.rint(corners).astype(np.int32), colour, cv2.LINE_AA)
+        else:
+            a, b = (max(int(size * v), 1) for v in rng.uniform(0.1, 0.35, 2))
+            side = rng.random()
+            x = box[0] + (box[2] - box[0]) * (
+                rng.choice((0.05, 0.95)) if side < 0.6 else rng.random()
+            )
+            y = box[1] + (box[3] - box[1]) * rng.random()
+            if rng.random() < 0.5:
+                cv2.ellipse(patch, (int(x), int(y)), (a, b), float(rng.uniform(0, 180)), 0, 360,
+                            colour, -1, cv2.LINE_AA)  # fmt: skip
+            else:
+                _cover(patch, self._texture(rng), int(x) - a, int(y) - b, 2 * a, 2 * b)
+        return patch
+
+
+def _cover(patch: U8, texture: U8, x: int, y: int, w: int, h: int) -> None:
+    height, width = patch.shape[:2]
+    x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    if x2 > x1 and y2 > y1:
+        patch[y1:y2, x1:x2] = cv2.resize(texture, (x2 - x1, y2 - y1))
+
+
+def _rows(size: int, rng: Generator) -> list[tuple[float, float, float]]:
+    """Place faces as in a group photo: rows of faces of like size."""
+    face = math.exp(rng.uniform(math.log(SMALLEST + 2), math.log(size * 0.22)))
+    across, down = face * rng.uniform(1.15, 2.2), face * rng.uniform(1.3, 2.2)
+    columns = int(np.clip(size / across, 1, MAX_FACES))
+    rows = int(np.clip(rng.integers(1, 4), 1, max(size / down, 1)))
+    columns = min(columns, max(MAX_FACES // rows, 1))
+    left, top = rng.uniform(0, max(size - across * (columns - 1), 1)), rng.uniform(0.1, 0.6) * size
+    return [
+        (
+            face * math.exp(rng.normal(0, 0.1)),
+            float(left + across * (i + 0.5 * (row % 2)) + rng.normal(0, 0.12) * face),
+            float(top + down * row + rng.normal(0, 0.15) * face),
+        )
+        for row in range(rows)
+        for i in range(columns)
+    ]
+
+
+def _angle(rng: Generator) -> float:
+    """Draw a roll in degrees: most heads are nearly upright."""
+    return float(np.clip(rng.normal(0, 9), -30, 30) if rng.random() < 0.8 else rng.uniform(-35, 35))

@@ -1,0 +1,156 @@
+"""Everything that decides what training a detector gives; written beside its result as YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from blurgate.errors import ConfigError
+from blurgate.training.config import check_name, check_ranges, fill, plain, to_yaml
+from blurgate.training.detection.losses import Weights
+from blurgate.training.detection.network import STRIDES, NetShape
+
+__all__ = ["DetectionConfig", "make_detection_config"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionConfig:
+    """What detector is trained, on what, and how.
+
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+
+    # The network.
+    detector: Literal["scrfd"] = "scrfd"
+    stem: int = 16
+    """Channels at stride 2."""
+    widths: tuple[int, ...] = NetShape().widths
+    """Channels at strides 4, 8, 16, 32."""
+    depths: tuple[int, ...] = NetShape().depths
+    """Blocks at strides 4, 8, 16, 32."""
+    neck: int = 16
+    head: int = 64
+    stacked: int = 2
+
+    # Data.
+    data: tuple[str, ...] = ()
+    """Folders of annotated pictures."""
+    background: tuple[str, ...] = ()
+    """Folders of pictures without faces."""
+    val: float = 0.03
+    """Share of the pictures for validation."""
+    size: int = 320
+    """Side of a training picture in pixels, a multiple of 32."""
+    pictures: int = 4096
+    """Composed pictures per epoch."""
+    val_pictures: int = 256
+    least: float = 8.0
+    """Faces whose shorter side is smaller than this in a training picture are ignored."""
+    least_kps: float = 12.0
+    """Landmarks of faces smaller than this are not learnt."""
+
+    # Training.
+    epochs: int = 100
+    batch: int = 16
+    lr: float = 1.5e-3
+    warmup: int = 500
+    """Steps in which the learning rate rises from 0."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine: down to 0 at the last epoch; constant: for a run to be stopped at any time, from
+    whose weights another then begins."""
+    init: str = ""
+    """A checkpoint or an earlier run's folder to take the weights from; empty: drawn."""
+    weight_decay: float = 0.05
+    ema: float = 0.999
+    """Decay per step of the averaged weights, which are what is validated and exported; 0: none."""
+    clip: float = 10.0
+    """Largest norm of the gradient; 0: not clipped."""
+    box_weight: float = Weights().boxes
+    kps_weight: float = Weights().kps
+    patience: int = 0
+    """Stop after this many epochs without a better validation AP; 0: never."""
+    precision: Literal["float32", "bf16"] = "float32"
+    seed: int = 0
+
+    # The result.
+    name: str = ""
+    """What the model is called; empty: as its architecture."""
+    licence: str = ""
+    source: str = ""
+    """Where data and labels come from; goes into the card."""
+
+    def __post_init__(self) -> None:
+        """Check what a type cannot say."""
+        check_ranges(self, _RANGES)
+        check_name(self.name)
+        for key in ("widths", "depths"):
+            values = getattr(self, key)
+            if len(values) != 4 or min(values) < 1:
+                raise ConfigError(f"{key} must be four numbers of at least 1, got {list(values)}")
+        if self.size % STRIDES[-1]:
+            raise ConfigError(f"size must be a multiple of {STRIDES[-1]}, got {self.size}")
+
+    def shape(self) -> NetShape:
+        """Give the network's shape."""
+        a, b, c, d = self.widths
+        e, f, g, h = self.depths
+        return NetShape(self.stem, (a, b, c, d), (e, f, g, h), self.neck, self.head, self.stacked)
+
+    def loss_weights(self) -> Weights:
+        """Give the weights of the losses."""
+        return Weights(self.box_weight, self.kps_weight)
+
+    def facts(self) -> dict[str, Any]:
+        """Give the configuration as plain values, from which the same can be made again."""
+        return {entry.name: plain(getattr(self, entry.name)) for entry in dataclasses.fields(self)}
+
+    def to_yaml(self) -> str:
+        """Give the configuration as YAML, every key included."""
+        return to_yaml(self.facts())
+
+
+_RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "stem": (1, 4096),
+    "neck": (1, 4096),
+    "head": (1, 4096),
+    "stacked": (1, 16),
+    "val": (0.001, 0.9),
+    "size": (64, 1024),
+    "pictures": (2, math.inf),
+    "val_pictures": (1, math.inf),
+    "least": (0, 1024),
+    "least_kps": (0, 1024),
+    "epochs": (1, math.inf),
+    "batch": (2, math.inf),
+    "lr": (1e-9, 10),
+    "warmup": (0, math.inf),
+    "weight_decay": (0, 1),
+    "ema": (0, 0.999999),
+    "clip": (0, math.inf),
+    "box_weight": (0, math.inf),
+    "kps_weight": (0, math.inf),
+    "patience": (0, math.inf),
+    "seed": (0, 2**31 - 1),
+}
+
+
+def make_detection_config(
+    *layers: Mapping[str, Any], where: str = "the configuration"
+) -> DetectionConfig:
+    """Make a configuration of plain values; later layers win.
+
+    Args:
+        layers: Key -> value, as YAML or JSON gives them.
+        where: Where they stand, for messages.
+
+    Raises:
+        ConfigError: A key is unknown (the nearest known one is named) or a value is wrong.
+
+    >>> make_detection_config({"epochs": 3}, {"lr": "1e-4"}).lr
+    0.0001
+    """
+    return fill(DetectionConfig, layers, where)

@@ -1,0 +1,355 @@
+"""The loop that trains a detector: `fit_detector(network, samples, validation, config, folder)`.
+
+Like `blurgate.training.loop`, whose pieces it shares: a checkpoint after every epoch, the best
+epoch's weights, log.csv; all that is random comes from the seed and the epoch's number, so that a
+run that was interrupted gives what an undisturbed one gives. One process; on a GPU too.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blurgate.errors import ModelError
+from blurgate.journal import write_atomically
+from blurgate.pipeline import ordered_map, prefetch
+from blurgate.training import checkpoints
+from blurgate.training.board import Board
+from blurgate.training.detection.assign import assign
+from blurgate.training.detection.config import DetectionConfig
+from blurgate.training.detection.losses import Losses, Targets, detection_loss
+from blurgate.training.detection.network import DetectorNet, anchors, predictions, prepare
+from blurgate.training.detection.samples import Sample, Samples
+from blurgate.training.detection.scores import DetectionScores, Found, found, score
+from blurgate.training.runs import (
+    BEST,
+    LAST,
+    LOG,
+    Fit,
+    OnStep,
+    compare,
+    log_lines,
+    update_average,
+)
+
+__all__ = ["Batch", "collate", "fit_detector", "learning_rate", "targets_of", "validate"]
+
+COLUMNS: Final = (
+    "epoch",
+    "lr",
+    "train_loss",
+    "train_scores",
+    "train_boxes",
+    "train_kps",
+    "val_ap",
+    "val_recall",
+    "val_kps_error",
+    "seconds",
+    "pictures_per_s",
+)
+_AHEAD: Final = 2  # batches that are made before they are asked for
+_LEAST_SEEN: Final = 0.3  # share of a box inside the picture from which a face is learnt
+
+
+class Batch(NamedTuple):
+    """Pictures and what is to be said of them."""
+
+    pictures: Tensor
+    """(n, 3, h, w) uint8 BGR."""
+    targets: Targets
+
+    def to(self, device: torch.device) -> Batch:
+        """Bring it to a device."""
+        moved = Targets(*(part.to(device) for part in self.targets))
+        return Batch(self.pictures.to(device), moved)
+
+
+def learning_rate(config: DetectionConfig, step: int, steps: int) -> float:
+    """Give the learning rate of a step: up in a line, then as the schedule has it.
+
+    Args:
+        config: The peak and the steps up.
+        step: Counted from 0 over the whole run.
+        steps: Of the whole run.
+
+    >>> config = DetectionConfig(lr=1.0, warmup=2)
+    >>> [learning_rate(config, step, 6) for step in range(6)]
+    [0.5, 1.0, 1.0, 0.8535533905932737, 0.5, 0.14644660940672627]
+    """
+    warmup = min(config.warmup, steps // 2)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    if config.schedule == "constant":
+        return config.lr
+    return config.lr * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+
+
+class _Target(NamedTuple):
+    """A sample's part of a batch."""
+
+    image: Any
+    faces: Any
+    boxes: Any
+    kps: Any
+
+
+def targets_of(sample: Sample, config: DetectionConfig) -> _Target:
+    """Say what the anchors of a sample are to say.
+
+    Faces end at the picture's border. Those that are too small, or of which the border leaves too
+    little, are ignored; landmarks of small faces are not learnt.
+    """
+    h, w = sample.image.shape[:2]
+    boxes = sample.boxes.clip(0, np.array([w, h, w, h], np.float32))
+    sides = boxes[:, 2:] - boxes[:, :2]
+    whole = (sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(1)
+    side = sides.min(1, initial=np.inf)
+    ignore = sample.ignore | (side < config.least) | (sides.prod(1) < _LEAST_SEEN * whole)
+    kps = sample.kps.reshape(-1, 10).copy()
+    kps[side < config.least_kps] = np.nan
+    return _Target(sample.image, assign(boxes, ignore, (h, w)), boxes, kps)
+
+
+def collate(parts: list[_Target]) -> Batch:
+    """Put samples together."""
+    before = np.cumsum([0, *(len(part.boxes) for part in parts)])
+    faces = np.stack([part.faces for part in parts]).astype(np.int64)
+    faces += np.where(faces >= 0, before[:-1, None], 0)
+    pictures = torch.from_numpy(np.stack([part.image for part in parts])).permute(0, 3, 1, 2)
+    boxes = torch.from_numpy(np.concatenate([part.boxes for part in parts]))
+    kps = torch.from_numpy(np.concatenate([part.kps for part in parts]))
+    return Batch(pictures, Targets(torch.from_numpy(faces), boxes, kps))
+
+
+def validate(
+    network: DetectorNet, samples: Samples, *, batch: int, device: torch.device, workers: int = 1
+) -> DetectionScores:
+    """Run a network over the samples of epoch 0, in float32."""
+    was_training = network.training
+    network.eval()
+    pairs: list[tuple[Sample, Found]] = []
+    try:
+        indices = iter(range(len(samples)))
+        with (
+            torch.inference_mode(),
+            closing(ordered_map(lambda i: samples.sample(0, i), indices, workers)) as ready,
+        ):
+            for some in _grouped(ready, batch):
+                stacked = torch.from_numpy(np.stack([sample.image for sample in some]))
+                images = prepare(stacked.permute(0, 3, 1, 2).to(device))
+                listed = anchors(images.shape[2], images.shape[3], device)
+                pairs += zip(some, found(predictions(network(images), listed)), strict=True)
+    finally:
+        network.train(was_training)
+    return score(pairs)
+
+
+def fit_detector(
+    network: DetectorNet,
+    samples: Samples,
+    validation: Samples,
+    config: DetectionConfig,
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    workers: int = 1,
+    facts: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    on_step: OnStep = lambda done, total, text: None,
+) -> Fit:
+    """Train.
+
+    Args:
+        network: Changed in place; holds the best weights at the end.
+        samples: The training pictures.
+        validation: Its epoch 0 is what the best epoch is chosen by.
+        config: Epochs, batch and so on.
+        folder: An existing folder for checkpoints and logs.
+        device: Where to train.
+        workers: Threads that make pictures.
+        facts: About the data, as plain values; a run is resumed only with the same.
+        resume: Go on from the folder's checkpoint, if there is one.
+        on_step: Called after every step.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        ConfigError: The checkpoint belongs to another configuration or other data.
+        ModelError: The loss is no longer a number.
+        KeyboardInterrupt: Passed on; a later run can resume.
+    """
+    run = _Run(network, samples, validation, config, folder, torch.device(device), workers)
+    return run.go(dict(facts or {}), resume, on_step)
+
+
+class _Run:
+    """One call of `fit_detector`."""
+
+    def __init__(
+        self,
+        network: DetectorNet,
+        samples: Samples,
+        validation: Samples,
+        config: DetectionConfig,
+        folder: Path,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        self.samples, self.validation, self.config = samples, validation, config
+        self.folder, self.device, self.workers = folder, device, workers
+        self.network = network.to(device).train()
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.steps = max(1, len(samples) // config.batch)
+        self.fit = Fit()
+        self.optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.lr)
+        self.average = deepcopy(network).eval() if config.ema else None
+        self.board = Board(folder)
+        self.data: dict[str, Any] = {}
+
+    def go(self, facts: dict[str, Any], resume: bool, on_step: OnStep) -> Fit:
+        self.data = facts | {"pictures": len(self.samples), "val_pictures": len(self.validation)}
+        path = self.folder / LAST
+        if resume and path.is_file():
+            self._restore(path)
+        while not self.fit.is_over(self.config):
+            began = time.perf_counter()
+            losses, pictures = self._train_epoch(on_step)
+            self._close_epoch(losses, pictures, began)
+        self.network.load_state_dict(checkpoints.load(self.folder / BEST)[0])
+        return self.fit
+
+    def _train_epoch(self, on_step: OnStep) -> tuple[list[float], int]:
+        """Train one epoch; gives the mean losses and the number of pictures."""
+        total = torch.zeros(4, device=self.device)
+        pictures = step = 0
+        with closing(prefetch(self._batches(), _AHEAD)) as ready:
+            for step, batch in enumerate(ready, 1):
+                number = self.fit.epoch * self.steps + step - 1
+                total += torch.stack(self._step(batch, number)).detach()
+                pictures += len(batch.pictures)
+                on_step(number + 1, self.config.epochs * self.steps, self._text())
+        losses: list[float] = (total / step).tolist()
+        if not math.isfinite(losses[0]):
+            raise ModelError(f"the loss of epoch {self.fit.epoch + 1} is not a number: lower --lr")
+        return losses, pictures
+
+    def _batches(self) -> Iterator[Batch]:
+        epoch, batch = self.fit.epoch, min(self.config.batch, len(self.samples))
+
+        def make(index: int) -> _Target:
+            return targets_of(self.samples.sample(epoch, index), self.config)
+
+        with closing(ordered_map(make, range(self.steps * batch), self.workers)) as parts:
+            for some in _grouped(parts, batch):
+                yield collate(some).to(self.device)
+
+    def _step(self, batch: Batch, number: int) -> Losses:
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, number, config.epochs * self.steps)
+        images = prepare(batch.pictures)
+        half = config.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            raw = self.network(images)
+        listed = anchors(images.shape[2], images.shape[3], self.device)
+        losses = detection_loss(predictions(raw, listed), batch.targets, config.loss_weights())
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        if config.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            update_average(self.average, self.network, config.ema, number)
+        return losses
+
+    def _close_epoch(self, losses: list[float], pictures: int, began: float) -> None:
+        """Validate, and write what has to be written."""
+        seconds = time.perf_counter() - began
+        chosen = self.average if self.average is not None else self.network
+        scores = validate(
+            chosen,
+            self.validation,
+            batch=self.config.batch,
+            device=self.device,
+            workers=self.workers,
+        )
+        fit = self.fit
+        fit.epoch += 1
+        last = learning_rate(
+            self.config, fit.epoch * self.steps - 1, self.config.epochs * self.steps
+        )
+        values = (
+            fit.epoch,
+            last,
+            *losses,
+            scores.ap,
+            scores.recall,
+            scores.kps_error,
+            seconds,
+            pictures / seconds,
+        )
+        fit.history.append(dict(zip(COLUMNS, values, strict=True)))
+        if not fit.best or not scores.ap <= fit.best["ap"]:
+            fit.best_epoch = fit.epoch
+            fit.best = {
+                "ap": scores.ap,
+                "recall": scores.recall,
+                "kps_error": scores.kps_error,
+                "faces": scores.faces,
+            }
+            checkpoints.save(self.folder / BEST, chosen.state_dict(), self._facts())
+        tensors = {f"model.{name}": value for name, value in self.network.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"ema.{name}": value for name, value in self.average.state_dict().items()}
+        tensors |= checkpoints.optimizer_tensors(self.optimizer)
+        checkpoints.save(self.folder / LAST, tensors, self._facts())
+        write_atomically(self.folder / LOG, log_lines(fit.history, COLUMNS))
+        self.board.write(fit.history[-1])
+
+    def _facts(self) -> dict[str, Any]:
+        return {"config": self.config.facts(), "data": self.data, **self.fit.facts()}
+
+    def _restore(self, path: Path) -> None:
+        tensors, facts = checkpoints.load(path)
+        now = self._facts()
+        compare(path, facts["config"], now["config"])
+        compare(path, facts["data"], now["data"])
+        self.network.load_state_dict(checkpoints.select(tensors, "model"))
+        if self.average is not None:
+            self.average.load_state_dict(checkpoints.select(tensors, "ema"))
+        checkpoints.restore_optimizer(self.optimizer, tensors)
+        self.fit = Fit(**{key: facts[key] for key in self.fit.facts()})
+
+    def _text(self) -> str:
+        text = f"epoch {self.fit.epoch + 1} of {self.config.epochs}"
+        if self.fit.history:
+            text += f", AP {self.fit.history[-1]['val_ap']:.4f} (best {self.fit.best['ap']:.4f})"
+        return text
+
+
+def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Part the parameters: norms and biases do not decay."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _grouped(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    some: list[Any] = []
+    for item in items:
+        some.append(item)
+        if len(some) == size:
+            yield some
+            some = []
+    if some:
+        yield some

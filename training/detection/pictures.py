@@ -1,0 +1,156 @@
+"""The pictures that training samples are composed of, kept in memory as they are needed."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from blurgate.errors import ConfigError, InputError
+from blurgate.io.images import read_image
+from blurgate.io.sources import expand
+from blurgate.training.detection.annotations import Annotated, read_annotations
+
+if TYPE_CHECKING:
+    from blurgate.types import F32, U8
+
+CACHE_MIB: Final = 3072
+"""Decoded pictures are kept up to this many MiB; the others are decoded again each time."""
+LONGEST: Final = 640
+"""Longer side of a kept picture: samples are at most that large, and far smaller as a rule."""
+
+LEAST_VISIBLE: Final = 0.45
+"""Share of a face's box that must lie in the picture, and not under another, for it to count."""
+_LEAST_LEVEL: Final = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded picture with its faces in its pixels."""
+
+    image: U8
+    faces: Annotated
+    smaller: tuple[U8, ...] = ()
+    """The image at a half, a quarter and so on, down to some 32 pixels: starting from these makes
+    shrinking many times faster."""
+
+    def level(self, scale: float) -> U8:
+        """Give the smallest of the images that is no smaller than `scale` times the first."""
+        at = max(int(-math.log2(max(scale, 1e-6))), 0)
+        return (self.image, *self.smaller)[min(at, len(self.smaller))]
+
+
+class Pictures:
+    """Annotated pictures, by position. Safe to call from several threads at once.
+
+    Args:
+        annotated: The pictures; those larger than `LONGEST` are shrunk to it when read.
+        cache_mib: Memory for decoded pictures.
+
+    Raises:
+        ConfigError: There are none.
+    """
+
+    def __init__(self, annotated: Sequence[Annotated], *, cache_mib: int = CACHE_MIB) -> None:
+        if not annotated:
+            raise ConfigError("there are no pictures to compose samples of")
+        self._annotated = list(annotated)
+        self._kept: dict[int, Picture] = {}
+        self._left = cache_mib << 20
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self._annotated)
+
+    def __getitem__(self, index: int) -> Picture:
+        """Give a picture; its pixels are shared, so they are not to be written to.
+
+        Raises:
+            DecodeError: Its file cannot be read.
+        """
+        kept = self._kept.get(index)
+        if kept is not None:
+            return kept
+        picture = _shrunk(self._annotated[index])
+        picture.image.setflags(write=False)
+        size = picture.image.nbytes * 4 // 3
+        with self._lock:
+            if index not in self._kept and size <= self._left:
+                self._left -= size
+                self._kept[index] = picture
+        return picture
+
+
+def _shrunk(annotated: Annotated) -> Picture:
+    image = read_image(annotated.path)
+    h, w = image.shape[:2]
+    scale = min(LONGEST / max(h, w), 1.0)
+    size = max(round(w * scale), 1), max(round(h * scale), 1)
+    if scale < 1:
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    ratio = np.array([size[0] / w, size[1] / h], np.float32)
+    boxes = annotated.boxes * np.tile(ratio, 2)
+    # What lies outside the picture cannot be pasted: a box is that of what is seen.
+    inside = np.clip(boxes, 0, np.tile(np.array(size, np.float32), 2))
+    share = _area(inside) / np.maximum(_area(boxes), 1e-6)
+    seen = share > 0.02
+    faces = Annotated(
+        annotated.path,
+        annotated.name,
+        inside[seen],
+        ((annotated.kps + np.float32(0.5)) * ratio - np.float32(0.5))[seen],
+        (annotated.ignore | (share < LEAST_VISIBLE))[seen],
+    )
+    return Picture(image, faces, _halves(image))
+
+
+def _area(boxes: F32) -> F32:
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    return np.asarray(sides.prod(axis=1), np.float32)
+
+
+def _halves(image: U8) -> tuple[U8, ...]:
+    levels = []
+    while min(image.shape[:2]) >= 2 * _LEAST_LEVEL:
+        h, w = image.shape[:2]
+        image = cv2.resize(image, (w // 2, h // 2), interpolation=cv2.INTER_AREA).astype(
+            np.uint8, copy=False
+        )
+        levels.append(image)
+    return tuple(levels)
+
+
+def annotated_in(folders: Sequence[Path | str]) -> list[Annotated]:
+    """Read the annotations of several folders; see `read_annotations`."""
+    return [picture for folder in folders for picture in read_annotations(folder)]
+
+
+def backgrounds_in(folders: Sequence[Path | str]) -> list[Annotated]:
+    """Find the pictures below folders that show no faces.
+
+    Raises:
+        InputError: A folder holds no picture.
+    """
+    found = []
+    for folder in folders:
+        names = [source.name for source in expand([str(folder)]) if source.kind == "image"]
+        if not names:
+            raise InputError(f"{folder} holds no pictures", source=str(folder))
+        found += [
+            Annotated(
+                Path(name),
+                name,
+                np.empty((0, 4), np.float32),
+                np.empty((0, 5, 2), np.float32),
+                np.empty(0, np.bool_),
+            )
+            for name in sorted(names)
+        ]
+    return found

@@ -1,0 +1,218 @@
+"""What `blurgate train --detector` does: annotated pictures in, a detector that `filter` takes out.
+
+config.yaml        everything that was chosen
+<name>.onnx        the model; <name>.json and <name>.md are its card
+best.safetensors, last.safetensors, log.csv: see `blurgate.training.detection.loop`
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from blurgate.errors import ConfigError
+from blurgate.training import checkpoints
+from blurgate.training.config import read_config
+from blurgate.training.detection.annotations import FILES, Annotated, read_annotations
+from blurgate.training.detection.card import about, write_card
+from blurgate.training.detection.compose import Composed
+from blurgate.training.detection.config import DetectionConfig, make_detection_config
+from blurgate.training.detection.export import card_facts, export_detector
+from blurgate.training.detection.loop import fit_detector
+from blurgate.training.detection.network import DetectorNet
+from blurgate.training.detection.pictures import backgrounds_in
+from blurgate.training.runs import BEST, Fit, OnStep
+from blurgate.training.train import CONFIG, prepare_folder
+
+__all__ = ["TrainedDetector", "choose_detection_settings", "parts", "train_detector"]
+
+_WIDER: Final = ("wider_face_train_bbx_gt.txt", "wider_face_val_bbx_gt.txt")
+_WIDER_VAL: Final = "WIDER_val"
+"""The folder of WIDER FACE's validation pictures; its texts come together whatever is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedDetector:
+    """What a run left."""
+
+    path: Path
+    """The ONNX file."""
+    card: Mapping[str, Any]
+    fit: Fit
+
+
+def choose_detection_settings(
+    source: str | None, options: Mapping[str, Any], folder: Path, *, resume: bool
+) -> DetectionConfig:
+    """Put a configuration together: a file, then what was given on the command line.
+
+    Args:
+        source: A YAML file; None: the defaults, or with `resume` the folder's configuration.
+        options: Key -> value.
+        folder: The output folder.
+        resume: Go on with what is there.
+
+    Raises:
+        ConfigError: A key is unknown or a value is wrong.
+    """
+    if source is None and resume and (folder / CONFIG).is_file():
+        source = str((folder / CONFIG).resolve())
+    layers = [read_config(source, DetectionConfig)] if source is not None else []
+    return make_detection_config(*layers, options, where=source or "the command line")
+
+
+def parts(folders: Sequence[str], share: float) -> tuple[list[Annotated], list[Annotated]]:
+    """Part annotated pictures into those for training and those for validation.
+
+    A folder with `train` and `val` below it says itself what is what, and so does WIDER FACE with
+    its own annotations. Of any other, a picture's name decides, so that more pictures move none.
+
+    Args:
+        folders: Folders or annotation files, as `read_annotations` takes them.
+        share: Of the pictures for validation, where the folder does not say.
+
+    Raises:
+        InputError: There are no annotations, or damaged ones.
+        ConfigError: One of the parts is empty.
+    """
+    train: list[Annotated] = []
+    val: list[Annotated] = []
+    for name in folders:
+        own = _own_parts(Path(name))
+        if own is not None:
+            train += read_annotations(own[0])
+            val += read_annotations(own[1])
+            continue
+        for picture in read_annotations(name):
+            digest = hashlib.sha256(picture.name.encode()).digest()
+            drawn = int.from_bytes(digest[:8], "big") / 2**64
+            (val if drawn < share else train).append(picture)
+    for part, what in ((train, "training"), (val, "validation")):
+        if not part:
+            raise ConfigError(
+                f"{' and '.join(folders)}: no pictures for {what}; give more, or another --set val"
+            )
+    return train, val
+
+
+def train_detector(
+    config: DetectionConfig,
+    folder: Path,
+    *,
+    device: torch.device,
+    workers: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_step: OnStep = lambda done, total, text: None,
+) -> TrainedDetector:
+    """Train a detector and export it.
+
+    Args:
+        config: What, on what, and how.
+        folder: Where to.
+        device: Where to train.
+        workers: Threads that compose pictures.
+        resume: Continue what an interrupted run has left in the folder.
+        overwrite: Replace an earlier run.
+        on_step: Called after every step.
+
+    Raises:
+        ConfigError: The folder is in use or holds another run, or there is no data.
+        InputError: The data cannot be read.
+        ModelError: Training diverged, or the exported model is not the trained one.
+    """
+    if not config.data:
+        raise ConfigError("there is nothing to train on: give --data DIR with annotated pictures")
+    train, val = parts(config.data, config.val)
+    background = backgrounds_in(config.background)
+    facts = _data_facts(train, val, background)
+    name = config.name or config.detector
+    prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
+    torch.manual_seed(config.seed)
+    network = DetectorNet(config.shape())
+    if config.init:
+        _begin_with(network, Path(config.init))
+    samples = Composed(
+        train, background, size=config.size, length=config.pictures, seed=config.seed
+    )
+    # Another seed: the validation pictures are not composed like the first epoch's.
+    validation = Composed(
+        val, background, size=config.size, length=config.val_pictures, seed=config.seed + 1
+    )
+    fit = fit_detector(
+        network,
+        samples,
+        validation,
+        config,
+        folder,
+        device=device,
+        workers=workers,
+        facts=facts,
+        resume=resume,
+        on_step=on_step,
+    )
+    card = card_facts(
+        name,
+        licence=config.licence,
+        source=config.source,
+        about=about(config, facts, fit, network, device),
+    )
+    path = folder / f"{name}.onnx"
+    some = [validation.sample(0, i).image for i in range(min(4, len(validation)))]
+    seen = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2)
+    difference = export_detector(network, path, card, pictures=seen)
+    return TrainedDetector(path, write_card(path, card, difference), fit)
+
+
+def _own_parts(folder: Path) -> tuple[Path, Path] | None:
+    """Give what a folder itself has for training and for validation."""
+    if all((folder / part).is_dir() for part in ("train", "val")):
+        return folder / "train", folder / "val"
+    if not (folder / _WIDER_VAL).is_dir() or any((folder / name).is_file() for name in FILES[:2]):
+        return None
+    for place in (folder, folder / "wider_face_split"):
+        if all((place / name).is_file() for name in _WIDER):
+            return place / _WIDER[0], place / _WIDER[1]
+    return None
+
+
+def _begin_with(network: DetectorNet, path: Path) -> None:
+    """Take the weights from an earlier run, averaged ones where it has them."""
+    file = path / BEST if path.is_dir() else path
+    tensors, _ = checkpoints.load(file)
+    for prefix in ("ema", "model"):
+        tensors = checkpoints.select(tensors, prefix) or tensors
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{file} does not fit the network; use the run's own stem, widths, depths, neck, head "
+            "and stacked"
+        ) from error
+
+
+def _data_facts(
+    train: Sequence[Annotated], val: Sequence[Annotated], background: Sequence[Annotated]
+) -> dict[str, Any]:
+    """Say what the data is; the digest tells it from any other."""
+    digest = hashlib.sha256()
+    for part in (train, val, background):
+        for picture in part:
+            digest.update(picture.name.encode())
+            for values in (picture.boxes, picture.kps, picture.ignore):
+                digest.update(np.ascontiguousarray(values).tobytes())
+        digest.update(b"\n")
+    return {
+        "train": len(train),
+        "val": len(val),
+        "background": len(background),
+        "faces": int(sum((~picture.ignore).sum() for picture in train)),
+        "faces_val": int(sum((~picture.ignore).sum() for picture in val)),
+        "sha256": digest.hexdigest(),
+    }
