@@ -22,7 +22,7 @@ from blurgate.io.sources import Source, read_sources
 from blurgate.journal import Entry, Journal, write_atomically
 from blurgate.profiling import current_profile, taking
 from blurgate.sharding import Census, Shard
-from blurgate.tables import FACES_COLUMNS, open_table
+from blurgate.tables import faces_columns, open_table
 from blurgate.types import Decision, SourceEnd, Verdict
 from blurgate.writing import FaceWriter
 
@@ -166,7 +166,7 @@ def run_filter(
     started = time.monotonic()
     interrupted: Entry | None = None
     with (
-        open_table(outputs.table, table_path, FACES_COLUMNS, journal.mark) as table,
+        open_table(outputs.table, table_path, faces_columns(gate.kinds), journal.mark) as table,
         FaceWriter(
             outputs.folder, table, lambda verdict: _tally(progress.now, verdict),
             crops=outputs.crops, keep_rejected=outputs.keep_rejected, best_shot=outputs.best_shot,
@@ -225,7 +225,6 @@ def run_filter(
         finally:
             stream.close()
             journal.flush()
-            progress.elapsed_s = time.monotonic() - started
             extra = [interrupted] if interrupted is not None else []
             pieces = summary(summary_head(gate), journal.entries(), extra, progress)
             write_atomically(outputs.folder / SUMMARY, pieces)
@@ -284,6 +283,7 @@ def _settings(
         "best-shot": outputs.best_shot,
         "annotate": outputs.annotate,
         "cut": outputs.cut_pad_s if outputs.cut else None,
+        **({"blur-kind": True} if gate.kinds else {}),
         **({} if shard is None else {"shard": str(shard)}),
     }
 

@@ -9,12 +9,13 @@ from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from blurgate import zoo
+from blurgate.errors import ConfigError
 from blurgate.evaluation.profile import read_profile
 from blurgate.finding import DETECT_EVERY, align_one, detect_one, find_faces
 from blurgate.given import given_faces
 from blurgate.interfaces import Detector, DetectorOptions, Runtime, Scorer
 from blurgate.io.sources import expand, read_sources
-from blurgate.stages import Rule, ready_crops, route, route_one, score
+from blurgate.stages import Rule, ready_crops, route, route_one, score, score_crops
 from blurgate.tracking import link_faces
 from blurgate.types import (
     F32,
@@ -90,6 +91,7 @@ class Gate:
         workers: int = 1,
         options: DetectorOptions | None = None,
         detect_every: int = DETECT_EVERY,
+        kinds: bool = False,
     ) -> None:
         self._runtime = runtime = Runtime(device)
         if isinstance(scorer, str) or scorer is None:
@@ -108,6 +110,12 @@ class Gate:
         self.scorer = scorer
         self.workers = workers
         self.detect_every = detect_every
+        if kinds and not getattr(scorer, "kinds", ()):
+            raise ConfigError(
+                f"the scorer {scorer.info.name} does not tell kinds of blur; use --model with one "
+                "that does, such as yolov5n_xx"
+            )
+        self.kinds = kinds
 
     @cached_property
     def detector(self) -> Detector:
@@ -149,7 +157,8 @@ class Gate:
         else:
             detections = given_faces(frame, boxes, kps, scores)
         faces = align_one(detections)
-        scored = ScoredFaces(faces, self.scorer(faces.crops), str(self.scorer.info))
+        degrees, kinds = score_crops(faces.crops, self.scorer, self.kinds)
+        scored = ScoredFaces(faces, degrees, str(self.scorer.info), kinds)
         return list(route_one(scored, self.rule).verdicts)
 
     def crops(self, crops: U8 | Sequence[U8]) -> list[Verdict]:
@@ -200,7 +209,8 @@ class Gate:
 
     def decide(self, faces: Iterable[FaceBatch | SourceEnd]) -> Stream[RoutedFaces]:
         """Score and route faces that are already aligned."""
-        return route(score(faces, self.scorer, workers=self.workers), self.rule)
+        scored = score(faces, self.scorer, workers=self.workers, kinds=self.kinds)
+        return route(scored, self.rule)
 
 
 @lru_cache(maxsize=4)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import typer
 
-    from blurgate.types import F32, U8, Detections, Frame
+    from blurgate.types import F32, U8, BlurKind, Detections, Frame
 
 __all__ = [
     "App",
@@ -28,6 +28,7 @@ __all__ = [
     "DetectorOptions",
     "Embedder",
     "EmbedderFactory",
+    "KindScorer",
     "LossFactory",
     "ModelFile",
     "ModelInfo",
@@ -126,6 +127,19 @@ class Scorer(Protocol):
         Returns:
             (n,) float32 blur degrees in [0, 1], 0 sharp, 1 unusable.
         """
+        ...
+
+
+class KindScorer(Scorer, Protocol):
+    """A scorer that also tells motion, defocus and low resolution apart."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The kinds it knows; empty for a model that has no such output."""
+        ...
+
+    def with_kinds(self, crops: U8, /) -> tuple[F32, list[BlurKind]]:
+        """Give what a call gives, and the kind of blur of every face."""
         ...
 
 

@@ -6,7 +6,8 @@ format is https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Final
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -21,15 +22,58 @@ def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     Raises:
         IndexError: The bytes are not a whole message.
     """
+    for number, value, _ in _spans(data):
+        yield number, value
+
+
+def edited(data: memoryview, edit: Callable[[int, memoryview], bytes | memoryview | None]) -> bytes:
+    """Copy a message with some of its fields changed.
+
+    Args:
+        data: The message's bytes.
+        edit: Called with (field number, value) of every field that is not a plain number; gives
+            the new value, or None to leave the field out.
+
+    Raises:
+        IndexError: The bytes are not a whole message.
+    """
+    out = bytearray()
+    for number, value, span in _spans(data):
+        if isinstance(value, int) or span[0] & 7 != _LENGTH_DELIMITED:
+            out += span
+            continue
+        new = edit(number, value)
+        if new is value:
+            out += span
+        elif new is not None:
+            out += _encoded(number << 3 | _LENGTH_DELIMITED) + _encoded(len(new)) + new
+    return bytes(out)
+
+
+_LENGTH_DELIMITED: Final = 2
+
+
+def _encoded(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _spans(data: memoryview) -> Iterator[tuple[int, int | memoryview, memoryview]]:
+    """Give the fields of one message, each with all of its bytes."""
     position = 0
     while position < len(data):
+        start = position
         key, position = _varint(data, position)
         wire = key & 7
         if wire == 0:
             value, position = _varint(data, position)
-            yield key >> 3, value
+            yield key >> 3, value, data[start:position]
             continue
-        if wire == 2:
+        if wire == _LENGTH_DELIMITED:
             length, position = _varint(data, position)
         elif wire in (1, 5):
             length = 8 if wire == 1 else 4
@@ -37,8 +81,9 @@ def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise IndexError("not protobuf")
         if position + length > len(data):
             raise IndexError("cut off")
-        yield key >> 3, data[position : position + length]
-        position += length
+        end = position + length
+        yield key >> 3, data[position:end], data[start:end]
+        position = end
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:

@@ -35,6 +35,8 @@ _TENSORS_WITHIN: Final[Mapping[str, Mapping[int, str]]] = {
 }
 _TENSOR_DATA_LOCATION: Final = 14
 _GRAPH: Final = 7
+_GRAPH_OUTPUT: Final = 12
+_VALUE_NAME: Final = 1
 _FIELD_NUMBERS: Final = (1 << 29) - 1
 """Protobuf readers drop the bits above; kept, they would hide a field under another number."""
 
@@ -84,7 +86,7 @@ def providers(device: str) -> list[Any]:
     )
 
 
-def make_session(model: Path, runtime: Runtime) -> Any:
+def make_session(model: Path, runtime: Runtime, outputs: Sequence[str] | None = None) -> Any:
     """Open an ONNX file for inference.
 
     Spinning is off and operators run on `runtime.threads` threads: with the defaults the workers
@@ -93,6 +95,8 @@ def make_session(model: Path, runtime: Runtime) -> Any:
     Args:
         model: A self-contained ONNX file.
         runtime: Device and threads.
+        outputs: Keep only these outputs of the file, and so only what they need: onnxruntime works
+            out every output that a graph has, whichever are asked for. None: all.
 
     Returns:
         An `onnxruntime.InferenceSession`; its `run` may be called from several threads at once.
@@ -110,6 +114,8 @@ def make_session(model: Path, runtime: Runtime) -> Any:
     ort = onnxruntime()
     wanted = providers(runtime.device)
     data = _read(model)
+    if outputs is not None:
+        data = _with_outputs(data, outputs)
     session = None
     if len(wanted) > 1:
         try:
@@ -223,6 +229,22 @@ def _read(model: Path) -> bytes:
             path=str(model),
         )
     return data
+
+
+def _with_outputs(data: bytes, names: Sequence[str]) -> bytes:
+    """Copy an ONNX file without the graph's other outputs."""
+    wanted = {name.encode() for name in names}
+
+    def of_graph(number: int, value: memoryview) -> memoryview | None:
+        if number != _GRAPH_OUTPUT:
+            return value
+        names = [v for n, v in protobuf.fields(value) if n == _VALUE_NAME]
+        return value if any(bytes(v) in wanted for v in names if not isinstance(v, int)) else None
+
+    def of_model(number: int, value: memoryview) -> bytes | memoryview:
+        return protobuf.edited(value, of_graph) if number == _GRAPH else value
+
+    return protobuf.edited(memoryview(data), of_model)
 
 
 def _has_external_data(data: bytes) -> bool:

@@ -12,17 +12,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
 
 from blurgate.errors import ConfigError, blamed
 from blurgate.geometry import ARCFACE_TEMPLATE
-from blurgate.interfaces import Scorer
+from blurgate.interfaces import KindScorer, Scorer
 from blurgate.pipeline import ordered_map
 from blurgate.profiling import timed
 from blurgate.types import (
     CROP_SIZE,
+    F32,
+    U8,
+    BlurKind,
     Decision,
     Detections,
     FaceBatch,
@@ -41,7 +45,11 @@ FRAMES_PER_BATCH = 8
 
 
 def score(
-    faces: Iterable[FaceBatch | SourceEnd], scorer: Scorer, *, workers: int = 1
+    faces: Iterable[FaceBatch | SourceEnd],
+    scorer: Scorer,
+    *,
+    workers: int = 1,
+    kinds: bool = False,
 ) -> Stream[ScoredFaces]:
     """Score aligned faces in batches that reach over frames and sources.
 
@@ -49,13 +57,14 @@ def score(
         faces: Face batches and source ends, in order.
         scorer: Called with the crops of up to `FRAMES_PER_BATCH` frames at once.
         workers: Threads, each with a batch. What is in a batch does not depend on it.
+        kinds: Ask for the kind of blur too, which the scorer has to know.
 
     Yields:
         One `ScoredFaces` per face batch and the source ends, in order.
     """
 
     def work(batch: list[FaceBatch | SourceEnd]) -> list[ScoredFaces | SourceEnd]:
-        return list(_score_batch(batch, scorer))
+        return list(_score_batch(batch, scorer, kinds))
 
     with closing(ordered_map(work, _batches(faces), workers, ahead=workers + 1)) as done:
         for items in done:
@@ -76,10 +85,21 @@ def _batches(faces: Iterable[FaceBatch | SourceEnd]) -> Iterator[list[FaceBatch 
         yield waiting
 
 
-def _score_batch(items: list[FaceBatch | SourceEnd], scorer: Scorer) -> Stream[ScoredFaces]:
+def score_crops(crops: U8, scorer: Scorer, kinds: bool) -> tuple[F32, tuple[BlurKind, ...] | None]:
+    """Score aligned faces, with their kinds of blur if these are wanted."""
+    if not kinds:
+        return scorer(crops), None
+    degrees, told = cast("KindScorer", scorer).with_kinds(crops)
+    return degrees, tuple(told)
+
+
+def _score_batch(
+    items: list[FaceBatch | SourceEnd], scorer: Scorer, kinds: bool
+) -> Stream[ScoredFaces]:
     crops = [item.crops for item in items if isinstance(item, FaceBatch) and len(item)]
+    some = np.concatenate(crops or [np.empty((0, CROP_SIZE, CROP_SIZE, 3), np.uint8)])
     with timed("score"), blamed("scorer", scorer.info.name):
-        degrees = scorer(np.concatenate(crops)) if crops else np.empty(0, np.float32)
+        degrees, told = score_crops(some, scorer, kinds)
     start = 0
     for item in items:
         if isinstance(item, SourceEnd):
@@ -87,7 +107,8 @@ def _score_batch(items: list[FaceBatch | SourceEnd], scorer: Scorer) -> Stream[S
         else:
             stop = start + len(item)
             with blamed("scorer", scorer.info.name):
-                scored = ScoredFaces(item, degrees[start:stop], str(scorer.info))
+                own = None if told is None else told[start:stop]
+                scored = ScoredFaces(item, degrees[start:stop], str(scorer.info), own)
             yield scored
             start = stop
 
@@ -174,6 +195,7 @@ def route_one(scored: ScoredFaces, rule: Rule) -> RoutedFaces:
                 decision=decision,
                 reason=reason,
                 model=scored.model,
+                blur_kind=None if scored.kinds is None else scored.kinds[index],
             )
         )
     return RoutedFaces(scored, tuple(verdicts))

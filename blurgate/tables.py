@@ -32,6 +32,15 @@ FACES_COLUMNS: Final = (
 )
 """faces.csv of `blurgate filter`: one row per detected face."""
 
+KIND_COLUMNS: Final = (Column("blur_kind", str), Column("blur_angle", float))
+"""At the end of faces.csv with `--blur-kind`."""
+
+
+def faces_columns(kinds: bool) -> tuple[Column, ...]:
+    """Give the columns of faces.csv, with or without the kind of blur."""
+    return FACES_COLUMNS + (KIND_COLUMNS if kinds else ())
+
+
 SCORE_COLUMNS: Final = (
     Column("file", str),
     Column("face", int),
@@ -84,7 +93,14 @@ def faces_row(verdict: Verdict, crop: str) -> dict[str, Scalar]:
         "decision": verdict.decision,
         "reason": verdict.reason,
         "crop": crop,
+        **_kind(verdict),
     }
+
+
+def _kind(verdict: Verdict) -> dict[str, Scalar]:
+    if verdict.blur_kind is None:
+        return {}
+    return {"blur_kind": verdict.blur_kind.kind, "blur_angle": verdict.blur_kind.angle}
 
 
 def score_rows(faces: RoutedFaces, *, detected: bool) -> Iterator[dict[str, Scalar]]:

@@ -27,6 +27,17 @@ Decision: TypeAlias = Literal["keep", "review", "reject"]
 Reason: TypeAlias = Literal["", "blur", "too_small", "not_best_shot"]
 Status: TypeAlias = Literal["ok", "partial", "failed"]
 
+
+class BlurKind(NamedTuple):
+    """What kind of blur a face has."""
+
+    kind: str
+    """sharp, motion, defocus or lowres."""
+    angle: float | None
+    """Direction of a motion in degrees, 0 to 180, counter-clockwise from the horizontal as seen;
+    None for the other kinds."""
+
+
 CROP_SIZE = 112
 """Side of an aligned crop in pixels: the ArcFace template."""
 
@@ -228,6 +239,8 @@ class ScoredFaces:
     """(n,) float32 in [0, 1]: 0 sharp, 1 unusable."""
     model: str
     """Who scored: "name@sha256[:12]", or the bare name of a scorer that has no weights."""
+    kinds: tuple[BlurKind, ...] | None = None
+    """The kinds of blur, one per face; None when they were not asked for."""
 
     def __post_init__(self) -> None:
         """Check the length, and that every degree is a number in [0, 1]."""
@@ -266,6 +279,8 @@ class Verdict:
     reason: Reason
     """Why the face was not simply kept; empty for kept ones."""
     model: str
+    blur_kind: BlurKind | None = None
+    """The kind of blur; None when it was not asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

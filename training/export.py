@@ -77,7 +77,10 @@ def card_facts(
             "mean": list(INPUT.mean),
             "std": list(INPUT.std),
         },
-        "output": {"type": "degree", **({"kinds": list(kinds)} if kinds else {})},
+        "output": {
+            "type": "degree",
+            **({"tensor": "degree", "kinds": list(kinds)} if kinds else {}),
+        },
         "about": dict(about or {}),
     }
     read_card(facts, name)

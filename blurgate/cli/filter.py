@@ -87,6 +87,10 @@ def filter_command(
     keep_rejected: Annotated[
         bool, typer.Option("--keep-rejected", help="Write rejected faces too, to rejected/.")
     ] = False,
+    blur_kind: Annotated[
+        bool,
+        typer.Option("--blur-kind", help="Add columns: motion, defocus, lowres or sharp; angle."),
+    ] = False,
     best_shot: Annotated[
         int,
         typer.Option(
@@ -169,6 +173,7 @@ def filter_command(
         workers=workers or options.usable_cores(),
         options=DetectorOptions(det_size, min_score),
         detect_every=detect_every,
+        kinds=blur_kind,
     )
     if dry_run:
         _print_plan(found, gate, outputs)

@@ -7,6 +7,7 @@ they stand in the file.
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import stat
@@ -24,6 +25,7 @@ from PIL.ImageFile import ImageFile
 
 from blurgate.errors import DecodeError
 from blurgate.io.orient import EXIF_TURNS, Turn, turned
+from blurgate.io.remote import fetch, fetch_head, is_remote
 from blurgate.io.text import reason, shown
 from blurgate.types import U8
 
@@ -55,11 +57,14 @@ _HEIF_BRANDS: Final = frozenset(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 )
 _SIGNATURE_BYTES: Final = 16
+_HEADER_BYTES: Final = 1 << 16
 _FILTERS: Final = threading.Lock()
 _STRIP_PIXELS: Final = 1 << 18
 
 
-def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS, reduce: int = 1) -> U8:
+def read_image(
+    path: Path | str, *, max_pixels: int = MAX_PIXELS, reduce: int = 1, data: bytes | None = None
+) -> U8:
     """Read a still picture, or the first frame of an animated one.
 
     The EXIF orientation is applied; an EXIF block that cannot be read is ignored. Transparent
@@ -68,9 +73,10 @@ def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS, reduce: int = 
     from 0..1, or clipped to 0..255 if one is above 1. May be called from several threads at once.
 
     Args:
-        path: The file.
+        path: The file, or an fsspec address.
         max_pixels: Refuse pictures with more pixels than this.
         reduce: Decode a JPEG at 1/reduce of its size; one of what `jpeg_reductions` gives for it.
+        data: What is in the file, if it has been read already.
 
     Returns:
         (H, W, 3) uint8 BGR, contiguous and writable.
@@ -80,15 +86,17 @@ def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS, reduce: int = 
             one line that names the file.
     """
     name = os.fspath(path)
+    if data is None and is_remote(name):
+        data = fetch(name)
     try:
         try:
-            return _read(name, max_pixels, reduce)
+            return _read(name, max_pixels, reduce, data)
         except Warning:
             # Only where the application makes warnings errors, say of a broken EXIF block. Filters
             # are the process's own, so that they are left alone in all other cases.
             with _FILTERS, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _read(name, max_pixels, reduce)
+                return _read(name, max_pixels, reduce, data)
     except DecodeError:
         raise
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
@@ -97,18 +105,21 @@ def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS, reduce: int = 
         ) from error
 
 
-def jpeg_reductions(path: Path | str) -> tuple[tuple[int, int], tuple[int, ...]]:
+def jpeg_reductions(
+    path: Path | str, data: bytes | None = None
+) -> tuple[tuple[int, int], tuple[int, ...]]:
     """Tell at which fractions of its size a JPEG can be decoded without a rest.
 
     Args:
         path: The file. Never raises: reading the picture will say what is wrong with it.
+        data: What is in the file, if it has been read already.
 
     Returns:
         (h, w) as stored, and those of 2, 4 and 8 that divide both; (0, 0) and none of them if the
         file is no JPEG or cannot be read.
     """
     try:
-        with Path(path).open("rb") as file:
+        with _bytes_of(path, data) as file:
             if file.read(2) != b"\xff\xd8":
                 return (0, 0), ()
             file.seek(0)
@@ -121,14 +132,22 @@ def jpeg_reductions(path: Path | str) -> tuple[tuple[int, int], tuple[int, ...]]
         return (0, 0), ()
 
 
-def _read(name: str, max_pixels: int, reduce: int) -> U8:
+def _bytes_of(path: Path | str, data: bytes | None) -> IO[bytes]:
+    return Path(path).open("rb") if data is None else io.BytesIO(data)
+
+
+def _size(name: str) -> int:
     status = Path(name).stat()
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise DecodeError(f"{shown(name)} is {kind}, not a picture", source=name)
-    if status.st_size == 0:
+    return status.st_size
+
+
+def _read(name: str, max_pixels: int, reduce: int, data: bytes | None) -> U8:
+    if (_size(name) if data is None else len(data)) == 0:
         raise DecodeError(f"{shown(name)} is an empty file", source=name)
-    with Path(name).open("rb") as file:
+    with _bytes_of(name, data) as file:
         image = _opened(file, name)
         if image.width * image.height > max_pixels:
             raise DecodeError(
@@ -145,8 +164,10 @@ def _read(name: str, max_pixels: int, reduce: int) -> U8:
 
 def is_image(path: Path | str) -> bool:
     """Tell from its first bytes whether a file is a still picture; never raises."""
+    name = os.fspath(path)
     try:
-        with Path(path).open("rb") as file:
+        start = fetch_head(name, _HEADER_BYTES) if is_remote(name) else None
+        with _bytes_of(path, start) as file:
             if _is_heif(file.read(_SIGNATURE_BYTES)):
                 return True
             file.seek(0)

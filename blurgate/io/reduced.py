@@ -22,6 +22,7 @@ import numpy as np
 
 from blurgate.errors import DecodeError
 from blurgate.io.images import jpeg_reductions, read_image
+from blurgate.io.remote import fetch, is_remote
 from blurgate.types import U8, Pixels, View
 
 logger = logging.getLogger(__name__)
@@ -42,14 +43,15 @@ def read_photo(name: str) -> U8 | Pixels:
     Raises:
         DecodeError: As `blurgate.io.images.read_image` does.
     """
-    size, reductions = jpeg_reductions(name)
+    data = fetch(name) if is_remote(name) else None  # once, and kept while the photo is
+    size, reductions = jpeg_reductions(name, data)
     fitting = [r for r in reductions if max(size) // r >= LEAST_SIDE]
     if not fitting:
-        return read_image(name)
+        return read_image(name, data=data)
     coarsest = max(fitting)
-    image = read_image(name, reduce=coarsest)
+    image = read_image(name, reduce=coarsest, data=data)
     whole = (image.shape[0] * coarsest, image.shape[1] * coarsest)
-    return ReducedPhoto(name, whole, {coarsest: image}, (1, *fitting))
+    return ReducedPhoto(name, whole, {coarsest: image}, (1, *fitting), data)
 
 
 class ReducedPhoto(Pixels):
@@ -60,12 +62,19 @@ class ReducedPhoto(Pixels):
         size: (h, w) of the whole photo, upright.
         known: Reduction -> picture, (h / r, w / r, 3) uint8 BGR, upright; at least one.
         reductions: What the file can be read at; 1 among them.
+        data: What is in the file; None to read it where it lies.
     """
 
     def __init__(
-        self, name: str, size: tuple[int, int], known: dict[int, U8], reductions: tuple[int, ...]
+        self,
+        name: str,
+        size: tuple[int, int],
+        known: dict[int, U8],
+        reductions: tuple[int, ...],
+        data: bytes | None = None,
     ) -> None:
         self._name = name
+        self._data = data
         self._size = size
         self._known = dict(known)
         self._reductions = sorted(reductions, reverse=True)
@@ -113,7 +122,7 @@ class ReducedPhoto(Pixels):
         with self._lock:
             if wanted not in self._known:
                 try:
-                    image = read_image(self._name, reduce=wanted)
+                    image = read_image(self._name, reduce=wanted, data=self._data)
                     if image.shape[:2] != (self._size[0] // wanted, self._size[1] // wanted):
                         raise DecodeError(f"{self._name} has changed", source=self._name)
                     self._known[wanted] = image

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from blurgate.errors import DecodeError, InputError
+from blurgate.io import remote
 from blurgate.io.address import masked
 from blurgate.io.images import IMAGE_SUFFIXES, is_image
 from blurgate.io.live import LiveOptions, read_live
 from blurgate.io.reduced import read_photo
+from blurgate.io.remote import filesystem, is_remote
 from blurgate.io.text import reason, shown
 from blurgate.io.video import VIDEO_SUFFIXES, is_live, read_video
 from blurgate.pipeline import ordered_map, prefetch
@@ -52,9 +54,10 @@ class Source:
 def expand(arguments: Sequence[str], *, stdin: Iterable[str] | None = None) -> Iterator[Source]:
     """Find the sources that command-line arguments stand for.
 
-    An argument is, in this order: `-` for a list of paths on standard input; a network address; a
-    file; a folder, searched with its subfolders for names that end like pictures and videos, hidden
-    ones left out; a camera index; a glob pattern (`**` for any depth).
+    An argument is, in this order: `-` for a list of paths on standard input; a network address; an
+    fsspec address such as s3://bucket/folder, which may be a folder or pattern too; a file; a
+    folder, searched with its subfolders for names that end like pictures and videos, hidden ones
+    left out; a camera index; a glob pattern (`**` for any depth).
 
     The list has one path per line; its paths are not patterns. What it names and is missing becomes
     a source all the same, whose reading fails: one lost file must not end a run of a million.
@@ -123,13 +126,18 @@ def _read_still(source: Source) -> tuple[Frame | SourceEnd, ...]:
 
 def _checked(argument: str) -> Iterator[Source]:
     """Find an argument's sources; raise now if there are none."""
-    if glob.has_magic(argument) and not is_live(argument) and not os.path.lexists(argument):
+    if is_remote(argument) and glob.has_magic(argument):
+        paths = remote.matching(argument)
+        if not paths:
+            raise InputError(f"nothing matches the pattern {shown(argument)}", source=argument)
+        found: Iterator[Source] = itertools.chain.from_iterable(map(_at_or_failing, paths))
+    elif glob.has_magic(argument) and not is_live(argument) and not os.path.lexists(argument):
         paths = sorted(glob.iglob(argument, recursive=True))  # noqa: PTH207 - keeps a leading "./"
         if "**" in argument:  # it matches a folder's files as well as the folder
             paths = [path for path in paths if not Path(path).is_dir()]
         if not paths:
             raise InputError(f"nothing matches the pattern {shown(argument)}", source=argument)
-        found: Iterator[Source] = itertools.chain.from_iterable(map(_at_or_failing, paths))
+        found = itertools.chain.from_iterable(map(_at_or_failing, paths))
     else:
         found = _at(argument)
     first = next(found, None)
@@ -166,6 +174,9 @@ def _at(name: str) -> Iterator[Source]:
     if is_live(name):
         yield Source(masked(name), "live", name)
         return
+    if is_remote(name):
+        yield from _at_address(name)
+        return
     if name.startswith(_FORMULA):
         name = f".{os.sep}{name}"
     try:
@@ -182,6 +193,23 @@ def _at(name: str) -> Iterator[Source]:
         # A pipe can be read only once, so that it cannot be looked into.
         kind = "image" if stat.S_ISREG(mode) and is_image(name) else "video"
     yield Source(name, kind)
+
+
+def _at_address(address: str) -> Iterator[Source]:
+    """Give the sources at an fsspec address.
+
+    One that ends like a picture or video is not looked at before it is read: in a list of a
+    million that would be a million requests.
+    """
+    filesystem(address)  # a package that lacks is an error now
+    kind = _kind_by_name(address)
+    if kind is None and remote.kind_of(address) == "directory":
+        for name in remote.files_below(address):
+            inside = _kind_by_name(name)
+            if inside is not None:
+                yield Source(name, inside)
+        return
+    yield Source(address, kind or ("image" if is_image(address) else "video"))
 
 
 def _in_folder(folder: str) -> Iterator[Source]:

@@ -9,16 +9,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import av
 
 from blurgate.errors import ConfigError, DecodeError
+from blurgate.io import remote
 from blurgate.io.account import Account
 from blurgate.io.address import masked
 from blurgate.io.colour import pixels_of
 from blurgate.io.orient import EXIF_TURNS, Turn, matrix_turn
 from blurgate.io.pipe import Pipe, opened_pipe
+from blurgate.io.remote import is_remote
 from blurgate.io.text import reason, shown
 from blurgate.types import Frame, Stream
 
@@ -77,7 +79,8 @@ def read_video(
     decoded is given, and the `SourceEnd` says what could not.
 
     Args:
-        address: A path, an rtsp/rtmp/http/https/udp/tcp/rtp/srt address, or a camera index.
+        address: A path, an rtsp/rtmp/http/https/udp/tcp/rtp/srt address, an fsspec address, or a
+            camera index.
         every: Give the frames whose index is a multiple of this; all are decoded and counted.
         on_open: Called with the container once it is open.
         timeout_s: Takes the place of `TIMEOUT_S`.
@@ -121,7 +124,7 @@ def estimate_frames(address: str) -> int | None:
     Returns:
         The number of frames; 0 if the source cannot be read; None if it is live or does not tell.
     """
-    if is_live(address):
+    if is_live(address) or is_remote(address):
         return None
     try:
         with _pipe(address, TIMEOUT_S) as pipe:
@@ -141,12 +144,15 @@ def estimate_frames(address: str) -> int | None:
         return 0
 
 
-def _pipe(address: str, timeout_s: float) -> AbstractContextManager[Pipe | None]:
+def _pipe(address: str, timeout_s: float) -> AbstractContextManager[Pipe | IO[bytes] | None]:
+    """Give what PyAV is to read from instead of a path: a pipe, or a file behind an address."""
+    if is_remote(address):
+        return remote.opened(address)
     return nullcontext() if is_live(address) else opened_pipe(address, timeout_s)
 
 
 def _opened(
-    address: str, timeout_s: float | None = None, pipe: Pipe | None = None
+    address: str, timeout_s: float | None = None, pipe: Pipe | IO[bytes] | None = None
 ) -> InputContainer:
     timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     if pipe is not None:

@@ -6,7 +6,8 @@ a fixed batch is called once per batch of that size, so that every model takes a
 
 from __future__ import annotations
 
-from typing import NoReturn
+from functools import cached_property, partial
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from blurgate.errors import WeightsError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
 from blurgate.runtime import make_session, run
-from blurgate.types import CROP_SIZE, F32, U8, check_array
+from blurgate.types import CROP_SIZE, F32, U8, BlurKind, check_array
 
 BATCH = 32
 """Faces per call of a model whose batch is free; more gain nothing and cost memory."""
@@ -54,7 +55,10 @@ class OnnxScorer:
         self._where = str(model.path)
         self._card: Card = card
         self._output: OutputCard = card.output
-        self._session = make_session(model.path, runtime)
+        # The kinds cost half as much again as the degree, so a session without them is the usual.
+        only = [card.output.tensor] if card.output.kinds and card.output.tensor else None
+        self._session = make_session(model.path, runtime, only)
+        self._open_kinds = partial(make_session, model.path, runtime)
         self._input, self._batch = self._check_input()
         self._tensor = self._find_tensor()
 
@@ -69,6 +73,37 @@ class OnnxScorer:
         parts = [self._run(crops[start : start + step]) for start in range(0, len(crops), step)]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of blur that the model tells apart; empty for one that does not."""
+        return self._output.kinds
+
+    def with_kinds(self, crops: U8, /) -> tuple[F32, list[BlurKind]]:
+        """Score crops and tell the kind of blur of each; needs a model that has `kinds`.
+
+        Raises:
+            WeightsError: The model gave something else than its card says.
+        """
+        check_array("crops", crops, (None, CROP_SIZE, CROP_SIZE, 3), "uint8")
+        told: list[BlurKind] = []
+        parts = [np.zeros(0, np.float32)]
+        wanted = [self._tensor, "kind", "direction"]
+        for start in range(0, len(crops), BATCH):
+            tensor = self._prepare(crops[start : start + BATCH])
+            raw, kind, direction = run(self._with_kinds, {self._input: tensor}, self._where, wanted)
+            if kind.shape != (len(tensor), len(self.kinds)) or direction.shape != (len(tensor), 2):
+                self._fail(f"gave kinds of {kind.shape} and directions of {direction.shape}")
+            parts.append(self._checked(raw, len(tensor)))
+            angles = np.degrees(np.arctan2(direction[:, 1], direction[:, 0])) / 2 % 180
+            for best, angle in zip(kind.argmax(axis=1), angles, strict=True):
+                name = self.kinds[int(best)]
+                told.append(BlurKind(name, float(angle) if name == "motion" else None))
+        return np.concatenate(parts), told
+
+    @cached_property
+    def _with_kinds(self) -> Any:
+        return self._open_kinds()
+
     def _run(self, crops: U8) -> F32:
         tensor = self._prepare(crops)
         if self._batch is not None and len(tensor) < self._batch:  # the last part of a fixed batch
@@ -77,7 +112,13 @@ class OnnxScorer:
         (raw,) = run(self._session, {self._input: tensor}, self._where, [self._tensor])
         if raw.shape[:1] != tensor.shape[:1]:
             self._fail(f"gave an output of {raw.shape} for {len(tensor)} faces")
-        degrees = self._degrees(raw[: len(crops)].reshape(len(crops), -1).astype(np.float32))
+        return self._checked(raw, len(crops))
+
+    def _checked(self, raw: F32, count: int) -> F32:
+        """Turn the raw values of at least `count` faces into their degrees."""
+        if len(raw) < count:
+            self._fail(f"gave an output of {raw.shape} for {count} faces")
+        degrees = self._degrees(raw[:count].reshape(count, -1).astype(np.float32))
         if not np.isfinite(degrees).all():
             self._fail("gave values that are not numbers")
         return degrees.clip(0, 1).astype(np.float32)

@@ -15,10 +15,12 @@ from blurgate.cards import Card, facts_of, read_card
 from blurgate.errors import ChecksumError, ConfigError, InputError, UnknownNameError, WeightsError
 from blurgate.evaluation.profile import Profile, Who, read_profile
 from blurgate.journal import Journal
-from blurgate.merging import NAMES, merge_tables
+from blurgate.merging import merge_tables
+from blurgate.tables import SCORE_COLUMNS
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="blurgate-fuzz-")
 _PLACE = Path(_FOLDER.name)
+_NAMES = [column.name for column in SCORE_COLUMNS]
 
 
 def card_seeds() -> list[bytes]:
@@ -127,8 +129,8 @@ def journal(data: bytes) -> None:
 
 def table_seeds() -> list[bytes]:
     """Score tables."""
-    head = ",".join(NAMES)
-    row = dict.fromkeys(NAMES) | {"file": "a.png", "status": "ok"}
+    head = ",".join(_NAMES)
+    row = dict.fromkeys(_NAMES) | {"file": "a.png", "status": "ok"}
     return [
         f"c{head}\na.png,0,1,2,3,4,0.5,9,0.25,ok\n".encode(),
         f"j{json.dumps(row)}\n".encode(),
