@@ -244,11 +244,11 @@ def _prepare(outputs: Outputs) -> None:
         return
     if not (outputs.overwrite and ours):
         way_out = (
-            "use --resume to continue it, --overwrite to begin anew, or another --out"
+            ": use --resume to continue it, --overwrite to begin anew, or another --out"
             if ours
-            else "and holds no results of blurgate; choose another --out"
+            else " and holds no results of blurgate; choose another --out"
         )
-        raise ConfigError(f"{folder} is not empty: {way_out}")
+        raise ConfigError(f"{folder} is not empty{way_out}")
     for name in (*FOLDERS.values(), *VIDEO_FOLDERS):
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in (folder / SUMMARY, *folder.glob("faces.*"), folder / JOURNAL):

@@ -63,7 +63,7 @@ class Stretch:
         self.frames = frames
         h, w = frames[0].size
         self._small = fit_long_side((h, w), min(GREY_SIDE, max(h, w))).inner
-        self._scale = np.float32([self._small[1] / w, self._small[0] / h])
+        self._scale: F32 = np.array([self._small[1] / w, self._small[0] / h], np.float32)
         self._greys: dict[int, U8] = {}
         self._flows: dict[int, list[tuple[F32, NDArray[np.bool_]]]] = {}
 
@@ -260,7 +260,8 @@ class _Moves:
 
     def boxes(self, boxes: F32) -> F32:
         """Carry and scale (n, 4) boxes, which stay upright; gives (t, n, 4)."""
-        centres = self.points(((boxes[:, :2] + boxes[:, 2:]) / 2)[:, None])[:, :, 0]
+        middles: F32 = ((boxes[:, :2] + boxes[:, 2:]) / 2).astype(np.float32)
+        centres = self.points(middles[:, None])[:, :, 0]
         halves = np.abs(self.factor)[..., None] * (boxes[:, 2:] - boxes[:, :2]) / 2
         return np.concatenate([centres - halves, centres + halves], axis=-1).astype(np.float32)
 
@@ -298,7 +299,7 @@ def _fit(source: _Complex, placed: _Complex, weights: F32) -> tuple[_Moves, F32]
 def _partners(arrived: F32, detected: F32) -> NDArray[np.intp] | None:
     """Find for each face that arrived the detected one that it is; None unless all pair up."""
     overlaps = iou(arrived, detected)
-    partner = overlaps.argmax(axis=1)
+    partner: NDArray[np.intp] = overlaps.argmax(axis=1)
     if len(set(partner.tolist())) < len(partner):
         return None
     if (overlaps[np.arange(len(partner)), partner] < LEAST_IOU).any():

@@ -9,13 +9,20 @@ from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from blurgate import zoo
-from blurgate.errors import ConfigError
 from blurgate.evaluation.profile import read_profile
 from blurgate.finding import DETECT_EVERY, align_one, detect_one, find_faces
 from blurgate.given import given_faces
 from blurgate.interfaces import Detector, DetectorOptions, Runtime, Scorer
 from blurgate.io.sources import expand, read_sources
-from blurgate.stages import Rule, ready_crops, route, route_one, score, score_crops
+from blurgate.stages import (
+    Rule,
+    check_kinds,
+    ready_crops,
+    route,
+    route_one,
+    score,
+    score_crops,
+)
 from blurgate.tracking import link_faces
 from blurgate.types import (
     F32,
@@ -110,11 +117,8 @@ class Gate:
         self.scorer = scorer
         self.workers = workers
         self.detect_every = detect_every
-        if kinds and not getattr(scorer, "kinds", ()):
-            raise ConfigError(
-                f"the scorer {scorer.info.name} does not tell kinds of blur; use --model with one "
-                "that does, such as yolov5n_xx"
-            )
+        if kinds:
+            check_kinds(scorer)
         self.kinds = kinds
 
     @cached_property

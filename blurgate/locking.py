@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
-_RETRY_S = 0.1
+_RETRY_S: Final = 0.1
 
 
 @contextmanager
-def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a lock for the length of a block, waiting for it as long as it takes.
 
     The system gives the lock back when its holder ends, however it ends, so that a killed process
-    never blocks the next one. The file stays: whoever deleted it could delete one that is held.
+    never blocks the next one.
 
     Args:
-        path: The lock's file; made if there is none. Its content means nothing.
-        on_wait: Called once if somebody else holds the lock.
+        path: The lock's file. It is made, and deleted at the end; its content means nothing.
 
     Raises:
         OSError: The file cannot be made.
     """
-    with path.open("ab") as file:
-        told = False
-        while not _taken(file):
-            if not told:
-                on_wait()
-                told = True
-            time.sleep(_RETRY_S)
-        yield  # closing the file gives the lock back
+    while True:
+        file = path.open("ab")
+        try:
+            while not _taken(file):
+                time.sleep(_RETRY_S)
+            if _is_at(file, path):
+                break
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # its holder deleted it meanwhile, and somebody else may hold a new one
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows does not delete what is open
+            path.unlink()
+        file.close()
 
 
 def _taken(file: IO[bytes]) -> bool:
@@ -51,3 +60,10 @@ def _taken(file: IO[bytes]) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False

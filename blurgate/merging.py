@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from blurgate.errors import ConfigError, DecodeError
+from blurgate.interfaces import Column
 from blurgate.io.text import shown
-from blurgate.rowfiles import FORMATS, Row, read_table
+from blurgate.rowfiles import FORMATS, Row, has_column, read_table
 from blurgate.scoring import journal_path
 from blurgate.sharding import PartNote, check_set, note_path
-from blurgate.tables import SCORE_COLUMNS, open_table
+from blurgate.tables import KIND_COLUMNS, SCORE_COLUMNS, open_table, score_columns
 
 MADE_BY: Final = "blurgate score"
 
@@ -48,7 +49,12 @@ def merge_tables(parts: Sequence[Path], out: Path) -> int:
         if journal_path(part).exists():
             raise ConfigError(f"{part} is not complete; finish it with: blurgate score --resume")
     _check_notes(parts)
-    return join_rows([(str(part), _rows(part)) for part in parts], out)
+    kinds = {has_column(part, KIND_COLUMNS[0].name) for part in parts}
+    if len(kinds) > 1:
+        raise ConfigError("some of the parts tell the kind of blur and some do not")
+    columns = score_columns(kinds.pop())
+    rows = [(str(part), read_table(part, columns, MADE_BY)) for part in parts]
+    return join_rows(rows, out, columns)
 
 
 def check_format(out: Path) -> None:
@@ -57,12 +63,17 @@ def check_format(out: Path) -> None:
         raise ConfigError(f"{out}: the joined table must end in .csv, .jsonl or .parquet")
 
 
-def join_rows(parts: Sequence[tuple[str, Iterable[Row]]], out: Path) -> int:
+def join_rows(
+    parts: Sequence[tuple[str, Iterable[Row]]],
+    out: Path,
+    columns: tuple[Column, ...] = SCORE_COLUMNS,
+) -> int:
     """Merge rows that are sorted by file into a table; there whole or not at all.
 
     Args:
         parts: (name, rows) of each part; no file may be in two of them.
         out: The table.
+        columns: What its rows hold.
 
     Returns:
         The number of rows.
@@ -74,7 +85,7 @@ def join_rows(parts: Sequence[tuple[str, Iterable[Row]]], out: Path) -> int:
     names = [name for name, _ in parts]
     temporary = out.with_name(f".{out.name}.tmp")
     n_rows = 0
-    with open_table(out.suffix.lstrip("."), temporary, SCORE_COLUMNS, None) as table:
+    with open_table(out.suffix.lstrip("."), temporary, columns, None) as table:
         sorted_parts = [_sorted(name, rows, index) for index, (name, rows) in enumerate(parts)]
         last_file, last_part = "", -1
         for file, index, row in heapq.merge(*sorted_parts, key=itemgetter(0, 1)):
@@ -92,10 +103,6 @@ def join_rows(parts: Sequence[tuple[str, Iterable[Row]]], out: Path) -> int:
 def has_notes(parts: Sequence[Path]) -> bool:
     """Tell whether parts have notes, without which nobody can tell whether all are there."""
     return all(note_path(part).is_file() for part in parts)
-
-
-def _rows(part: Path) -> Iterator[Row]:
-    return read_table(part, SCORE_COLUMNS, MADE_BY)
 
 
 def _sorted(name: str, rows: Iterable[Row], index: int) -> Iterator[tuple[str, int, Row]]:

@@ -15,11 +15,12 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
 from blurgate.errors import ConfigError, DecodeError
 from blurgate.filtering import JOURNAL, SUMMARY, Progress, count, summary
+from blurgate.interfaces import Column
 from blurgate.io.text import shown
 from blurgate.journal import Entry, Journal, entries_of, read_journal, write_atomically
 from blurgate.rowfiles import FORMATS, Row, read_table
 from blurgate.sharding import check_set
-from blurgate.tables import FACES_COLUMNS, open_table
+from blurgate.tables import faces_columns, open_table
 
 How: TypeAlias = Literal["copy", "move", "link"]
 HOWS: Final[tuple[str, ...]] = get_args(How)
@@ -41,7 +42,12 @@ class _Folder:
 
     def __post_init__(self) -> None:
         """Begin reading the table."""
-        self.rows = read_table(self.table, FACES_COLUMNS, MADE_BY)
+        self.rows = read_table(self.table, self.columns, MADE_BY)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of its table."""
+        return faces_columns(bool(self.settings.get("blur-kind")))
 
 
 def is_filter_folder(path: Path) -> bool:
@@ -124,7 +130,7 @@ def _write(parts: Sequence[_Folder], folder: Path) -> Progress:
     elapsed_s = sum(float(part.end.get("elapsed_s", 0.0)) for part in parts)
     streams = [_places(part, index) for index, part in enumerate(parts)]
     target = folder / first.table.name
-    with open_table(str(first.settings["table"]), target, FACES_COLUMNS, None) as table:
+    with open_table(str(first.settings["table"]), target, first.columns, None) as table:
         journal = Journal(folder / JOURNAL, first.settings, resume=False)
         journal.bind(table)
         expected = 0
@@ -209,7 +215,7 @@ def _place_files(part: _Folder, folder: Path, how: How) -> None:
 
 
 def _files_of(part: _Folder) -> Iterator[str]:
-    for row in read_table(part.table, FACES_COLUMNS, MADE_BY):
+    for row in read_table(part.table, part.columns, MADE_BY):
         if row["crop"]:
             yield _inside(row["crop"])
     for entry in entries_of(part.path / JOURNAL):

@@ -1,16 +1,17 @@
-"""Reading back the tables that the built-in sinks write, row by row and with their types."""
+"""Tables as the built-in sinks write them: reading them back row by row, and their Arrow types."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from blurgate.errors import DecodeError, EnvironmentLackError
-from blurgate.interfaces import Column
+from blurgate.interfaces import Column, Scalar
 
 Row: TypeAlias = dict[str, Any]
 FORMATS: Final = ("csv", "jsonl", "parquet")
@@ -33,10 +34,30 @@ def read_table(path: Path, columns: tuple[Column, ...], made_by: str) -> Iterato
     """
     names = {column.name for column in columns}
     readers = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
-    for row in readers[path.suffix.lstrip(".")](path, columns, made_by):
-        if row.keys() != names:
-            raise _other(path, made_by)
-        yield row
+    rows = readers[path.suffix.lstrip(".")](path, columns, made_by)
+    try:
+        for row in rows:
+            if row.keys() != names or not isinstance(row[columns[0].name], str):
+                raise _other(path, made_by)
+            yield row
+    except (UnicodeDecodeError, csv.Error, RecursionError) as error:
+        text = " ".join(str(error).split())
+        raise DecodeError(f"{path} cannot be read: {text}", source=str(path)) from error
+
+
+def has_column(path: Path, name: str) -> bool:
+    """Tell whether a table has a column; raises as `read_table` does."""
+    if path.suffix == ".parquet":
+        return any(name in row for row in islice(_parquet(path, (), ""), 1))
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+        first = next(lines, "")
+    if path.suffix == ".csv":
+        return name in next(csv.reader([first]), [])
+    try:
+        row = json.loads(first or "{}")
+    except ValueError:
+        return False
+    return isinstance(row, dict) and name in row
 
 
 def _other(path: Path, made_by: str) -> DecodeError:
@@ -79,3 +100,28 @@ def _parquet(path: Path, columns: tuple[Column, ...], made_by: str) -> Iterator[
     except (pa.ArrowException, OSError) as error:
         text = " ".join(str(error).split())
         raise DecodeError(f"{path} cannot be read as Parquet: {text}", source=str(path)) from error
+
+
+def arrow_table(rows: Sequence[Mapping[str, Scalar]], columns: Sequence[Column]) -> Any:
+    """Make a pyarrow Table of rows, with the types and strings that a Parquet file would have."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([printable(row) for row in rows], schema=arrow_schema(columns))
+
+
+def arrow_schema(columns: Sequence[Column]) -> Any:
+    """Give columns as a pyarrow schema: str, int and float become string, int64 and double."""
+    import pyarrow as pa
+
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    return pa.schema([(column.name, types[column.type]) for column in columns])
+
+
+def printable(row: Mapping[str, Any]) -> Row:
+    """Parquet strings are UTF-8: bytes of a file name that are not become U+FFFD."""
+    return {
+        name: value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        if isinstance(value, str)
+        else value
+        for name, value in row.items()
+    }

@@ -115,7 +115,7 @@ def make_session(model: Path, runtime: Runtime, outputs: Sequence[str] | None = 
     wanted = providers(runtime.device)
     data = _read(model)
     if outputs is not None:
-        data = _with_outputs(data, outputs)
+        data = _with_outputs(data, outputs, model)
     session = None
     if len(wanted) > 1:
         try:
@@ -231,20 +231,25 @@ def _read(model: Path) -> bytes:
     return data
 
 
-def _with_outputs(data: bytes, names: Sequence[str]) -> bytes:
+def _with_outputs(data: bytes, names: Sequence[str], model: Path) -> bytes:
     """Copy an ONNX file without the graph's other outputs."""
-    wanted = {name.encode() for name in names}
+    missing = set(names)
 
     def of_graph(number: int, value: memoryview) -> memoryview | None:
         if number != _GRAPH_OUTPUT:
             return value
-        names = [v for n, v in protobuf.fields(value) if n == _VALUE_NAME]
-        return value if any(bytes(v) in wanted for v in names if not isinstance(v, int)) else None
+        called = {bytes(v) for n, v in protobuf.fields(value) if n == _VALUE_NAME and v}
+        kept = [name for name in names if name.encode() in called]
+        missing.difference_update(kept)
+        return value if kept else None
 
     def of_model(number: int, value: memoryview) -> bytes | memoryview:
         return protobuf.edited(value, of_graph) if number == _GRAPH else value
 
-    return protobuf.edited(memoryview(data), of_model)
+    edited = protobuf.edited(memoryview(data), of_model)
+    if missing:
+        raise WeightsError(f"{model} has no output {min(missing)!r}", path=str(model))
+    return edited
 
 
 def _has_external_data(data: bytes) -> bool:

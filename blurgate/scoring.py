@@ -17,7 +17,7 @@ from blurgate.journal import Journal
 from blurgate.sharding import Part, PartNote, Shard, first_difference, note_path
 from blurgate.spool import Names, Spool, sorted_names
 from blurgate.stages import Rule, ready_crops, route, score
-from blurgate.tables import SCORE_COLUMNS, empty_score_row, open_table, score_rows
+from blurgate.tables import empty_score_row, open_table, score_columns, score_rows
 from blurgate.types import RoutedFaces
 
 __all__ = ["FileFaces", "ScoreCounts", "Shard", "list_images", "run_score", "score_files"]
@@ -106,6 +106,7 @@ def run_score(
     workers: int = 1,
     resume: bool = False,
     part: Part | None = None,
+    kinds: bool = False,
     on_progress: Callable[[ScoreCounts], None] = lambda counts: None,
     on_failure: Callable[[str, str], None] = lambda source, error: None,
 ) -> ScoreCounts:
@@ -124,6 +125,7 @@ def run_score(
         resume: Continue the table if an earlier run was interrupted; a complete one is left alone.
         part: What `names` is a part of; the complete table then gets a note beside it, by which
             `blurgate merge` knows what belongs together.
+        kinds: Also tell the kind of blur, in two more columns; the scorer has to know it.
         on_progress: Called after every picture.
         on_failure: Called with (path, one line) for every picture that cannot be read.
 
@@ -136,7 +138,7 @@ def run_score(
         KeyboardInterrupt: Passed on; the table is valid and can be resumed.
     """
     counts = ScoreCounts(total=len(names))
-    settings = score_settings(scorer, detector, options, table)
+    settings = score_settings(scorer, detector, options, table, kinds=kinds)
     todo: Iterable[str] = names
     journal = None
     if path is not None:
@@ -147,9 +149,9 @@ def run_score(
         note_path(path).unlink(missing_ok=True)
         journal = Journal(journal_path(path), settings, resume=resume)
         todo = _skip_done(names, journal, counts)
-    scored = score_files(scorer, detector, todo, workers=workers)
+    scored = score_files(scorer, detector, todo, workers=workers, kinds=kinds)
     mark = journal.mark if journal is not None else None
-    with open_table(table, path, SCORE_COLUMNS, mark) as sink, closing(scored):
+    with open_table(table, path, score_columns(kinds), mark) as sink, closing(scored):
         if journal is not None:
             journal.bind(sink)
         try:
@@ -173,7 +175,12 @@ def run_score(
 
 
 def score_files(
-    scorer: Scorer, detector: Detector | None, names: Iterable[str], *, workers: int = 1
+    scorer: Scorer,
+    detector: Detector | None,
+    names: Iterable[str],
+    *,
+    workers: int = 1,
+    kinds: bool = False,
 ) -> Generator[FileFaces, None, None]:
     """Score pictures one after the other; what every engine works with.
 
@@ -182,6 +189,7 @@ def score_files(
         detector: Finds the faces. None: the pictures are face crops on the ArcFace template.
         names: Paths or addresses, asked for as the work advances.
         workers: Threads that read and detect; the results do not depend on it.
+        kinds: Ask for the kind of blur too.
 
     Yields:
         What came of each, in their order. Closing it stops the threads.
@@ -191,7 +199,7 @@ def score_files(
         ready_crops(frames) if detector is None else find_faces(frames, detector, workers=workers)
     )
     faces: RoutedFaces | None = None
-    with closing(route(score(faces_of, scorer, workers=workers), _KEEP_ALL)) as stream:
+    with closing(route(score(faces_of, scorer, workers=workers, kinds=kinds), _KEEP_ALL)) as stream:
         for item in stream:  # a picture's frame and its end make one
             if isinstance(item, RoutedFaces):
                 faces = item
@@ -213,7 +221,12 @@ def journal_path(path: Path) -> Path:
 
 
 def score_settings(
-    scorer: Scorer, detector: Detector | None, options: DetectorOptions | None, table: str
+    scorer: Scorer,
+    detector: Detector | None,
+    options: DetectorOptions | None,
+    table: str,
+    *,
+    kinds: bool = False,
 ) -> dict[str, str]:
     """Give everything that the rows depend on, apart from the files."""
     return {
@@ -222,6 +235,7 @@ def score_settings(
         "detector": "none" if detector is None else str(detector.info),
         "detection": "none" if detector is None else repr(options or DetectorOptions()),
         "table": table,
+        **({"blur-kind": "yes"} if kinds else {}),
     }
 
 

@@ -85,6 +85,19 @@ def _batches(faces: Iterable[FaceBatch | SourceEnd]) -> Iterator[list[FaceBatch 
         yield waiting
 
 
+def check_kinds(scorer: Scorer) -> None:
+    """Refuse a scorer that does not tell kinds of blur.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if not getattr(scorer, "kinds", ()):
+        raise ConfigError(
+            f"the scorer {scorer.info.name} does not tell kinds of blur; use --model with one that "
+            "does, such as yolov5n_xx"
+        )
+
+
 def score_crops(crops: U8, scorer: Scorer, kinds: bool) -> tuple[F32, tuple[BlurKind, ...] | None]:
     """Score aligned faces, with their kinds of blur if these are wanted."""
     if not kinds:

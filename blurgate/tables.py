@@ -33,7 +33,7 @@ FACES_COLUMNS: Final = (
 """faces.csv of `blurgate filter`: one row per detected face."""
 
 KIND_COLUMNS: Final = (Column("blur_kind", str), Column("blur_angle", float))
-"""At the end of faces.csv with `--blur-kind`."""
+"""At the end of a row with `--blur-kind`."""
 
 
 def faces_columns(kinds: bool) -> tuple[Column, ...]:
@@ -54,6 +54,11 @@ SCORE_COLUMNS: Final = (
     Column("status", str),
 )
 """The table of `blurgate score`: one row per face, one for a file without any."""
+
+
+def score_columns(kinds: bool) -> tuple[Column, ...]:
+    """Give the columns of `blurgate score`, with or without the kind of blur."""
+    return SCORE_COLUMNS + (KIND_COLUMNS if kinds else ())
 
 
 def open_table(
@@ -119,10 +124,11 @@ def score_rows(faces: RoutedFaces, *, detected: bool) -> Iterator[dict[str, Scal
             "file": verdict.source,
             "status": "ok",
             **({} if detected else dict.fromkeys(("x1", "y1", "x2", "y2", "det_score"))),
+            **_kind(verdict),
         }
 
 
 def empty_score_row(file: str, status: str) -> dict[str, Scalar]:
     """Make the row of a file that gave no face."""
-    nothing: Mapping[str, Scalar] = dict.fromkeys(column.name for column in SCORE_COLUMNS)
+    nothing: Mapping[str, Scalar] = dict.fromkeys(column.name for column in score_columns(True))
     return {**nothing, "file": file, "status": status}

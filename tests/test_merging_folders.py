@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 
 import cv2
@@ -76,7 +75,7 @@ def test_parts_join_to_the_whole(filter_, run, pictures, files, table, count):
     assert summary(out) == summary(whole)
     assert picture.exists() == (files != "move")
     if files == "link":
-        assert os.stat(picture).st_nlink == 2
+        assert picture.stat().st_nlink == 2
     entries = [entry["source"] for entry in entries_of(out / "journal.jsonl")]
     assert entries == ["in/7.png", *(f"in/{i}.png" for i in range(N)), "in/2.png"]
     settings, end = read_journal(out / "journal.jsonl")
@@ -105,10 +104,10 @@ def test_what_is_no_whole_is_refused_by_name(filter_, pictures):
     with pytest.raises(ConfigError, match=r"p3 was made with threshold = 0\.3 and .*p1 with 0\.4"):
         merge_folders([one, two, three], out)
     other = filter_(out="p2b", shard="2/3")
-    with pytest.raises(ConfigError, match="p2 and .*p2b are both part 2/3"):
+    with pytest.raises(ConfigError, match=r"p2 and .*p2b are both part 2/3"):
         merge_folders([one, two, other], out)
     half = filter_(out="half", shard="2/2")
-    with pytest.raises(ConfigError, match="half is part 2/2 and .*p1 part 1/3"):
+    with pytest.raises(ConfigError, match=r"half is part 2/2 and .*p1 part 1/3"):
         merge_folders([one, half], out)
     whole = filter_(out="w")
     with pytest.raises(ConfigError, match="w was made without --shard"):
@@ -169,7 +168,7 @@ def test_a_merge_that_moved_half_goes_on(filter_, pictures, monkeypatch):
         if len(moved) == 2:
             raise OSError(28, "No space left on device")
         moved.append(target)
-        os.replace(source, target)
+        source.replace(target)
 
     monkeypatch.setitem(merging_folders._PLACERS, "move", move)
     with pytest.raises(OSError, match="No space left"):

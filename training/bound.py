@@ -94,7 +94,8 @@ class Bound:
             raise ModelError(
                 f"{self._path} does not run: {first_line(error)}", path=self._path
             ) from error
-        return vectors / vectors.norm(dim=1, keepdim=True)
+        units: Tensor = vectors / vectors.norm(dim=1, keepdim=True)
+        return units
 
     def _prepare(self, pictures: Tensor) -> Tensor:
         facts = self._card

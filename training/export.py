@@ -52,7 +52,7 @@ class _Degree(nn.Module):
         head = self.model.head
         if self.kinds is None:
             return (head.degree(head(self.model.backbone(images))),)
-        features, maps = taps(self.model.backbone, images)  # type: ignore[arg-type]
+        features, maps = taps(self.model.backbone, images)
         return (head.degree(head(features)), *self.kinds(pooled(maps)))
 
 

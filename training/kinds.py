@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -227,13 +227,13 @@ def fit_kinds(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     head.train()
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(x)).split(256):
+        for rows in torch.split(torch.randperm(len(x)), 256):
             out = head.raw(x[rows])
             loss = F.cross_entropy(out[:, : len(KINDS)], kind[rows])
             known = moved[rows]
             if known.any():
                 loss = loss + F.mse_loss(out[known, len(KINDS) :], wanted[rows][known])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         schedule.step()
@@ -253,10 +253,9 @@ def _described(model: BlurModel, rows: KindRows, workers: int) -> _Part:
 
     model.eval()
     files: Iterator[list[str]] = (rows.files[at : at + 64] for at in range(0, len(rows.files), 64))
-    backbone = cast(nn.Module, model.backbone)
     with torch.no_grad():
         found = [
-            pooled(taps(backbone, prepare(pictures))[1])
+            pooled(taps(model.backbone, prepare(pictures))[1])
             for pictures in ordered_map(read, files, workers)
         ]
     described = torch.cat(found) if found else torch.zeros(0, 0)

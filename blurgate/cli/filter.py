@@ -61,7 +61,7 @@ def filter_command(
         typer.Option(metavar="WIDTH", help="Degrees this near to the threshold: to review/."),
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Output folder [default: <stem>.blurgate, here]."),
     ] = None,
     detector: options.Detector = None,
@@ -143,6 +143,7 @@ def filter_command(
     from blurgate.host import get_host
     from blurgate.interfaces import DetectorOptions
     from blurgate.io.live import LiveOptions
+    from blurgate.io.remote import is_remote
     from blurgate.io.sources import expand
     from blurgate.profiling import taking_profile
     from blurgate.sharding import Shard
@@ -151,7 +152,12 @@ def filter_command(
         raise ConfigError("--resume and --overwrite exclude each other")
     get_host().registry("sink")[table]  # an unknown format is an error before anything is written
     listed = [line.rstrip("\n") for line in sys.stdin] if "-" in source else []
-    folder = out if out is not None else Path(default_folder(source[0]))
+    there = None
+    if out is not None and is_remote(out):
+        from blurgate.remote_output import RemoteFolder
+
+        there = RemoteFolder(out)
+    folder = Path(out or default_folder(source[0])) if there is None else there.local
     outputs = Outputs(
         folder, table, crops, keep_rejected, resume, overwrite, best_shot, annotate, cut, cut_pad
     )
@@ -178,6 +184,8 @@ def filter_command(
     if dry_run:
         _print_plan(found, gate, outputs)
         return
+    if there is not None:
+        there.begin(resume=resume, overwrite=overwrite)
     failures = 0
 
     def on_failure(name: str, error: str) -> None:
@@ -222,6 +230,10 @@ def filter_command(
         for line in measured.lines(progress.totals.frames - progress.resumed_frames):
             typer.echo(line, err=True)
     tell(progress)
+    if there is not None and not live.stopper.asked:
+        there.publish()
+        if not quiet:
+            typer.echo(f"all of it is in {there.address}", err=True)
     if live.stopper.asked:
         raise typer.Exit(EXIT_INTERRUPTED)
     if progress.n_sources and progress.sources_lost == progress.n_sources:
@@ -235,10 +247,13 @@ def _check_live(
 ) -> None:
     """Refuse what cannot be done, before anything is written."""
     from blurgate.errors import ConfigError
+    from blurgate.io.remote import is_remote
 
     streams = [source.name for source in sources if source.kind == "live"]
     if live.duration_s is not None and not streams:
         raise ConfigError("--duration is for cameras and streams; there is none among the sources")
+    if (outputs.annotate or outputs.cut) and any(is_remote(one.name) for one in sources):
+        raise ConfigError("--annotate and --cut need videos that are files of this machine")
     if shard is not None and streams:
         raise ConfigError(f"--shard divides files; {streams[0]} is a camera or stream")
     if streams and (outputs.annotate or outputs.cut):

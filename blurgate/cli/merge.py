@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -35,7 +37,8 @@ def merge_command(
         list[str],
         typer.Argument(
             metavar="PART...",
-            help="Tables of one kind (csv, jsonl, parquet), or folders of blurgate filter.",
+            help="Tables of one kind (csv, jsonl, parquet), folders of blurgate filter, or the "
+            "folder of --engine ray.",
         ),
     ],
     out: Annotated[str, typer.Option(metavar="PATH", help="The joined table or folder.")],
@@ -45,20 +48,104 @@ def merge_command(
     ] = "copy",
 ) -> None:
     """Join score tables into one, in the order of the paths, or folders of filtered faces."""
-    from blurgate.merging import has_notes, merge_tables
-    from blurgate.merging_folders import is_filter_folder, merge_folders
+    import tempfile
 
-    parts, target = [Path(name) for name in part], Path(out)
-    if any(is_filter_folder(path) for path in parts):
-        progress = merge_folders(parts, target, files=files)
-        totals = progress.totals
-        typer.echo(
-            f"{progress.n_sources} sources, {totals.faces} faces, {totals.kept} kept, of "
-            f"{len(parts)} parts in {target}",
-            err=True,
-        )
-        return
-    rows = merge_tables(parts, target)
-    typer.echo(f"{rows} rows of {len(parts)} parts in {target}", err=True)
+    from blurgate.io.remote import is_remote
+    from blurgate.merging_folders import is_filter_folder
+
+    with tempfile.TemporaryDirectory(prefix="blurgate-") as scratch:
+        names = _expanded(part)
+        if len(names) == 1 and _is_part_folder(names[0]):
+            _merge_rows(names, out)
+            return
+        parts = []
+        for name in names:
+            if is_remote(name):
+                from blurgate.remote_output import taken_down
+
+                parts.append(taken_down(name, Path(scratch)))
+            else:
+                parts.append(Path(name))
+        if any(is_filter_folder(path) for path in parts):
+            _merge_folders(parts, out, files)
+        else:
+            _merge_tables(parts, out)
+
+
+def _expanded(words: list[str]) -> list[str]:
+    """Resolve patterns in addresses, which no shell does."""
+    import glob
+
+    from blurgate.io import remote
+    from blurgate.sharding import NOTE_SUFFIX
+
+    names: list[str] = []
+    for word in words:
+        if remote.is_remote(word) and glob.has_magic(word):
+            names += [name for name in remote.matching(word) if not name.endswith(NOTE_SUFFIX)]
+        else:
+            names.append(word)
+    return names
+
+
+def _is_part_folder(name: str) -> bool:
+    from blurgate.engines.parts import is_part_folder
+
+    return is_part_folder(name)
+
+
+def _merge_folders(parts: list[Path], out: str, files: Literal["copy", "move", "link"]) -> None:
+    from blurgate.io.remote import is_remote
+    from blurgate.merging_folders import merge_folders
+
+    if is_remote(out):
+        from blurgate.remote_output import RemoteFolder
+
+        there = RemoteFolder(out)
+        there.begin(resume=False, overwrite=False)
+        progress = merge_folders(parts, there.local, files=files)
+        there.publish()
+    else:
+        progress = merge_folders(parts, Path(out), files=files)
+    totals = progress.totals
+    typer.echo(
+        f"{progress.n_sources} sources, {totals.faces} faces, {totals.kept} kept, of "
+        f"{len(parts)} parts in {out}",
+        err=True,
+    )
+
+
+def _merge_tables(parts: list[Path], out: str) -> None:
+    from blurgate.merging import has_notes, merge_tables
+
+    with _table(out) as target:
+        rows = merge_tables(parts, target)
+    typer.echo(f"{rows} rows of {len(parts)} parts in {out}", err=True)
     if not has_notes(parts):
         warn("the parts were not made with --shard, so that one more would not be missed")
+
+
+def _merge_rows(names: list[str], out: str) -> None:
+    from blurgate.engines.parts import PartFolder
+    from blurgate.merging import check_format, join_rows
+
+    with _table(out) as target:
+        check_format(target)
+        rows = join_rows([(name, PartFolder(name).rows()) for name in names], target)
+    typer.echo(f"{rows} rows in {out}", err=True)
+
+
+@contextmanager
+def _table(out: str) -> Iterator[Path]:
+    """Give where a table is written; it is brought to its address afterwards, if it has one."""
+    from blurgate.io.remote import is_remote
+
+    if not is_remote(out):
+        yield Path(out)
+        return
+    from blurgate.remote_output import RemoteTable
+
+    there = RemoteTable(out)
+    there.begin(resume=False)
+    yield there.local
+    there.publish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from blurgate.cli.progress import progress_bar
 from blurgate.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from blurgate.engines import ScorePaths
     from blurgate.interfaces import App
     from blurgate.scoring import ScoreCounts
 
@@ -53,11 +54,27 @@ def score_command(
     model: options.Model = None,
     det_size: options.DetSize = 640,
     min_score: options.MinScore = 0.5,
+    blur_kind: Annotated[
+        bool,
+        typer.Option("--blur-kind", help="Add columns: motion, defocus, lowres or sharp; angle."),
+    ] = False,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Score part I of N only, 1 <= I <= N.")
     ] = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="local, or ray: a cluster, with --parquet as a folder of parts."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Ray cluster, such as auto [default: start one]."),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Ray actors at most [default: all that fit]."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted table.")
     ] = False,
@@ -65,28 +82,55 @@ def score_command(
 ) -> None:
     """Score the faces of pictures: one table row per face, 0 sharp to 1 unusable."""
     from blurgate import zoo
+    from blurgate.engines import ScorePaths
     from blurgate.errors import ConfigError
     from blurgate.interfaces import DetectorOptions, Runtime
+    from blurgate.io.remote import is_remote
     from blurgate.scoring import list_images, run_score
     from blurgate.sharding import Shard, part_of
+    from blurgate.stages import check_kinds
 
     tables = {"csv": csv, "jsonl": jsonl, "parquet": parquet}
     wanted = [(name, file) for name, file in tables.items() if file is not None] or [("csv", "-")]
     if len(wanted) > 1:
         raise ConfigError("choose one of --csv, --jsonl and --parquet")
     ((table, file),) = wanted
-    target = None if file == "-" else Path(file)
+    if engine == "ray":
+        if table != "parquet" or shard is not None:
+            raise ConfigError(
+                "--engine ray writes a folder of Parquet parts and divides the work itself: give "
+                "it --parquet DIR and no --shard; blurgate merge DIR makes one table of it"
+            )
+        settings = ScorePaths(
+            model, detector, aligned, det_size, min_score, device, workers or 1
+        )
+        _score_with_ray(settings, path, file, address, actors, resume=resume, quiet=quiet)
+        return
+    if address is not None or actors is not None:
+        raise ConfigError("--address and --actors are for --engine ray")
+    there = None
+    if is_remote(file):
+        from blurgate.remote_output import RemoteTable
+
+        there = RemoteTable(file)
+    target = None if file == "-" else Path(file) if there is None else there.local
     if resume and target is None:
         raise ConfigError("--resume needs a file to continue; stdout cannot be resumed")
     runtime = Runtime(device)
     detection = DetectorOptions(det_size, min_score)
     scorer = zoo.open_scorer(model, runtime)
+    if blur_kind:
+        check_kinds(scorer)
     finder = None if aligned else zoo.open_detector(detector, runtime, detection)
     division = Shard.parse(shard) if shard is not None else None
     names = list_images(path, stdin=sys.stdin if "-" in path else ())
     part = part_of(names, division) if division is not None else None
     mine = names if part is None else part.names
 
+    if there is not None and there.begin(resume=resume):
+        if not quiet:
+            typer.echo(f"{file} is complete; nothing was left to resume", err=True)
+        return
     with progress_bar(len(mine), "pictures", quiet=quiet) as bar:
 
         def show(counts: ScoreCounts) -> None:
@@ -102,9 +146,43 @@ def score_command(
             workers=workers or options.usable_cores(),
             resume=resume,
             part=part,
+            kinds=blur_kind,
             on_progress=show,
             on_failure=lambda name, error: warn(error or name),
         )
+    if there is not None:
+        there.publish()
+    _end(counts, file, quiet=quiet)
+
+
+def _score_with_ray(
+    score: ScorePaths,
+    paths: list[str],
+    folder: str,
+    address: str | None,
+    actors: int | None,
+    *,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    from blurgate.engines.ray import run_ray
+    from blurgate.scoring import list_images
+
+    names = list_images(paths, stdin=sys.stdin if "-" in paths else ())
+    with progress_bar(len(names), "pictures", quiet=quiet) as bar:
+
+        def show(counts: ScoreCounts) -> None:
+            bar(counts.done, f"{counts.faces} faces, {counts.unreadable} unreadable")
+
+        counts = run_ray(
+            score, names, folder,
+            address=address, actors=actors, resume=resume,
+            on_progress=show, on_failure=lambda name, error: warn(error or name),
+        )  # fmt: skip
+    _end(counts, folder, quiet=quiet)
+
+
+def _end(counts: ScoreCounts, target: str, *, quiet: bool) -> None:
     if not quiet:
         _print_summary(counts, target)
     if counts.unreadable and counts.unreadable == counts.total:
@@ -113,7 +191,7 @@ def score_command(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _print_summary(counts: ScoreCounts, target: Path | None) -> None:
+def _print_summary(counts: ScoreCounts, target: str) -> None:
     if counts.total and not counts.done:
         typer.echo(f"{target} is complete; nothing was left to resume", err=True)
         return

@@ -119,6 +119,8 @@ def jpeg_reductions(
         file is no JPEG or cannot be read.
     """
     try:
+        if data is None and not Path(path).is_file():
+            return (0, 0), ()  # opening a pipe would wait for whoever writes to it
         with _bytes_of(path, data) as file:
             if file.read(2) != b"\xff\xd8":
                 return (0, 0), ()

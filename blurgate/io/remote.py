@@ -172,13 +172,18 @@ def matching(pattern: str) -> list[str]:
     """Give the addresses that match a pattern, sorted; `**` for any depth."""
     with _told(pattern):
         files, path = filesystem(pattern)
-        found = files.glob(path)
+        listed = files.glob(path, detail=True)
+        deep = "**" in pattern  # it matches a folder's files as well as the folder
+        found = [n for n, entry in listed.items() if not deep or entry["type"] != "directory"]
         magic = re.search(r"[*?\[]", pattern)
         typed = pattern[: pattern.rindex("/", 0, magic.start() if magic else None) + 1]
         base = filesystem(typed)[1].rstrip("/") + "/"
     if base == "/" and not all(name.startswith("/") for name in found):
         base = ""  # object stores begin with the bucket
-    return sorted(typed + name.removeprefix(base) for name in found)
+    rest = (name.removeprefix(base) for name in found)
+    if "/." not in pattern.partition("://")[2]:  # as glob has it: a star is no leading dot
+        rest = (name for name in rest if not name.startswith(".") and "/." not in name)
+    return sorted(typed + name for name in rest)
 
 
 @contextmanager

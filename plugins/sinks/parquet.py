@@ -20,6 +20,7 @@ from blurgate.errors import ConfigError, EnvironmentLackError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import Column, Register, Scalar
 from blurgate.plugins.sinks.jsonl import JsonlSink
+from blurgate.rowfiles import arrow_schema, printable
 
 ROWS_PER_GROUP = 65_536
 
@@ -98,8 +99,7 @@ class ParquetSink:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-        schema = pa.schema([(column.name, types[column.type]) for column in self._columns])
+        schema = arrow_schema(self._columns)
         with (
             self._part.open(encoding="utf-8") as lines,
             target.open("wb") as file,
@@ -112,18 +112,8 @@ class ParquetSink:
 
 
 def _batches(lines: Iterator[str]) -> Iterator[list[dict[str, Any]]]:
-    while rows := [_printable(json.loads(line)) for line in islice(lines, ROWS_PER_GROUP)]:
+    while rows := [printable(json.loads(line)) for line in islice(lines, ROWS_PER_GROUP)]:
         yield rows
-
-
-def _printable(row: dict[str, Any]) -> dict[str, Any]:
-    """Parquet strings are UTF-8: bytes of a file name that are not become U+FFFD."""
-    return {
-        name: value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        if isinstance(value, str)
-        else value
-        for name, value in row.items()
-    }
 
 
 @hookimpl

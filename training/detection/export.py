@@ -107,7 +107,7 @@ class _Graph:
             if number:
                 levels.append(x)
         levels = [self._through(*pair) for pair in zip(network.lateral, levels, strict=True)]
-        scales = self._constant("twice", np.float32([1, 1, 2, 2]))
+        scales = self._constant("twice", np.array([1, 1, 2, 2], np.float32))
         for i in (1, 0):
             up = self._node(
                 "Resize",
@@ -172,8 +172,8 @@ class _Graph:
                 x = self._node("Sigmoid", [x])
             elif part == "box":
                 limits = [
-                    self._constant("least", np.float32(-LARGEST)),
-                    self._constant("most", np.float32(LARGEST)),
+                    self._constant("least", np.array(-LARGEST, np.float32)),
+                    self._constant("most", np.array(LARGEST, np.float32)),
                 ]
                 x = self._node("Exp", [self._node("Clip", [x, *limits])])
             if part != "score":

@@ -1,0 +1,269 @@
+"""Results that go to an fsspec address: made here, and brought there whole.
+
+A table or folder is written in a work folder on this machine, where a run can be interrupted and
+resumed like any other, and goes up when it is complete. So nothing at the address is ever half a
+table: an object store shows an object when all of it is there; on other file systems a file goes up
+under another name and is renamed. Of a folder, the journal goes last, and says that it is whole.
+
+The work folder is one per address below `BLURGATE_WORK_DIR`, or the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
+from blurgate.crops import FOLDERS
+from blurgate.errors import BlurgateError, ConfigError, InputError
+from blurgate.filtering import JOURNAL, SUMMARY
+from blurgate.io.remote import filesystem
+from blurgate.io.text import reason, shown
+from blurgate.journal import end_of
+from blurgate.scoring import journal_path
+from blurgate.sharding import note_path
+
+WORK_VARIABLE: Final = "BLURGATE_WORK_DIR"
+_OBJECT_STORES: Final = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"))
+_HEAD_BYTES: Final = 1 << 16
+
+
+class RemoteTable:
+    """A table at an address.
+
+    Args:
+        address: The table.
+
+    Raises:
+        InputError: The address cannot be used.
+        EnvironmentLackError: A package is missing.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._files, self._path = filesystem(address)
+        self.local = work_folder(address) / _name_of(address)
+        """Where the table is made."""
+
+    def begin(self, *, resume: bool) -> bool:
+        """Make room for the table, or for going on with it.
+
+        Args:
+            resume: Go on with what an earlier run on this machine left.
+
+        Returns:
+            Whether the table is complete already: then nothing is to be done.
+        """
+        with told(self.address):
+            there = self._files.exists(self._path)
+            if resume and there and not self.local.exists():
+                if self._files.exists(f"{self._path}{note_path(Path()).name}"):
+                    self._take_down()
+                else:
+                    return True
+        if not resume:
+            shutil.rmtree(self.local.parent, ignore_errors=True)
+        self.local.parent.mkdir(parents=True, exist_ok=True)
+        return False
+
+    def _take_down(self) -> None:
+        """Take a complete part here, so that it can be checked like one that lies here."""
+        self.local.parent.mkdir(parents=True, exist_ok=True)
+        for path in (self.local, note_path(self.local)):
+            self._files.get_file(self._remote(path), str(path))
+
+    def publish(self) -> None:
+        """Bring the complete table up, and clear the work folder."""
+        if not self.local.is_file() or journal_path(self.local).exists():
+            raise ConfigError(f"{self.local} is not complete; run the same command with --resume")
+        with told(self.address):
+            _make_folder(self._files, self._path)
+            for path in (self.local, note_path(self.local)):
+                if path.is_file():
+                    put(self._files, path, self._remote(path))
+        shutil.rmtree(self.local.parent, ignore_errors=True)
+
+    def _remote(self, path: Path) -> str:
+        return f"{self._path}{path.name.removeprefix(self.local.name)}"
+
+
+class RemoteFolder:
+    """A folder of `blurgate filter` at an address.
+
+    Args:
+        address: The folder.
+
+    Raises:
+        InputError: The address cannot be used.
+        EnvironmentLackError: A package is missing.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._files, path = filesystem(address)
+        self._path = path.rstrip("/")
+        self._replacing = False
+        self.local = work_folder(address) / "folder"
+        """Where the folder is made."""
+
+    def begin(self, *, resume: bool, overwrite: bool) -> None:
+        """Make room for the folder, or for going on with it.
+
+        Raises:
+            ConfigError: The address is in use and neither is set; or it holds something that is no
+                complete folder of ours, and `overwrite` would have to delete it.
+        """
+        with told(self.address):
+            there = self._files.exists(self._path) and bool(self._files.ls(self._path))
+            ours = there and self._files.exists(f"{self._path}/{JOURNAL}")
+        if there and not ours and not (resume and self.local.exists()):
+            raise ConfigError(
+                f"{self.address} is not empty and holds no results of blurgate; "
+                "choose another --out"
+            )
+        if there and resume and not self.local.exists():
+            self._take_down()
+        elif there and not resume and not overwrite:
+            raise ConfigError(
+                f"{self.address} is not empty: use --resume to continue it, --overwrite to begin "
+                "anew, or another --out"
+            )
+        self._replacing = not resume
+        if not resume:
+            shutil.rmtree(self.local.parent, ignore_errors=True)
+        self.local.parent.mkdir(parents=True, exist_ok=True)
+
+    def _take_down(self) -> None:
+        """Take what a resumed run needs to know: table, journal and summary, not the pictures."""
+        self.local.mkdir(parents=True, exist_ok=True)
+        with told(self.address):
+            for entry in self._files.ls(self._path, detail=True):
+                name = entry["name"].rstrip("/").rpartition("/")[2]
+                if entry["type"] != "directory" and (
+                    name in (JOURNAL, SUMMARY) or name.startswith("faces.")
+                ):
+                    self._files.get_file(entry["name"], str(self.local / name))
+
+    def publish(self) -> None:
+        """Bring the complete folder up, the journal last, and clear the work folder."""
+        if end_of(_tail(self.local / JOURNAL)) is None:
+            raise ConfigError(f"{self.local} is not complete; run the same command with --resume")
+        with told(self.address):
+            journal = f"{self._path}/{JOURNAL}"
+            if self._files.exists(journal):
+                self._clear()
+            names = sorted(p for p in self.local.rglob("*") if p.is_file() and p.name != JOURNAL)
+            made: set[str] = set()
+            for path in [*names, self.local / JOURNAL]:
+                target = f"{self._path}/{path.relative_to(self.local).as_posix()}"
+                parent = target.rpartition("/")[0]
+                if parent not in made:
+                    _make_folder(self._files, target)
+                    made.add(parent)
+                put(self._files, path, target)
+        shutil.rmtree(self.local.parent, ignore_errors=True)
+
+    def _clear(self) -> None:
+        """Take back that the folder is whole, until the new one is; an old run's files go."""
+        self._files.rm_file(f"{self._path}/{JOURNAL}")
+        if not self._replacing:
+            return
+        for entry in self._files.ls(self._path, detail=True):
+            name = entry["name"].rstrip("/").rpartition("/")[2]
+            if name in (*FOLDERS.values(), *VIDEO_FOLDERS):
+                self._files.rm(entry["name"], recursive=True)
+            elif name.startswith("faces."):
+                self._files.rm_file(entry["name"])
+
+
+def put(files: Any, source: Path, target: str) -> None:
+    """Bring a file up; it appears whole."""
+    protocols = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
+    if protocols & _OBJECT_STORES:
+        files.put_file(str(source), target)
+        return
+    folder, slash, name = target.rpartition("/")
+    temporary = f"{folder}{slash}.{name}.uploading"
+    files.put_file(str(source), temporary)
+    if files.exists(target):
+        files.rm_file(target)  # not every file system renames over a file
+    files.mv(temporary, target)
+
+
+def taken_down(address: str, folder: Path) -> Path:
+    """Take a part, a table with its note or a folder, here to be joined.
+
+    Args:
+        address: The part.
+        folder: Where it goes, in a folder of its own.
+
+    Raises:
+        InputError: It cannot be had.
+    """
+    files, path = filesystem(address)
+    path = path.rstrip("/")
+    here = folder / hashlib.sha256(address.encode("utf-8")).hexdigest()[:16] / _name_of(address)
+    here.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if files.isdir(path):
+            files.get(path + "/", str(here) + "/", recursive=True)
+            return here
+        files.get_file(path, str(here))
+        for beside in (note_path(here), journal_path(here)):
+            name = path + beside.name.removeprefix(here.name)
+            if files.exists(name):
+                files.get_file(name, str(beside))
+    except Exception as error:
+        raise InputError(f"{shown(address)} cannot be read: {reason(error)}") from error
+    return here
+
+
+def work_folder(address: str) -> Path:
+    """Give where results for an address are made on this machine."""
+    from platformdirs import user_cache_path
+
+    named = os.environ.get(WORK_VARIABLE)
+    root = Path(named) if named else user_cache_path("blurgate", appauthor=False) / "work"
+    return root / hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+@contextmanager
+def told(address: str) -> Iterator[None]:
+    """Turn whatever a file system raises into one line that names the address."""
+    try:
+        yield
+    except BlurgateError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{shown(address)} cannot be written: {reason(error)}; what was done is kept, so mend "
+            "it and run the same command with --resume",
+            source=address,
+        ) from error
+
+
+def _make_folder(files: Any, target: str) -> None:
+    """Make the folder of a file where there are such things; a bucket is never made."""
+    protocols = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
+    if not protocols & _OBJECT_STORES:
+        files.makedirs(target.rpartition("/")[0], exist_ok=True)
+
+
+def _name_of(address: str) -> str:
+    name = address.rstrip("/").rpartition("/")[2]
+    if not name:
+        raise ConfigError(f"{shown(address)} names no file")
+    return name
+
+
+def _tail(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _HEAD_BYTES))
+        return file.read()
