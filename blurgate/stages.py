@@ -110,9 +110,11 @@ def _score_batch(
     items: list[FaceBatch | SourceEnd], scorer: Scorer, kinds: bool
 ) -> Stream[ScoredFaces]:
     crops = [item.crops for item in items if isinstance(item, FaceBatch) and len(item)]
-    some = np.concatenate(crops or [np.empty((0, CROP_SIZE, CROP_SIZE, 3), np.uint8)])
-    with timed("score"), blamed("scorer", scorer.info.name):
-        degrees, told = score_crops(some, scorer, kinds)
+    degrees: F32 = np.empty(0, np.float32)
+    told: tuple[BlurKind, ...] | None = () if kinds else None
+    if crops:
+        with timed("score"), blamed("scorer", scorer.info.name):
+            degrees, told = score_crops(np.concatenate(crops), scorer, kinds)
     start = 0
     for item in items:
         if isinstance(item, SourceEnd):

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from blurgate import cli
+from blurgate import catalogue, cli
 from blurgate.host import get_host
 
 DATA = Path(__file__).parent / "data"
@@ -34,6 +34,22 @@ def shared() -> Path:
     if folder is None:
         pytest.skip("the development data is not here (set BLURGATE_SHARED to its folder)")
     return folder
+
+
+@pytest.fixture
+def bare_zoo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let nothing be in the box or in the model folder: the manifest without our own weights."""
+    whole = catalogue.get_manifest()
+    models = tuple(m for m in whole.models if m.origin != "blurgate" or not m.file)
+    names = {(m.kind, m.name) for m in models}
+    defaults = {
+        kind: [name for name in wanted if (kind, name) in names]
+        for kind, wanted in whole.defaults.items()
+    }
+    bare = catalogue.Manifest(defaults, models, whole.packs)
+    monkeypatch.setattr(catalogue, "get_manifest", lambda: bare)
+    if not os.environ.get("BLURGATE_HOME", "").startswith(str(tmp_path)):
+        monkeypatch.setenv("BLURGATE_HOME", str(tmp_path / "no-models"))
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def test_objects_replace_models(picture, marker):
     assert [(v.decision, v.model) for v in gate(picture)] == [("review", "half")] * 2
 
 
-def test_errors(marker, tmp_path, monkeypatch):
+def test_errors(marker, tmp_path, bare_zoo):
     with pytest.raises(UnknownNameError, match="did you mean 'laplacian'"):
         Gate(detector="marker", scorer="laplacain")
     gate = Gate(detector="marker", scorer="laplacian")
@@ -62,7 +62,6 @@ def test_errors(marker, tmp_path, monkeypatch):
         gate(np.zeros((5, 5), np.uint8))
     with pytest.raises(InputError, match="nowhere"):
         list(gate.stream(str(tmp_path / "nowhere.mp4")))
-    monkeypatch.setenv("BLURGATE_HOME", str(tmp_path))
     with pytest.raises(MissingModelError, match=r"blurgate models pull buffalo_sc"):
         Gate(scorer="laplacian")(np.zeros((5, 5, 3), np.uint8))
 

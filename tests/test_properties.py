@@ -44,7 +44,7 @@ NAMES = st.text(
     ),
     min_size=1,
     max_size=30,
-)
+).map(lambda name: name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape"))
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),

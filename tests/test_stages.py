@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blurgate.errors import ConfigError, ShapeError
+from blurgate.errors import ConfigError, PluginError, ShapeError
 from blurgate.interfaces import ModelInfo
 from blurgate.stages import (
     FACES_PER_BATCH,
@@ -87,7 +87,7 @@ def test_a_scorer_that_leaves_the_range_is_caught():
         def __call__(self, crops):
             return np.full(len(crops), np.nan, np.float32)
 
-    with pytest.raises(ShapeError, match=r"mean gave blur degrees outside \[0, 1\]"):
+    with pytest.raises(PluginError, match=r"the scorer mean gave .* outside \[0, 1\]"):
         list(score([faces(1)], Wild()))
 
 

@@ -126,13 +126,20 @@ def test_the_pinned_scrfd_is_the_known_file(shared: Path, home: Path):
     found = zoo.resolve("detector", "scrfd_2.5g")
     assert found is not None
     assert found.info.name == "scrfd_2.5g_bnkps"
-    assert zoo.default_name("detector") == "scrfd_2.5g_bnkps"
+    assert zoo.default_name("detector") == "scrfd_blurgate"  # ours comes first, others by name
     assert [row.name for row in zoo.models() if row.default and row.kind == "detector"] == [
-        "scrfd_2.5g_bnkps"
+        "scrfd_blurgate"
     ]
 
 
-def test_no_detector_names_both_ways_out():
+def test_a_pulled_detector_is_the_default_where_none_is_in_the_box(bare_zoo):
+    folder = catalogue.models_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "det_500m.onnx").write_bytes(b"x")
+    assert zoo.default_name("detector") == "det_500m"
+
+
+def test_no_detector_names_both_ways_out(bare_zoo):
     with pytest.raises(MissingModelError) as caught:
         zoo.open_detector(None, Runtime(), DetectorOptions())
     assert "`blurgate models pull buffalo_sc`" in str(caught.value)
@@ -140,7 +147,12 @@ def test_no_detector_names_both_ways_out():
     assert caught.value.exit_code == 5
 
 
-def test_the_default_scorer_is_laplacian():
+def test_the_default_scorer_is_the_trained_one():
+    runner, model, runtime = zoo.open_scorer(None, Runtime(device="cpu"))
+    assert (runner, model.info.name, runtime) == ("onnx", "yolov5n_xx", Runtime(device="cpu"))
+
+
+def test_without_it_the_default_scorer_is_laplacian(bare_zoo):
     scorer = zoo.open_scorer(None, Runtime(device="cpu"))
     assert scorer.arguments == (None, Runtime(device="cpu"))
 

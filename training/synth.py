@@ -307,8 +307,9 @@ def _table(folder: Path, method: str, stays: NDArray[np.bool_]) -> Iterator[str]
 
 def _line(fields: Sequence[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(fields)
-    return text.getvalue()
+    # Python quotes what is part of its line end: a lone CR in a name would end the row for readers.
+    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _rows(folder: Path, method: str, wanted: NDArray[np.bool_] | None) -> Iterator[dict[str, str]]:

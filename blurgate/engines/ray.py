@@ -47,9 +47,7 @@ class ScorePart:
         import numpy as np
 
         rows = [
-            self._part(
-                int(index), [bytes(path).decode("utf-8", "surrogateescape") for path in paths]
-            )
+            self._part(int(index), [_decoded(path) for path in paths])
             for index, paths in zip(batch["part"], batch["paths"], strict=True)
         ]
         done: dict[str, Any] = {
@@ -131,9 +129,8 @@ def run_ray(
         local = {} if address else {"include_dashboard": False}
         ray.init(address=address, log_to_driver=False, **local)
     try:
-        for row in _dataset(
-            ray, score, folder, settings, _chained(first, todo), actors
-        ).iter_rows():
+        work = _dataset(ray, score, folder, settings, chain((first,), todo), actors)
+        for row in work.iter_rows():
             for status in _STATUSES:
                 setattr(counts, status, getattr(counts, status) + int(row[status]))
             counts.faces += int(row["faces"])

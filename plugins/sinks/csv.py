@@ -31,8 +31,9 @@ def _text(value: Scalar) -> str:
 
 def _line(fields: Sequence[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(fields)
-    return text.getvalue()
+    # Python quotes what is part of its line end: a lone CR in a name would end the row for readers.
+    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 @hookimpl

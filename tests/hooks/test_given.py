@@ -129,7 +129,7 @@ def test_crops_of_any_size_are_scored_in_order(no_models):
         gate.crops(np.zeros((2, 112, 112, 3)))
 
 
-def test_a_detector_is_looked_for_when_it_is_needed(no_models):
+def test_a_detector_is_looked_for_when_it_is_needed(bare_zoo):
     gate = Gate(0.4, scorer="laplacian")
     assert len(gate(picture(), [BOX], [KPS])) == 1
     with pytest.raises(MissingModelError, match="blurgate models pull"):

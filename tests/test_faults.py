@@ -1,0 +1,278 @@
+"""Runs that are killed, that run out of room or memory, or whose sources stop: what is left."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from blurgate.errors import DecodeError
+from blurgate.io.pipe import opened_pipe
+from blurgate.io.video import read_video
+from blurgate.locking import locked
+
+ROOT = Path(__file__).parents[1]
+posix = pytest.mark.skipif(os.name == "nt", reason="POSIX processes")
+
+
+@posix
+@pytest.mark.parametrize("command", ["filter", "score"])
+def test_killed_at_random_moments_and_continued_the_result_is_the_same(command):
+    pytest.importorskip("onnxruntime", reason='it needs: pip install "blurgate[cpu]"')
+    ran = subprocess.run(
+        [sys.executable, "-P", str(ROOT / "scripts/check_faults.py"), command, "--times", "4"],
+        capture_output=True, text=True, check=False, timeout=110,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "every result equals the undisturbed one" in ran.stdout
+
+
+def pictures(marker, folder, count):
+    folder.mkdir()
+    for i in range(count):
+        image = np.full((160, 260, 3), 60, np.uint8)
+        marker.draw(image, 10, 20, 100, sharp=True, seed=i)
+        cv2.imwrite(str(folder / f"{i:02d}.png"), image)
+
+
+FILTER = ("--detector", "marker", "--model", "laplacian", "--threshold", "0.4", "--workers", "2")
+
+LIMITED = """
+import resource, sys
+from blurgate import cli
+kind, most = getattr(resource, sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(kind, (most, most))
+sys.argv = ["blurgate", *sys.argv[3:]]
+cli.main()
+"""
+
+
+def limited(kind, most, *arguments, cwd, env):
+    """Run the command line in a process with a limit."""
+    return subprocess.run(
+        [sys.executable, "-P", "-c", LIMITED, kind, str(most), *map(str, arguments)],
+        cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+@posix
+def test_a_full_disk_is_one_line_and_can_be_continued(marker, marker_environment, run, tmp_path,
+                                                      monkeypatch):  # fmt: skip
+    """A limit on the size of files stands in for a full disk: the table hits it."""
+    pictures(marker, tmp_path / "in", 40)
+    monkeypatch.chdir(tmp_path)
+    ran = limited(
+        "RLIMIT_FSIZE", 3000, "filter", "in", *FILTER, "--crops", "none", "--out", "o",
+        cwd=tmp_path, env=marker_environment,
+    )  # fmt: skip
+    assert ran.returncode == 5, ran.stderr
+    assert ran.stderr.startswith("blurgate: error: ")
+    assert len(ran.stderr.splitlines()) == 1
+    assert "Traceback" not in ran.stderr
+    # What could be written is whole lines.
+    text = (tmp_path / "o/faces.csv").read_text()
+    assert text.endswith("\n")
+    assert all(len(row) == 15 for row in csv.reader(text.splitlines()))
+    assert not list((tmp_path / "o").rglob("*.tmp"))
+    assert run("filter", "in", *FILTER, "--crops", "none", "--out", "o", "--resume").code == 0
+    assert run("filter", "in", *FILTER, "--crops", "none", "--out", "w").code == 0
+    assert (tmp_path / "o/faces.csv").read_bytes() == (tmp_path / "w/faces.csv").read_bytes()
+
+
+@posix
+def test_a_folder_that_may_not_be_written_is_one_line(marker, run, tmp_path, monkeypatch):
+    pictures(marker, tmp_path / "in", 1)
+    monkeypatch.chdir(tmp_path)
+    # Below a file nobody can make a folder, not even root.
+    (tmp_path / "file").touch()
+    ran = run("filter", "in", *FILTER, "--out", "file/o")
+    assert (ran.code, len(ran.err.splitlines())) == (5, 1), ran.err
+    assert "file/o" in ran.err
+
+
+def test_a_source_that_vanishes_fails_alone(marker, run, tmp_path, monkeypatch):
+    pictures(marker, tmp_path / "in", 3)
+    (tmp_path / "gone.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    listing = [*sorted(str(p) for p in (tmp_path / "in").iterdir()), "gone.png"]
+    (tmp_path / "gone.png").unlink()
+    monkeypatch.setattr("sys.stdin", [f"{name}\n" for name in listing])
+    ran = run("filter", "-", *FILTER, "--out", "o")
+    assert ran.code == 4
+    statuses = [s["status"] for s in json.loads((tmp_path / "o/summary.json").read_text())["sources"]]
+    assert statuses == ["ok", "ok", "ok", "failed"]
+
+
+# Streams that stop
+
+
+@posix
+def test_a_pipe_that_stalls_is_given_up(tmp_path):
+    path = tmp_path / "a.mp4"
+    os.mkfifo(path)
+    (end,) = read_video(str(path), timeout_s=0.3)
+    assert (end.status, "nothing came for 0.3 seconds" in end.error) == ("failed", True)
+
+
+@posix
+def test_a_video_through_a_pipe_is_read(tmp_path):
+    import av
+
+    clip = tmp_path / "a.mkv"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), i, np.uint8), format="bgr24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    path = tmp_path / "pipe.mkv"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_bytes(clip.read_bytes()))
+    writer.start()
+    *frames, end = read_video(str(path), timeout_s=20)
+    writer.join(timeout=20)
+    assert (len(frames), end.status, end.frames) == (5, "ok", 5)
+
+
+@posix
+def test_devices_and_sockets_are_refused(tmp_path, monkeypatch):
+    with (
+        pytest.raises(DecodeError, match="/dev/null is a device or a socket"),
+        opened_pipe("/dev/null", 1),
+    ):
+        pass
+    monkeypatch.chdir(tmp_path)  # an address of a socket is short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s")
+        with pytest.raises(DecodeError, match="s is a device or a socket"), opened_pipe("s", 1):
+            pass
+
+
+def test_a_server_that_stops_in_the_middle_is_given_up():
+    server = socket.create_server(("127.0.0.1", 0))
+    held = []
+
+    def serve():
+        connection, _ = server.accept()
+        held.append(connection)
+        connection.sendall(b"G" + bytes(187))  # a packet of a transport stream, then silence
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    (end,) = read_video(address, timeout_s=0.5)
+    thread.join(timeout=5)
+    held[0].close()
+    server.close()
+    assert (end.status, end.frames) == ("failed", 0)
+    assert end.error
+
+
+# Plugins that fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyError("x"), 5, "the detector marker failed: KeyError: 'x'"),
+        (MemoryError(), 5, "out of memory; use fewer --workers"),
+        (OSError(28, "No space left on device"), 5, "No space left on device"),
+    ],
+)
+def test_a_worker_that_raises_ends_the_run_cleanly(
+    run, marker, tmp_path, monkeypatch, error, code, message
+):
+    pictures(marker, tmp_path / "in", 12)
+    monkeypatch.chdir(tmp_path)
+    right = marker.MarkerDetector._find
+
+    def find(self, frame):
+        if frame.source.endswith("05.png"):
+            raise error
+        return right(self, frame)
+
+    monkeypatch.setattr(marker.MarkerDetector, "_find", find)
+    before = threading.active_count()
+    ran = run("filter", "in", *FILTER, "--out", "o")
+    assert (ran.code, len(ran.err.splitlines())) == (code, 1), ran.err
+    assert message in ran.err
+    assert threading.active_count() <= before, "a thread was left"
+    json.loads((tmp_path / "o/summary.json").read_text())
+    monkeypatch.setattr(marker.MarkerDetector, "_find", right)
+    assert run("filter", "in", *FILTER, "--out", "o", "--resume").code == 0
+    assert len((tmp_path / "o/faces.csv").read_text().splitlines()) == 13
+
+
+def test_a_defect_is_one_line_and_shown_when_asked_for(run, marker, tmp_path, monkeypatch, caplog):
+    pictures(marker, tmp_path / "in", 1)
+    monkeypatch.chdir(tmp_path)
+
+    def broken(*args, **more):
+        raise ZeroDivisionError("by\nnothing")
+
+    monkeypatch.setattr("blurgate.filtering.run_filter", broken)
+    with caplog.at_level("INFO"):
+        ran = run("filter", "in", *FILTER)
+    assert ran.code == 1
+    assert ran.err == (
+        "blurgate: error: ZeroDivisionError: by nothing; this is a defect of blurgate or of a "
+        "plugin: `blurgate -v ...` shows where\n"
+    )
+    assert "in broken" in caplog.text
+
+
+# Locks
+
+
+def test_a_lock_is_held_by_one_process_and_dies_with_it(tmp_path):
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom blurgate.locking import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
+    )
+    path = tmp_path / "lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-P", "-c", script, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "in\n"
+    got = threading.Event()
+
+    def wait():
+        with locked(path):
+            got.set()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert not got.wait(0.4), "two hold it"
+    holder.kill()
+    holder.communicate()
+    assert got.wait(20)
+    waiting.join()
+    assert not path.exists()
+
+
+def test_no_two_threads_are_inside_a_lock(tmp_path):
+    inside, most = [0], [0]
+
+    def work():
+        for _ in range(5):
+            with locked(tmp_path / "lock"):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
