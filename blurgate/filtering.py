@@ -224,6 +224,7 @@ def run_filter(
             raise
         finally:
             stream.close()
+            frames.close()  # after an error its threads would wait for the traceback to go
             journal.flush()
             extra = [interrupted] if interrupted is not None else []
             pieces = summary(summary_head(gate), journal.entries(), extra, progress)

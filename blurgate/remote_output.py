@@ -26,7 +26,7 @@ from blurgate.io.remote import filesystem
 from blurgate.io.text import reason, shown
 from blurgate.journal import end_of
 from blurgate.scoring import journal_path
-from blurgate.sharding import note_path
+from blurgate.sharding import NOTE_SUFFIX, note_path
 
 WORK_VARIABLE: Final = "BLURGATE_WORK_DIR"
 _OBJECT_STORES: Final = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"))
@@ -62,7 +62,7 @@ class RemoteTable:
         with told(self.address):
             there = self._files.exists(self._path)
             if resume and there and not self.local.exists():
-                if self._files.exists(f"{self._path}{note_path(Path()).name}"):
+                if self._files.exists(f"{self._path}{NOTE_SUFFIX}"):
                     self._take_down()
                 else:
                     return True

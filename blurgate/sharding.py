@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from blurgate.errors import ConfigError
 from blurgate.io.text import shown
@@ -105,6 +105,9 @@ def part_of(names: Iterable[str], shard: Shard) -> Part:
     return Part(shard, kept, census.result())
 
 
+_Bytes: TypeAlias = bytes  # a field of the note has that name
+
+
 @dataclass(frozen=True, slots=True)
 class PartNote:
     """What a complete part says about itself."""
@@ -138,7 +141,7 @@ class PartNote:
             return None
 
     @classmethod
-    def parse(cls, data: bytes, name: str) -> PartNote:
+    def parse(cls, data: _Bytes, name: str) -> PartNote:
         """Read a note.
 
         Raises:

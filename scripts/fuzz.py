@@ -127,6 +127,7 @@ def main() -> int:
     parser.add_argument("--plain", action="store_true", help="without atheris")
     parser.add_argument("--one", metavar="TARGET", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    arguments.keep = arguments.keep.resolve()
     plainly = arguments.plain or importlib.util.find_spec("atheris") is None
     if arguments.one and not plainly:
         guided(arguments.one, arguments.seconds, arguments.keep)

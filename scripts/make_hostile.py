@@ -473,7 +473,7 @@ def _orientation_77(folder: Path) -> list[str]:
 
 @case("broken EXIF")
 def _broken_exif(folder: Path) -> list[str]:
-    block = b"Exif\0\0MM\0*\xff\xff\xff\xff" + os.urandom(0) + b"\x00\x12" * 40
+    block = b"Exif\0\0MM\0*\xff\xff\xff\xff" + b"\x00\x12" * 40
     return _saved(folder, rgb(), "a.jpg", exif=block)
 
 
@@ -712,7 +712,8 @@ def scorer_model(path: Path, *, shape: tuple[Any, ...] = (None, 3, 112, 112), na
         from onnx import TensorProto, helper
     except ImportError as error:
         raise CannotMakeError("making a model needs the package onnx") from error
-    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])
+    numbers = np.array([1, 2, 3], np.int64).tobytes()
+    axes = helper.make_tensor("axes", TensorProto.INT64, [3], numbers, raw=True)
     nodes = [helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=0)]
     if nan:
         nodes.append(helper.make_node("Log", ["low"], ["y"]))
@@ -778,7 +779,7 @@ def _model_external(folder: Path) -> list[str]:
     import onnx
 
     onnx.save(
-        onnx.load(path), path, save_as_external_data=True, location="../weights", size_threshold=0
+        onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0
     )
     return _with_model(folder)
 

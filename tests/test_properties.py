@@ -34,7 +34,7 @@ from blurgate.stages import Rule, six_digits
 from blurgate.types import Verdict
 
 FEW = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 # Any text that a file's name can be, bytes that are no UTF-8 included, as Python spells them.
 NAMES = st.text(

@@ -52,6 +52,8 @@ EXTRAS = {
     "torch": ("train", "training"),
     "pyarrow": ("parquet", "--table parquet"),
     "insightface": ("insightface", "the insightface plugin"),
+    "fsspec": ("remote", "s3:// and other addresses"),
+    "ray": ("ray", "--engine ray"),
 }
 
 

@@ -178,7 +178,7 @@ class PartFolder:
         try:
             with self._open(name) as file:
                 return bytes(file.read())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:
             raise InputError(f"{self.place}: {reason(error)}", source=self.place) from error
@@ -210,6 +210,7 @@ class PartFolder:
 
 def is_part_folder(place: str) -> bool:
     """Tell whether an engine wrote a folder."""
-    if not is_remote(place) and not Path(place).is_dir():
-        return False
-    return PartFolder(place).read(MANIFEST) is not None
+    if not is_remote(place):
+        return (Path(place) / MANIFEST).is_file()
+    files, path = filesystem(place)
+    return bool(files.exists(f"{path.rstrip('/')}/{MANIFEST}"))

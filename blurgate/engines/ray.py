@@ -14,6 +14,7 @@ from blurgate.engines.parts import PartFolder, stretches
 from blurgate.engines.paths import ScorePaths
 from blurgate.errors import ConfigError, EnvironmentLackError
 from blurgate.io.remote import is_remote
+from blurgate.io.text import reason
 from blurgate.scoring import ScoreCounts
 from blurgate.spool import Names
 
@@ -127,7 +128,13 @@ def run_ray(
     ours = not ray.is_initialized()
     if ours:
         local = {} if address else {"include_dashboard": False}
-        ray.init(address=address, log_to_driver=False, **local)
+        try:
+            ray.init(address=address, log_to_driver=False, **local)
+        except Exception as error:
+            raise EnvironmentLackError(
+                f"Ray cannot be reached or started: {reason(error)}; see `ray status`, or score "
+                "with --engine local"
+            ) from error
     try:
         work = _dataset(ray, score, folder, settings, chain((first,), todo), actors)
         for row in work.iter_rows():

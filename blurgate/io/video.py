@@ -156,7 +156,7 @@ def _opened(
 ) -> InputContainer:
     timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     if pipe is not None:
-        return av.open(pipe, metadata_errors="replace")
+        return av.open(pipe, mode="r", metadata_errors="replace")
     if not is_live(address):
         path = Path(address)
         if path.is_dir():

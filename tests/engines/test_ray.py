@@ -59,6 +59,7 @@ def pictures(marker, tmp_path):
 
 
 def blurgate(tmp_path, environment, *arguments):
+    environment = {"RAY_raylet_start_wait_time_s": "120", **environment}
     code = "import blurgate.engines.ray as r, blurgate.cli as c; r.FILES_PER_PART = 8; c.main()"
     return subprocess.run(
         [sys.executable, "-P", "-c", code, *arguments],

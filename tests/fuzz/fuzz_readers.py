@@ -7,6 +7,7 @@ seeds from which a fuzzer begins.
 from __future__ import annotations
 
 import io
+import os
 import struct
 import tempfile
 from pathlib import Path
@@ -24,6 +25,8 @@ from blurgate.types import SourceEnd
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="blurgate-fuzz-")
 _FILE = Path(_FOLDER.name, "input.bin")
+_EMPTY = Path(_FOLDER.name, "empty")
+_EMPTY.mkdir()
 _MOST_PIXELS = 1 << 20
 
 
@@ -137,11 +140,11 @@ def names_seeds() -> list[bytes]:
 
 def names(data: bytes) -> None:
     """`expand` of a list on standard input: sources whose names are no formula, never an error."""
-    import os
-
+    os.chdir(_EMPTY)
     line = os.fsdecode(data.replace(b"\0", b"").replace(b"/", b"").replace(b"\n", b""))
-    listed = f"blurgate-fuzz-{line}" if line[:1] == "." or not line.strip() else line
-    for source in expand(["-"], stdin=[listed or "x"]):
+    if line in ("", ".", "..") or not line.strip("\r"):
+        line = "x"  # folders, and no name at all
+    for source in expand(["-"], stdin=[line]):
         assert not source.name.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 

@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LIMIT_S = 30
+LIMIT_S = 100
+LIMIT_CPU_S = 20
 LIMIT_ADDRESSES = 6 << 30
 PIPE_TIMEOUT_S = 1.0
 
@@ -91,6 +92,7 @@ def run_one(place, arguments):
             for name, to in (("stdout", 1), ("stderr", 2)):
                 os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), to)
             resource.setrlimit(resource.RLIMIT_AS, (LIMIT_ADDRESSES, LIMIT_ADDRESSES))
+            resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_CPU_S, LIMIT_CPU_S))
             sys.argv = ["blurgate", *arguments]
             cli.main()
         except SystemExit as stopped:
@@ -118,6 +120,7 @@ def run_one(place, arguments):
         "code": os.waitstatus_to_exitcode(status),
         "timed_out": timed_out,
         "seconds": round(time.monotonic() - started, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "megabytes": round(usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)),
         "stderr": (place / "stderr").read_text(encoding="utf-8", errors="replace"),
         "stdout": (place / "stdout").read_text(encoding="utf-8", errors="replace"),
@@ -126,11 +129,47 @@ def run_one(place, arguments):
     }
 
 
+def make_all(scratch, only):
+    """Make the cases, in a child: encoders leave threads, and who has threads must not fork.
+
+    Gives (name, folder, arguments or why it cannot be made) of each.
+    """
+    told = scratch / "cases.json"
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            hostile = load(HERE.parents[1] / "scripts" / "make_hostile.py")
+            made = []
+            for number, one in enumerate(hostile.CASES.values()):
+                if only in one.name:
+                    place = scratch / f"{number:03d}"
+                    place.mkdir()
+                    try:
+                        made.append((one.name, str(place), one.make(place)))
+                    except hostile.CannotMakeError as error:
+                        made.append((one.name, str(place), str(error)))
+            told.write_text(json.dumps(made))
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    if os.waitpid(child, 0)[1]:
+        sys.exit("the cases cannot be made")
+    made = json.loads(told.read_text())
+    told.unlink()
+    return made
+
+
 def run_all(scratch, results, only=""):
     """Make and run the cases; writes one JSON line for each."""
     os.environ["BLURGATE_DISABLED_PLUGINS"] = "*"
     os.environ["BLURGATE_HOME"] = str(scratch / "home")
-    hostile = load(HERE.parents[1] / "scripts" / "make_hostile.py")
+    made = make_all(scratch, only)
     from blurgate import cli  # all of them before the forks
     from blurgate.cli import progress  # noqa: F401
     from blurgate.filtering import run_filter  # noqa: F401
@@ -145,18 +184,12 @@ def run_all(scratch, results, only=""):
     video.TIMEOUT_S = PIPE_TIMEOUT_S
     register_detectors()
     with results.open("w", encoding="utf-8") as out:
-        for number, one in enumerate(hostile.CASES.values()):
-            if only not in one.name:
-                continue
-            place = scratch / f"{number:03d}"
-            place.mkdir()
-            try:
-                arguments = one.make(place)
-            except hostile.CannotMakeError as error:
-                done = {"skipped": str(error)}
+        for name, place, arguments in made:
+            if isinstance(arguments, str):
+                done = {"skipped": arguments}
             else:
-                done = run_one(place, arguments)
-            out.write(json.dumps({"name": one.name, **done}) + "\n")
+                done = run_one(Path(place), arguments)
+            out.write(json.dumps({"name": name, **done}) + "\n")
             out.flush()
 
 

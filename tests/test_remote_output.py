@@ -1,0 +1,153 @@
+"""Results at an address are those of a run on the disk, and are there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+fsspec = pytest.importorskip("fsspec")
+
+
+@pytest.fixture
+def memory(marker, tmp_path, monkeypatch):
+    """Pictures on the disk and in memory; the work folder is one of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLURGATE_WORK_DIR", str(tmp_path / "work"))
+    files = fsspec.filesystem("memory")
+    (tmp_path / "in").mkdir()
+    for i in range(8):
+        image = np.full((160, 320, 3), 60, np.uint8)
+        for face in range(i % 3):
+            marker.draw(image, 10 + 150 * face, 20, 120, sharp=i % 2 == 0, seed=i)
+        assert cv2.imwrite(f"in/{i}.png", image)
+        files.pipe_file(f"/in/{i}.png", (tmp_path / f"in/{i}.png").read_bytes())
+    yield files
+    files.store.clear()
+    files.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def blurgate(run, memory):
+    def run_command(command, *arguments, code=0):
+        models = [] if command == "merge" else ["--detector", "marker", "--model", "laplacian"]
+        ran = run(command, *arguments, *models)
+        assert ran.code == code, ran.err
+        return ran
+
+    return run_command
+
+
+def there(files, folder):
+    found = files.find(folder)
+    return {name.removeprefix(f"{folder}/"): files.cat_file(name) for name in found}
+
+
+def test_a_table_goes_up_whole(blurgate, memory, tmp_path):
+    blurgate("score", "memory://in", "--csv", "here.csv")
+    blurgate("score", "memory://in", "--csv", "memory://out/there.csv")
+    assert there(memory, "/out") == {"there.csv": (tmp_path / "here.csv").read_bytes()}
+    assert list((tmp_path / "work").iterdir()) == []
+    ran = blurgate("score", "memory://in", "--csv", "memory://out/there.csv", "--resume")
+    assert "is complete; nothing was left" in ran.err
+
+
+def test_parts_are_joined_from_and_to_addresses(blurgate, memory, tmp_path):
+    blurgate("score", "memory://in", "--csv", "whole.csv")
+    for i in (1, 2):
+        blurgate("score", "memory://in", "--csv", f"memory://out/p{i}.csv", "--shard", f"{i}/2")
+    assert set(there(memory, "/out")) == {
+        f"p{i}.csv{s}" for i in (1, 2) for s in ("", ".part.json")
+    }
+    blurgate("merge", "memory://out/p*", "--out", "memory://all/t.csv")
+    assert memory.cat_file("/all/t.csv") == (tmp_path / "whole.csv").read_bytes()
+    ran = blurgate("merge", "memory://out/p1.csv", "--out", "memory://all/u.csv", code=2)
+    assert "parts are missing: 2/2" in ran.err
+    assert not memory.exists("/all/u.csv")
+    # A complete part is trusted, one that was cut is not.
+    ran = blurgate(
+        "score", "memory://in", "--csv", "memory://out/p1.csv", "--shard", "1/2", "--resume"
+    )
+    assert "is complete; nothing was left" in ran.err
+    memory.pipe_file("/out/p1.csv", memory.cat_file("/out/p1.csv")[:-5])
+    ran = blurgate(
+        "score", "memory://in", "--csv", "memory://out/p1.csv", "--shard", "1/2", "--resume", code=2
+    )
+    assert "when it was complete" in ran.err
+
+
+def test_an_interrupted_table_goes_on_here_and_up_at_the_end(
+    blurgate, memory, tmp_path, monkeypatch
+):
+    from blurgate.remote_output import RemoteTable
+
+    blurgate("score", "memory://in", "--csv", "whole.csv")
+
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RemoteTable, "publish", full)
+    ran = blurgate("score", "memory://in", "--csv", "memory://out/t.csv", code=5)
+    assert "No space left" in ran.err
+    assert not memory.exists("/out/t.csv")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLURGATE_WORK_DIR", str(tmp_path / "work"))
+    monkeypatch.setattr("signal.signal", lambda *args: None)
+    blurgate("score", "memory://in", "--csv", "memory://out/t.csv", "--resume")
+    assert memory.cat_file("/out/t.csv") == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_folders_go_up_with_the_journal_last(blurgate, memory, tmp_path, monkeypatch):
+    order = []
+    pipe = type(memory).mv
+
+    def noted(self, source, target, **options):
+        order.append(target)
+        return pipe(self, source, target, **options)
+
+    monkeypatch.setattr(type(memory), "mv", noted)
+    blurgate("filter", "memory://in", "--out", "here", "--quiet")
+    blurgate("filter", "memory://in", "--out", "memory://out/f", "--quiet")
+    found = there(memory, "/out/f")
+    here = {
+        str(path.relative_to(tmp_path / "here").as_posix()): path.read_bytes()
+        for path in (tmp_path / "here").rglob("*")
+        if path.is_file()
+    }
+    assert found.keys() == here.keys()
+    assert {k: v for k, v in found.items() if "." in k and not k.endswith(("json", "jsonl"))} == {
+        k: v for k, v in here.items() if not k.endswith(("json", "jsonl"))
+    }
+    assert order[-1] == "/out/f/journal.jsonl"
+    ran = blurgate("filter", "memory://in", "--out", "memory://out/f", code=2)
+    assert "use --resume to continue it, --overwrite" in ran.err
+    blurgate("filter", "memory://in", "--out", "memory://out/f", "--resume", "--quiet")
+    assert there(memory, "/out/f").keys() == found.keys()
+    options = ["--out", "memory://out/f", "--overwrite", "--crops", "none", "--quiet"]
+    blurgate("filter", "memory://in", *options)
+    assert set(there(memory, "/out/f")) == {"faces.csv", "journal.jsonl", "summary.json"}
+    memory.pipe_file("/mine/x.txt", b"")
+    ran = blurgate("filter", "memory://in", "--out", "memory://mine", "--overwrite", code=2)
+    assert "holds no results of blurgate" in ran.err
+
+
+def test_folders_are_joined_from_and_to_addresses(blurgate, memory):
+    blurgate("filter", "memory://in", "--out", "memory://out/whole", "--quiet")
+    for i in (1, 2):
+        out = f"memory://out/p{i}"
+        blurgate("filter", "memory://in", "--out", out, "--shard", f"{i}/2", "--quiet")
+    blurgate("merge", "memory://out/p1", "memory://out/p2", "--out", "memory://out/all")
+    whole, joined = there(memory, "/out/whole"), there(memory, "/out/all")
+    assert whole.keys() == joined.keys()
+    assert whole["faces.csv"] == joined["faces.csv"]
+    totals = [json.loads(found["summary.json"])["totals"] for found in (whole, joined)]
+    assert totals[0] == totals[1]
+
+
+def test_drawn_videos_need_files(blurgate, memory):
+    memory.pipe_file("/v.mp4", b"x")
+    ran = blurgate("filter", "memory://v.mp4", "--annotate", "--out", "o", code=2)
+    assert "need videos that are files of this machine" in ran.err
