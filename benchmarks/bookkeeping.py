@@ -26,7 +26,7 @@ import numpy as np
 
 
 def made_up(
-    scorer: object, detector: object, names: object, *, workers: int = 1
+    scorer: object, detector: object, names: object, *, workers: int = 1, **others: object
 ) -> Iterator[object]:
     """Stand in for `score_files`: one face per path."""
     from blurgate.scoring import FileFaces

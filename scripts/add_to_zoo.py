@@ -19,6 +19,7 @@ from typing import Any
 import onnx
 
 from blurgate.cards import METADATA_KEY, read_card
+from blurgate.training.card import write_card
 
 ZOO = Path(__file__).parents[1] / "models_zoo"
 KEPT = ("threshold", "source", "input", "output", "about")
@@ -45,8 +46,14 @@ def manifest_entry(card: dict[str, Any], file: Path, aliases: list[str]) -> dict
 
 def with_profile(card: dict[str, Any], profile: dict[str, Any]) -> dict[str, Any]:
     """Take over the threshold of a profile of `blurgate calibrate`, and say where it is from."""
-    how = {key: profile[key] for key in ("target", "reached", "ci", "n") if key in profile}
-    about = {**card.get("about", {}), "threshold_from": {"command": "blurgate calibrate", **how}}
+    low, high = profile["ci"]
+    target = ", ".join(f"{key} {value}" for key, value in profile["target"].items())
+    reached = ", ".join(f"{key} {value:.4g}" for key, value in profile["reached"].items())
+    how = (
+        f"blurgate calibrate, {target}; 95 % interval {low:.3f} to {high:.3f}; "
+        f"{profile['n']['faces']} faces of the validation part: {reached}"
+    )
+    about = {**card.get("about", {}), "threshold_from": how}
     return {**card, "threshold": round(profile["threshold"], 3), "about": about}
 
 
@@ -70,9 +77,13 @@ def main() -> None:
     onnx.helper.set_model_props(graph, {**properties, METADATA_KEY: json.dumps(card)})
     file = ZOO / f"{card['name']}.onnx"
     file.write_bytes(graph.SerializeToString())
-    page = arguments.model.with_suffix(".md")
-    if page.is_file():
-        file.with_suffix(".md").write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+    if card["kind"] == "scorer":  # measured again: the machine was busy when training ended
+        difference = card["about"]["torch_against_onnxruntime"]
+        card = write_card(file, card, difference)
+        file.with_suffix(".json").unlink()  # the card is in the file and in the manifest
+    else:
+        text = arguments.model.with_suffix(".md").read_text(encoding="utf-8")
+        file.with_suffix(".md").write_text(text, encoding="utf-8")
     path = ZOO / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     entry = manifest_entry(card, file, arguments.alias)

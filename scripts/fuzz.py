@@ -1,4 +1,6 @@
-"""Fuzz what reads files: python scripts/fuzz.py [TARGET...] --seconds 60
+"""Fuzz what reads files.
+
+    python scripts/fuzz.py [TARGET...] --seconds 60
 
 With atheris (pip install atheris; CPython 3.11 to 3.13) the run is guided by coverage. Without it a
 plain loop flips, cuts, repeats and joins the seeds, which finds the shallow half of what atheris
@@ -145,9 +147,8 @@ def main() -> int:
         parser.error(f"no target {', '.join(missing)}; known: {', '.join(known)}")
     print("guided by coverage (atheris)" if not plainly else "without guidance")
     chosen = arguments.target or list(known)
-    return not all(
-        [report(name, arguments.seconds, arguments.keep, plainly=plainly) for name in chosen]
-    )
+    results = [report(name, arguments.seconds, arguments.keep, plainly=plainly) for name in chosen]
+    return not all(results)
 
 
 if __name__ == "__main__":

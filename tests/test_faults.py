@@ -108,7 +108,9 @@ def test_a_source_that_vanishes_fails_alone(marker, run, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", [f"{name}\n" for name in listing])
     ran = run("filter", "-", *FILTER, "--out", "o")
     assert ran.code == 4
-    statuses = [s["status"] for s in json.loads((tmp_path / "o/summary.json").read_text())["sources"]]
+    statuses = [
+        s["status"] for s in json.loads((tmp_path / "o/summary.json").read_text())["sources"]
+    ]
     assert statuses == ["ok", "ok", "ok", "failed"]
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from blurgate.errors import ConfigError, DecodeError
 from blurgate.merging import merge_tables
-from blurgate.scoring import Shard
-from blurgate.tables import SCORE_COLUMNS, empty_score_row, open_table
+from blurgate.sharding import PartNote, Shard
+from blurgate.tables import SCORE_COLUMNS, empty_score_row, open_table, score_columns
 
 FILES = sorted([f"b/{i:03d}.jpg" for i in range(40)] + ['a "quoted", name.jpg', "ä.jpg", "z\n.jpg"])
 
@@ -89,3 +89,61 @@ def test_parts_that_cannot_be_joined(tmp_path):
     other.write_text("a,b\n1,2\n")
     with pytest.raises(DecodeError, match="not a table of blurgate score"):
         merge_tables([other], tmp_path / "out.csv")
+
+
+NOTE = {"settings": {"model": "a"}, "listing": {"files": 5, "sha256": "x"}}
+
+
+def noted(path, files, shard, **changes):
+    write(path, files)
+    facts = {**NOTE, "shard": shard, "files": len(files), "bytes": path.stat().st_size, **changes}
+    PartNote(**facts).write(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shard": "1/2"}, r"a\.csv and .*b\.csv are both part 1/2"),
+        ({"shard": "2/3"}, r"b\.csv is part 2/3 and .*a\.csv part 1/2"),
+        ({"settings": {"model": "b"}}, r"b\.csv was made with model = 'b' and .*a\.csv with 'a'"),
+        ({"listing": {"files": 6, "sha256": "y"}}, r"b\.csv was made of another list .*6 and 5"),
+        ({"bytes": 7}, r"b\.csv is not complete: \d+ bytes, and 7 were written"),
+    ],
+)
+def test_parts_that_are_no_whole_are_refused_by_name(tmp_path, changes, message):
+    a = noted(tmp_path / "a.csv", FILES[:3], "1/2")
+    b = noted(tmp_path / "b.csv", FILES[3:5], "2/2")
+    assert merge_tables([b, a], tmp_path / "out.csv") == sum(len(rows(f)) for f in FILES[:5])
+    (tmp_path / "out.csv").unlink()
+    noted(tmp_path / "b.csv", FILES[3:5], **{"shard": "2/2", **changes})
+    with pytest.raises(ConfigError, match=message):
+        merge_tables([a, b], tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_missing_part_is_named(tmp_path):
+    a = noted(tmp_path / "a.csv", FILES[:3], "2/11")
+    with pytest.raises(ConfigError, match=r"missing: 1/11, 3/11, .*9/11 and 2 more"):
+        merge_tables([a], tmp_path / "out.csv")
+    b = write(tmp_path / "b.csv", FILES[3:5])
+    with pytest.raises(ConfigError, match=r"b\.csv is no complete part: b\.csv\.part\.json is not"):
+        merge_tables([a, b], tmp_path / "out.csv")
+    with pytest.raises(ConfigError, match=r"c\.csv: there is no such part"):
+        merge_tables([a, tmp_path / "c.csv"], tmp_path / "out.csv")
+    (tmp_path / "a.csv.part.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is no note of a part"):
+        merge_tables([a], tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_columns_of_the_kind_of_blur_are_carried_over(tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"a.{suffix}"
+    with open_table(suffix, path, score_columns(True), None) as table:
+        for file in FILES[:4]:
+            for row in rows(file):
+                table.write({**row, "blur_kind": "motion", "blur_angle": 12.5})
+    merge_tables([path], tmp_path / f"out.{suffix}")
+    assert (tmp_path / f"out.{suffix}").read_bytes() == path.read_bytes()

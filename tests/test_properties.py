@@ -1,4 +1,4 @@
-"""Properties that hold for any input: geometry, tables, names, addresses, configurations, curves."""
+"""Properties that hold for any input: geometry, tables, names, configurations, curves."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def as_json(value):
 @given(
     st.lists(st.tuples(st.integers(-500, 500), st.integers(-500, 500)), min_size=5, max_size=5,
              unique=True),
-    st.floats(0.05, 20), st.floats(-np.pi, np.pi), st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)),
+    st.floats(0.05, 20), st.floats(-np.pi, np.pi),
+    st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)),
 )  # fmt: skip
 @FEW
 def test_a_similarity_is_found_again(points, scale, angle, shift):
@@ -168,7 +169,7 @@ def test_any_journal_is_continued_or_refused(tmp_path, head, line):
     try:
         journal = Journal(path, {}, resume=True)
     except ConfigError as error:
-        assert str(tmp_path) in str(error)
+        assert str(tmp_path) in str(error)  # noqa: PT017 - it may be raised or not
     else:
         assert all(isinstance(entry, dict) for entry in journal.entries())
 
@@ -230,7 +231,9 @@ def test_a_password_is_never_shown(scheme, password, path):
 # What users write
 
 
-@given(st.dictionaries(st.sampled_from(["kind", "threshold", "input", "output", "about", "x"]), JSON))
+@given(
+    st.dictionaries(st.sampled_from(["kind", "threshold", "input", "output", "about", "x"]), JSON)
+)
 @FEW
 @example({"threshold": HUGE})
 @example({"output": {"type": "degree", "range": [0, HUGE]}})
@@ -240,7 +243,7 @@ def test_any_card_is_read_or_refused(facts):
     try:
         card = read_card(as_json(facts), "card.json")
     except WeightsError as error:
-        assert str(error).startswith("card.json")
+        assert str(error).startswith("card.json")  # noqa: PT017 - it may be raised or not
     else:
         assert isinstance(card, Card)
 
@@ -261,7 +264,7 @@ def test_any_profile_is_read_or_refused(tmp_path, changes):
     try:
         profile = read_profile(path)
     except ConfigError as error:
-        assert "p.json" in str(error)
+        assert "p.json" in str(error)  # noqa: PT017 - it may be raised or not
     else:
         assert 0 <= profile.threshold <= 1
 
@@ -294,7 +297,7 @@ def test_any_yaml_is_keys_and_values_or_refused(text):
     try:
         assert isinstance(parse_yaml(text, "x"), dict)
     except ConfigError as error:
-        assert str(error).startswith("x ")
+        assert str(error).startswith("x ")  # noqa: PT017 - it may be raised or not
 
 
 # Curves

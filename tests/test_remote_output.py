@@ -68,12 +68,12 @@ def test_parts_are_joined_from_and_to_addresses(blurgate, memory, tmp_path):
     assert not memory.exists("/all/u.csv")
     # A complete part is trusted, one that was cut is not.
     ran = blurgate(
-        "score", "memory://in", "--csv", "memory://out/p1.csv", "--shard", "1/2", "--resume"
+        "score", "memory://in", "--csv", "memory://out/p2.csv", "--shard", "2/2", "--resume"
     )
     assert "is complete; nothing was left" in ran.err
-    memory.pipe_file("/out/p1.csv", memory.cat_file("/out/p1.csv")[:-5])
+    memory.pipe_file("/out/p2.csv", memory.cat_file("/out/p2.csv")[:-5])
     ran = blurgate(
-        "score", "memory://in", "--csv", "memory://out/p1.csv", "--shard", "1/2", "--resume", code=2
+        "score", "memory://in", "--csv", "memory://out/p2.csv", "--shard", "2/2", "--resume", code=2
     )
     assert "when it was complete" in ran.err
 

@@ -86,7 +86,7 @@ def source_commit() -> str:
 
 def latency_ms(path: Path, *, batch: int = 1, threads: int = 1) -> float:
     """Measure an ONNX file with onnxruntime on the CPU: the median milliseconds of a call."""
-    session = make_session(path, Runtime("cpu", threads))
+    session = make_session(path, Runtime("cpu", threads), ["degree"])
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch, 3, CROP_SIZE, CROP_SIZE), np.float32)
     taken = []
@@ -132,6 +132,18 @@ def version_of_onnxruntime() -> str:
     return str(onnxruntime().__version__)
 
 
+def _kinds_row(facts: Mapping[str, Any]) -> dict[str, str]:
+    told = facts.get("kinds")
+    if not told:
+        return {}
+    right = f"right for {told['accuracy']:.1%} of {told['pictures']} validation pictures"
+    return {
+        "kind of blur": f"{', '.join(told['names'])}; {right} of a degree above "
+        f"{told['counted_above']:g}; direction off by {told['angle_median_error_deg']:.1f} degrees "
+        "in the median"
+    }
+
+
 def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
     facts = card["about"]
     data, training, found = facts["data"], facts["training"], facts["validation"]
@@ -145,6 +157,7 @@ def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
         "suggested threshold": f"{card['threshold']:g} ({facts['threshold_from']})",
         "validation MAE": f"{found['mae']:.4f} on {found['pictures']} pictures of other identities",
         "validation rank correlation": f"{found['spearman']:.4f} (Spearman)",
+        **_kinds_row(facts),
         "latency": f"{speed['batch 1']} ms for one face, {speed['batch 8']} ms for 8 "
         f"({speed['how']})",
         "training data": f"{data['train']} pictures, {data['identities']} identities, blurred by "

@@ -76,7 +76,7 @@ def main() -> NoReturn:
         fail(str(error), EXIT_ENVIRONMENT)
     except MemoryError:
         fail("out of memory; use fewer --workers, or smaller pictures", EXIT_ENVIRONMENT)
-    except Exception as error:  # noqa: BLE001 - nobody is helped by a page of code
+    except Exception as error:
         logging.getLogger(__name__).info("where it happened", exc_info=True)
         fail(
             f"{type(error).__name__}: {error}; this is a defect of blurgate or of a plugin: "

@@ -101,6 +101,8 @@ def score_command(
                 "--engine ray writes a folder of Parquet parts and divides the work itself: give "
                 "it --parquet DIR and no --shard; blurgate merge DIR makes one table of it"
             )
+        if blur_kind:
+            raise ConfigError("--blur-kind is for the local engine; divide the work with --shard")
         settings = ScorePaths(model, detector, aligned, det_size, min_score, device, workers or 1)
         _score_with_ray(settings, path, file, address, actors, resume=resume, quiet=quiet)
         return

@@ -40,8 +40,8 @@ def register_detectors():
     """Add the detector that needs no weights, and those that go wrong."""
     import numpy as np
 
-    from blurgate.host import get_host
     from blurgate.hookspecs import hookimpl
+    from blurgate.host import get_host
     from blurgate.interfaces import ModelInfo
     from blurgate.types import Detections
 
@@ -97,7 +97,7 @@ def run_one(place, arguments):
             cli.main()
         except SystemExit as stopped:
             code = stopped.code
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a child must not go on as its parent
             import traceback
 
             traceback.print_exc()
@@ -151,7 +151,7 @@ def make_all(scratch, only):
                         made.append((one.name, str(place), str(error)))
             told.write_text(json.dumps(made))
             code = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a child must not go on as its parent
             import traceback
 
             traceback.print_exc()

@@ -30,7 +30,7 @@ def table():
     text = TABLE.read_text(encoding="utf-8").partition("<!-- cases -->")[2]
     rows = {}
     for line in text.partition("<!-- end of cases -->")[0].splitlines():
-        if line.startswith("| ") and not line.startswith("| case |"):
+        if line.startswith("| ") and not line.startswith(("| case |", "| --- |")):
             name, status, code, message = map(
                 unescaped, re.split(r"(?<!\\)\|", line.strip().strip("|"), maxsplit=3)
             )
@@ -89,10 +89,16 @@ def test_status_message_and_exit_code_are_the_documented_ones(results, runner, n
     said = result["stderr"]
     assert not result["timed_out"], "it hung"
     assert (runner.status(result), result["code"]) == (status, code), said
-    if av.__version__ == made_with() or not damaged(name):
+    if not damaged(name):
         assert runner.message(result) == message
+    elif av.__version__ == made_with():
+        assert without_numbers(runner.message(result)) == without_numbers(message)
     else:
         assert bool(runner.message(result)) == bool(message)
+
+
+def without_numbers(text):
+    return re.sub(r"\d+(\.\d+)?", "N", text)
 
 
 def damaged(name):
