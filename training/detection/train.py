@@ -27,7 +27,7 @@ from blurgate.training.detection.export import card_facts, export_detector
 from blurgate.training.detection.loop import fit_detector
 from blurgate.training.detection.network import DetectorNet
 from blurgate.training.detection.pictures import backgrounds_in
-from blurgate.training.runs import BEST, Fit, OnStep
+from blurgate.training.runs import BEST, LAST, Fit, OnStep
 from blurgate.training.train import CONFIG, prepare_folder
 
 __all__ = ["TrainedDetector", "choose_detection_settings", "parts", "train_detector"]
@@ -136,7 +136,7 @@ def train_detector(
     prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
     torch.manual_seed(config.seed)
     network = DetectorNet(config.shape())
-    if config.init:
+    if config.init and not (resume and (folder / LAST).is_file()):
         _begin_with(network, Path(config.init))
     samples = Composed(
         train, background, size=config.size, length=config.pictures, seed=config.seed
