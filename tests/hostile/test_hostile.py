@@ -74,8 +74,8 @@ def result_of(results, name):
 
 
 @pytest.mark.timeout(600)  # the first one runs them all
-def test_every_case_is_in_the_table(load, results):
-    cases = load(ROOT / "scripts" / "make_hostile.py").CASES
+def test_every_case_is_in_the_table(runner, results):
+    cases = runner.load(ROOT / "scripts" / "make_hostile.py").CASES
     assert list(results) == list(cases)
     # What cannot be made on the machine of the table, as root: see its row below the table.
     assert set(cases) - set(ROWS) == {"file that may not be read"}

@@ -133,6 +133,13 @@ def collate(parts: list[_Target]) -> Batch:
 def validate(
     network: DetectorNet, samples: Samples, *, batch: int, device: torch.device, workers: int = 1
 ) -> DetectionScores:
+    """Compare what a network finds in the samples of epoch 0 with what is there."""
+    return score(find_all(network, samples, batch=batch, device=device, workers=workers))
+
+
+def find_all(
+    network: DetectorNet, samples: Samples, *, batch: int, device: torch.device, workers: int = 1
+) -> list[tuple[Sample, Found]]:
     """Run a network over the samples of epoch 0, in float32."""
     was_training = network.training
     network.eval()
@@ -150,7 +157,7 @@ def validate(
                 pairs += zip(some, found(predictions(network(images), listed)), strict=True)
     finally:
         network.train(was_training)
-    return score(pairs)
+    return pairs
 
 
 def fit_detector(

@@ -22,7 +22,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ __all__ = [
     "anchors",
     "count_macs",
     "fold",
+    "lower_scores",
     "predictions",
     "prepare",
 ]
@@ -282,6 +283,21 @@ def _layers(
     yield nn.Conv2d(inputs, outputs, side, stride, side // 2, groups=groups, bias=False)
     yield nn.BatchNorm2d(outputs)
     yield nn.ReLU(inplace=True)
+
+
+@torch.no_grad()
+def lower_scores(network: DetectorNet, at: float) -> None:
+    """Move all scores, their order kept, so that 0.5 is what `at` was.
+
+    Args:
+        network: Changed in place.
+        at: A score in (0, 1).
+    """
+    for head in network.heads:
+        last = cast(nn.Sequential, head)[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        last.bias.view(ANCHORS, -1)[:, 0] -= math.log(at / (1 - at))
 
 
 def _separable(inputs: int, outputs: int, *, halve: bool = False) -> nn.Sequential:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,14 +24,17 @@ from blurgate.training.detection.card import about, write_card
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.config import DetectionConfig, make_detection_config
 from blurgate.training.detection.export import card_facts, export_detector
-from blurgate.training.detection.loop import fit_detector
-from blurgate.training.detection.network import DetectorNet
+from blurgate.training.detection.loop import find_all, fit_detector, validate
+from blurgate.training.detection.network import DetectorNet, lower_scores
 from blurgate.training.detection.pictures import backgrounds_in
+from blurgate.training.detection.scores import fair_score, false_alarms
 from blurgate.training.runs import BEST, LAST, Fit, OnStep
 from blurgate.training.train import CONFIG, prepare_folder
 
 __all__ = ["TrainedDetector", "choose_detection_settings", "parts", "train_detector"]
 
+CALIBRATION_PICTURES: Final = 512
+"""Composed pictures on which the exported file's scores are set."""
 _WIDER: Final = ("wider_face_train_bbx_gt.txt", "wider_face_val_bbx_gt.txt")
 _WIDER_VAL: Final = "WIDER_val"
 """The folder of WIDER FACE's validation pictures; its texts come together whatever is there."""
@@ -157,11 +160,24 @@ def train_detector(
         resume=resume,
         on_step=on_step,
     )
+    # More pictures than after every epoch: few of them hold a false alarm.
+    many = Composed(
+        val, background, size=config.size, length=CALIBRATION_PICTURES, seed=config.seed + 2
+    )
+    network.to(device)
+    pairs = find_all(network, many, batch=config.batch, device=device, workers=workers)
+    raw = fair_score(false_alarms(pairs), len(many))
+    lower_scores(network, raw)
+    exported = validate(network, validation, batch=config.batch, device=device, workers=workers)
     card = card_facts(
         name,
         licence=config.licence,
         source=config.source,
-        about=about(config, facts, fit, network, device),
+        about={
+            **about(config, facts, fit, network, device),
+            "validation": asdict(exported),
+            "score_0.5_was": raw,
+        },
     )
     path = folder / f"{name}.onnx"
     some = [validation.sample(0, i).image for i in range(min(4, len(validation)))]
