@@ -30,7 +30,7 @@ PLUGINS = ("marker_plugin", "tiny_embedder", "tiny_backbone")
 AGAIN = 0.3
 """How often a continuation is killed as well."""
 COMMANDS = ("filter", "score", "synth", "train")
-_TIMES = {"elapsed_s", "frames_per_s"}
+_TIMES = {"elapsed_s", "frames_per_s", "seconds", "pictures_per_s"}
 
 
 def load(name: str) -> Any:
@@ -137,7 +137,9 @@ def content(folder: Path) -> dict[str, str]:
                 data = json.dumps({k: v for k, v in facts.items() if k not in _TIMES}).encode()
             elif path.name == "log.csv":
                 rows = list(csv.DictReader(data.decode().splitlines()))
-                data = repr([{k: v for k, v in r.items() if "_s" not in k} for r in rows]).encode()
+                data = repr(
+                    [{k: v for k, v in r.items() if k not in _TIMES} for r in rows]
+                ).encode()
             elif path.suffix == ".safetensors":
                 data = tensors(path)
             elif path.suffix == ".onnx":

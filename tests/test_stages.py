@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blurgate.errors import ConfigError, PluginError, ShapeError
+from blurgate.errors import ConfigError, PluginError
 from blurgate.interfaces import ModelInfo
 from blurgate.stages import (
     FACES_PER_BATCH,

@@ -1,1 +1,1 @@
-"""What `blurgate evaluate` and `blurgate calibrate` measure; heavy imports wait for their modules."""
+"""What `blurgate evaluate` and `blurgate calibrate` measure; heavy imports wait in its modules."""

@@ -258,5 +258,7 @@ def test_what_cannot_be_evaluated(material, tiny):
         evaluate_utility([Flatness()], faces[::24], crops[::24], embedder=embedder)
     with pytest.raises(InputError, match="names that differ"):
         evaluate_utility([Flatness(), Flatness()], faces, crops, embedder=embedder)
-    with pytest.raises(InputError, match="takes at least 100 comparisons of different people, and there are 9"):
+    with pytest.raises(
+        InputError, match="takes at least 100 comparisons of different people, and there are 9"
+    ):
         evaluate_utility([Flatness()], faces[:6], crops[:6], embedder=embedder)
