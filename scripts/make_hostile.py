@@ -116,7 +116,14 @@ def encode(
             frame.time_base = Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    ordinary_priority()
     return path
+
+
+def ordinary_priority() -> None:
+    """Undo what SVT-AV1 does as root: a real-time thread, whose children are real-time too."""
+    if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 _X264 = {"preset": "ultrafast", "g": "8"}

@@ -36,6 +36,24 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _ordinary_priority() -> Iterator[None]:
+    """Undo what the AV1 encoder SVT-AV1 does where it may, as root.
+
+    It makes the thread that opens it a real-time one of the highest priority. Programs that later
+    tests start inherit that, and a browser that nobody can interrupt stops the machine.
+    """
+    ordinary_priority()
+    yield
+    ordinary_priority()
+
+
+def ordinary_priority() -> None:
+    """Let this thread be scheduled like any other."""
+    if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 @pytest.fixture
 def bare_zoo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let nothing be in the box or in the model folder: the manifest without our own weights."""
