@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blurgate.training.config import TrainConfig
     from blurgate.training.runs import Fit
 
-__all__ = ["about", "latency_ms", "source_commit", "write_card"]
+__all__ = ["about", "latency_ms", "source_commit", "time_ms", "write_card", "write_files"]
 
 _RUNS: Final = 60
 _FROM_CONFIG: Final = ("head", "loss", "epochs", "batch", "lr", "schedule", "ema", "precision")
@@ -85,16 +85,36 @@ def source_commit() -> str:
 
 
 def latency_ms(path: Path, *, batch: int = 1, threads: int = 1) -> float:
-    """Measure an ONNX file with onnxruntime on the CPU: the median milliseconds of a call."""
-    session = make_session(path, Runtime("cpu", threads), ["degree"])
-    rng = np.random.default_rng(0)
-    images = rng.standard_normal((batch, 3, CROP_SIZE, CROP_SIZE), np.float32)
+    """Measure a blur model's degree on the CPU: the median milliseconds of a call."""
+    shape = (batch, 3, CROP_SIZE, CROP_SIZE)
+    return time_ms(path, shape, threads=threads, outputs=["degree"])
+
+
+def time_ms(
+    path: Path,
+    shape: tuple[int, ...],
+    *,
+    threads: int = 1,
+    outputs: Sequence[str] | None = None,
+    runs: int = _RUNS,
+) -> float:
+    """Measure an ONNX file with onnxruntime on the CPU: the median milliseconds of a call.
+
+    Args:
+        path: A file whose input is called `images`.
+        shape: Of the input.
+        threads: Of the session.
+        outputs: Only what these need; None: everything.
+        runs: Calls; the first sixth warms up.
+    """
+    session = make_session(path, Runtime("cpu", threads), outputs)
+    images = np.random.default_rng(0).standard_normal(shape, np.float32)
     taken = []
-    for _ in range(_RUNS):
+    for _ in range(runs):
         start = time.perf_counter()
         run(session, {"images": images}, str(path))
         taken.append(time.perf_counter() - start)
-    return median(taken[_RUNS // 6 :]) * 1000
+    return median(taken[runs // 6 :]) * 1000
 
 
 def write_card(path: Path, card: Mapping[str, Any], difference: float) -> dict[str, Any]:
@@ -108,11 +128,30 @@ def write_card(path: Path, card: Mapping[str, Any], difference: float) -> dict[s
     Returns:
         The card with what was measured.
     """
+    spent = {"batch 1": latency_ms(path), "batch 8": latency_ms(path, batch=8)}
+    return write_files(path, card, spent, difference, _markdown)
+
+
+def write_files(
+    path: Path,
+    card: Mapping[str, Any],
+    spent_ms: Mapping[str, float],
+    difference: float,
+    markdown: Callable[[str, Mapping[str, Any]], Iterator[str]],
+) -> dict[str, Any]:
+    """Write a card's two files; see `write_card`.
+
+    Args:
+        path: The ONNX file.
+        card: The card that it holds.
+        spent_ms: What was timed -> milliseconds.
+        difference: Between torch and onnxruntime.
+        markdown: Makes the page of the file's name and the whole card.
+    """
     measured = {
         "bytes": path.stat().st_size,
         "latency_ms": {
-            "batch 1": round(latency_ms(path), 3),
-            "batch 8": round(latency_ms(path, batch=8), 3),
+            **{what: round(spent, 3) for what, spent in spent_ms.items()},
             "how": f"median, onnxruntime {version_of_onnxruntime()}, 1 CPU thread, "
             f"{platform.machine()}",
         },
@@ -121,7 +160,7 @@ def write_card(path: Path, card: Mapping[str, Any], difference: float) -> dict[s
     whole = {**card, "about": {**card["about"], **measured}}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     write_atomically(path.with_suffix(".json"), iter([text]))
-    write_atomically(path.with_suffix(".md"), _markdown(path.name, whole))
+    write_atomically(path.with_suffix(".md"), markdown(path.name, whole))
     return whole
 
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import platform
-import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
-import numpy as np
 import torch
 
-from blurgate.interfaces import Runtime
-from blurgate.journal import write_atomically
-from blurgate.runtime import make_session, run
-from blurgate.training.card import source_commit, version_of_onnxruntime
+from blurgate.training.card import source_commit, time_ms, write_files
 from blurgate.training.detection.config import DetectionConfig
 from blurgate.training.detection.network import DetectorNet, count_macs
 from blurgate.training.runs import Fit
 
-__all__ = ["about", "latency_ms", "write_card"]
+__all__ = ["about", "write_card"]
 
 _RUNS: Final = 30
 _FROM_CONFIG: Final = (
@@ -66,18 +58,6 @@ def about(
     }
 
 
-def latency_ms(path: Path, *, h: int = 384, w: int = 640, threads: int = 1) -> float:
-    """Measure an ONNX file with onnxruntime on the CPU: the median milliseconds of a picture."""
-    session = make_session(path, Runtime("cpu", threads))
-    images = np.random.default_rng(0).standard_normal((1, 3, h, w), np.float32)
-    taken = []
-    for _ in range(_RUNS):
-        start = time.perf_counter()
-        run(session, {"images": images}, str(path))
-        taken.append(time.perf_counter() - start)
-    return median(taken[_RUNS // 6 :]) * 1000
-
-
 def write_card(path: Path, card: Mapping[str, Any], difference: float) -> dict[str, Any]:
     """Write `<stem>.json` and `<stem>.md` beside an ONNX file.
 
@@ -89,20 +69,8 @@ def write_card(path: Path, card: Mapping[str, Any], difference: float) -> dict[s
     Returns:
         The card with what was measured.
     """
-    measured = {
-        "bytes": path.stat().st_size,
-        "latency_ms": {
-            "384x640": round(latency_ms(path), 3),
-            "how": f"median, onnxruntime {version_of_onnxruntime()}, 1 CPU thread, "
-            f"{platform.machine()}",
-        },
-        "torch_against_onnxruntime": difference,
-    }
-    whole = {**card, "about": {**card["about"], **measured}}
-    text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path.with_suffix(".json"), iter([text]))
-    write_atomically(path.with_suffix(".md"), _markdown(path.name, whole))
-    return whole
+    spent = {"384x640": time_ms(path, (1, 3, 384, 640), runs=_RUNS)}
+    return write_files(path, card, spent, difference, _markdown)
 
 
 def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
