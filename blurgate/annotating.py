@@ -42,7 +42,7 @@ def output_name(folder: str, source: str, suffix: str) -> str:
     specially is replaced. The digest keeps equally named sources of different folders apart.
 
     >>> output_name("cut", "films/Zoë 1.mov", ".mp4")
-    'cut/Zoë_1-e2da14b1.mp4'
+    'cut/Zoë_1-50a0797d.mp4'
     """
     stem = re.sub(r"[^\w-]+", "_", PurePosixPath(source.replace("\\", "/")).stem).strip("-_")
     digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:8]

@@ -76,7 +76,7 @@ def to_bgr(frame: av.VideoFrame, matrix: int, *, full: bool) -> U8:
 def bgr_matrix(matrix: int, *, full: bool) -> F32:
     """Give the (3, 4) float32 that makes B, G, R of Y, U, V, 1, all in 0..255.
 
-    >>> bgr_matrix(5, full=True).round(3)[2].tolist()[:3]
+    >>> [round(float(value), 3) for value in bgr_matrix(5, full=True)[2][:3]]
     [1.0, 0.0, 1.402]
     """
     red, blue = _WEIGHTS[matrix]

@@ -147,7 +147,7 @@ def fair_score(alarms: F32, pictures: int, *, limit: float = FALSE_ALARMS) -> fl
     falling = np.sort(alarms)[::-1]
     if len(falling) <= allowed:
         return 0.5
-    return float(np.clip(np.ceil((falling[allowed] + 1e-6) * 100) / 100, 0.5, 0.95))
+    return float(np.clip(np.ceil((float(falling[allowed]) + 1e-6) * 100) / 100, 0.5, 0.95))
 
 
 def average_precision(scores: F32, hits: NDArray[np.bool_], faces: int) -> float:
