@@ -14,11 +14,11 @@ from typing import Any, Final
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from blurgate.errors import WeightsError
 
-__all__ = ["load", "optimizer_tensors", "restore_optimizer", "save", "select"]
+__all__ = ["load", "optimizer_tensors", "restore_optimizer", "save", "save_run", "select"]
 
 FACTS: Final = "blurgate"
 _OPTIMIZER: Final = "optimizer"
@@ -39,6 +39,20 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def save_run(
+    path: Path,
+    model: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write all that a run needs to go on: weights, averaged weights, the optimiser's state."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"ema.{name}": value for name, value in average.state_dict().items()}
+    save(path, tensors | optimizer_tensors(optimizer), facts)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

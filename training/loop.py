@@ -284,11 +284,9 @@ class _Run:
                 "pictures": scores.pictures,
             }
             checkpoints.save(self.folder / BEST, chosen.state_dict(), self._facts())
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        if self.average is not None:
-            tensors |= {f"ema.{name}": value for name, value in self.average.state_dict().items()}
-        tensors |= checkpoints.optimizer_tensors(self.optimizer)
-        checkpoints.save(self.folder / LAST, tensors, self._facts())
+        checkpoints.save_run(
+            self.folder / LAST, self.model, self.average, self.optimizer, self._facts()
+        )
         write_atomically(self.folder / LOG, log_lines(fit.history, COLUMNS))
         if self.board is not None:
             self.board.write(fit.history[-1])

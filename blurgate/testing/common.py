@@ -7,24 +7,42 @@ import threading
 import unittest
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from blurgate.errors import BlurgateError
 from blurgate.host import get_host
-from blurgate.interfaces import ModelInfo
+from blurgate.interfaces import ModelInfo, Runtime
 from blurgate.testing import ContractError
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blurgate.interfaces import ModelFile
     from blurgate.types import U8
 
 T = TypeVar("T")
 
 _THREADS = 4
+
+
+class ModelSubject:
+    """A model to check: a registered name or a factory, and what to make it with."""
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self, plugin: Any, *, model: ModelFile | None = None, runtime: Runtime | None = None
+    ) -> None:
+        self.plugin, self.model, self.runtime = plugin, model, runtime or Runtime("cpu")
+
+    @cached_property
+    def made(self) -> Any:
+        """The model."""
+        return factory_of(self.kind, self.plugin)(self.model, self.runtime)
 
 
 def factory_of(kind: str, plugin: Any) -> Callable[..., Any]:

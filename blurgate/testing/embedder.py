@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from blurgate.interfaces import ModelFile, Runtime
 from blurgate.testing import common
 from blurgate.types import CROP_SIZE
 
 _TOLERANCE: Final = 1e-4
 
 
-class Subject:
+class Subject(common.ModelSubject):
     """An embedder to check: a registered name or a factory, and what to make it with."""
 
-    def __init__(
-        self, plugin: Any, *, model: ModelFile | None = None, runtime: Runtime | None = None
-    ) -> None:
-        self.plugin, self.model, self.runtime = plugin, model, runtime or Runtime("cpu")
-
-    @cached_property
-    def made(self) -> Any:
-        """The embedder."""
-        return common.factory_of("embedder", self.plugin)(self.model, self.runtime)
+    kind = "embedder"
 
 
 def says_who_it_is(subject: Subject) -> None:

@@ -315,11 +315,9 @@ class _Run:
                 "faces": scores.faces,
             }
             checkpoints.save(self.folder / BEST, chosen.state_dict(), self._facts())
-        tensors = {f"model.{name}": value for name, value in self.network.state_dict().items()}
-        if self.average is not None:
-            tensors |= {f"ema.{name}": value for name, value in self.average.state_dict().items()}
-        tensors |= checkpoints.optimizer_tensors(self.optimizer)
-        checkpoints.save(self.folder / LAST, tensors, self._facts())
+        checkpoints.save_run(
+            self.folder / LAST, self.network, self.average, self.optimizer, self._facts()
+        )
         write_atomically(self.folder / LOG, log_lines(fit.history, COLUMNS))
         self.board.write(fit.history[-1])
 
