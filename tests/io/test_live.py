@@ -23,9 +23,14 @@ from blurgate.io.sources import Source, expand, read_sources
 from blurgate.types import SourceEnd
 
 
+WAITING_FRAMES = live._WAITING_FRAMES
+
+
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(live, "FIRST_WAIT_S", 0.05)
+    # These streams come in a burst: a machine that is busy elsewhere would drop some of it.
+    monkeypatch.setattr(live, "_WAITING_FRAMES", 1000)
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +149,9 @@ def test_a_silent_stream_without_a_second_attempt(stream_bytes):
 def test_the_time_is_up_whatever_the_stream_does(stream_bytes):
     with tcp_server([stream_bytes(40), 30.0]) as port:
         started = time.monotonic()
-        frames, end = read(f"tcp://127.0.0.1:{port}", duration_s=1.0, timeout_s=20)
+        frames, end = read(f"tcp://127.0.0.1:{port}", duration_s=2.0, timeout_s=60)
         took = time.monotonic() - started
-    assert 1.0 <= took < 4.0
+    assert 2.0 <= took < 20.0
     assert (end.status, end.error) == ("ok", "")
     assert len(frames) == end.frames - end.frames_dropped
     assert end.frames >= 38
@@ -166,18 +171,25 @@ def test_nothing_ever_came(monkeypatch):
     assert "nothing came in the time it was given" in end.error
 
 
-def test_who_is_slow_gets_the_newest(media, stream_bytes):
+def test_who_is_slow_gets_the_newest(media, monkeypatch, stream_bytes):
+    monkeypatch.setattr(live, "_WAITING_FRAMES", WAITING_FRAMES)
+    ends = []
     with tcp_server([stream_bytes(40)]) as port:
-        reading = read_live(f"tcp://127.0.0.1:{port}", options=LiveOptions(reconnects=0))
+        reading = read_live(
+            f"tcp://127.0.0.1:{port}", options=LiveOptions(reconnects=0), on_start=ends.append
+        )
         got = []
         for item in reading:
             got.append(item)
             if len(got) == 1:
-                time.sleep(1.0)  # all 40 frames arrive meanwhile
+                until = time.monotonic() + 20
+                while ends[0]().frames < 40 and time.monotonic() < until:
+                    time.sleep(0.05)
+                time.sleep(0.5)  # the last one is counted a little before it waits
         end = got.pop()
     assert end.frames == 40
     assert end.frames_dropped == 40 - len(got)
-    assert 1 < len(got) <= 2 + live._WAITING_FRAMES
+    assert 1 < len(got) <= 2 + WAITING_FRAMES
     indices = [frame.index for frame in got]
     assert indices == [indices[0], *range(41 - len(got), 40)]
     assert [media.index_of(frame.image) for frame in got] == indices
