@@ -13,7 +13,8 @@ medians are reported. Prints a table per clip and writes it with a picture to FO
     laplacian        the same with the variance of the Laplacian
     blurdetect       FFmpeg's filter: whole frames, no faces
     fast, exact      blurgate filter as it is, and with --detect-every 1; by number of workers; -nn
-                     with the network, the others with the Laplacian
+                     with the network, the others with the Laplacian; -own with the detector that
+                     blurgate ships (--own), where the others have the loops'
     decode, detector the limits: reading alone, the detector's network alone
 
 Two measures stand beside each other: frames per second of the wall clock, and milliseconds of
@@ -75,7 +76,7 @@ def export_model(path: Path) -> None:
     export(build_model("mobilenetv2_0.25"), path, card_facts("random", threshold=0.4))
 
 
-def variants(model: str | None, loops: list[str]) -> dict[str, list[str]]:
+def variants(model: str | None, loops: list[str], own: str | None) -> dict[str, list[str]]:
     """Give every row's name and the arguments of its loop."""
     rows: dict[str, list[str]] = {}
     has = {name: importlib.util.find_spec(name) is not None for name in ("torch", "insightface")}
@@ -90,6 +91,10 @@ def variants(model: str | None, loops: list[str]) -> dict[str, list[str]]:
             rows[f"{way}-{workers}"] = given
             if model is not None:
                 rows[f"{way}-{workers}-nn"] = [*given, "--model", model]
+            if own is not None:
+                rows[f"{way}-{workers}-own"] = [*given, "--detector", own]
+                if model is not None:
+                    rows[f"{way}-{workers}-own-nn"] = [*given, "--detector", own, "--model", model]
     for workers in (1, 2):
         rows[f"decode-{workers}"] = ["decode", "--workers", str(workers)]
         rows[f"detector-{workers}"] = ["detector", "--workers", str(workers)]
@@ -103,10 +108,9 @@ def measure(clip: Path, detector: Path, rows: dict[str, list[str]], rounds: int)
         for name, given in rows.items():
             if clip.is_dir() and given[0] == "blurdetect":
                 continue
-            command = [sys.executable, "-P", str(LOOPS), given[0], str(clip), *given[1:]]
-            done = subprocess.run(
-                [*command, "--detector", str(detector)], capture_output=True, text=True
-            )
+            command = [sys.executable, "-P", str(LOOPS), given[0], str(clip)]
+            command += ["--detector", str(detector), *given[1:]]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"{name} on {clip} failed:\n{done.stderr}")
             taken[name].append(json.loads(done.stdout.splitlines()[-1]))
@@ -175,6 +179,7 @@ def main() -> None:
     parser.add_argument("clips", type=Path, nargs="+", metavar="CLIP")
     parser.add_argument("--detector", type=Path, required=True)
     parser.add_argument("--model")
+    parser.add_argument("--own", metavar="DETECTOR", help="rows with this detector too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loops", nargs="*", default=[], help="only these rows")
     parser.add_argument("--out", type=Path)
@@ -187,7 +192,7 @@ def main() -> None:
         if model is None and importlib.util.find_spec("torch") is not None:
             model = str(Path(scratch) / "random.onnx")
             export_model(Path(model))
-        rows = variants(model, arguments.loops)
+        rows = variants(model, arguments.loops, arguments.own)
         for clip in arguments.clips:
             results[clip.name] = measure(clip, arguments.detector, rows, arguments.rounds)
             print("\n".join(table(clip.name, results[clip.name])), flush=True)

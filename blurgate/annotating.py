@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from blurgate.drawing import Mark, Timeline, draw_faces
-from blurgate.errors import ConfigError, InputError
+from blurgate.errors import ConfigError, InputError, naming
 from blurgate.io.encode import Clock, SoundCopy, SoundCut, VideoWriter, clock_of
 from blurgate.io.video import read_video
 from blurgate.pipeline import prefetch
@@ -71,8 +71,13 @@ def annotate_image(image: U8, marks: Iterable[Mark], target: Path) -> None:
         raise InputError(f"cannot write {target.name}: JPEG holds no picture of {w}x{h} pixels")
     target.parent.mkdir(exist_ok=True)
     temporary = target.with_name(target.name + ".tmp")
-    temporary.write_bytes(data.tobytes())
-    temporary.replace(target)
+    try:
+        with naming(target):
+            temporary.write_bytes(data.tobytes())
+            temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def annotate_video(

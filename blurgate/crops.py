@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import cv2
 import numpy as np
 
-from blurgate.errors import InputError
+from blurgate.errors import InputError, naming
 from blurgate.types import U8, Decision, RoutedFaces, Verdict
 
 CropStyle: TypeAlias = Literal["aligned", "loose", "none"]
@@ -75,8 +75,9 @@ def save_crop(folder: Path, verdict: Verdict, pixels: U8) -> str:
         raise InputError(f"cannot encode the crop {name}", source=verdict.source)
     temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_bytes(data.tobytes())
-        temporary.replace(path)
+        with naming(path):
+            temporary.write_bytes(data.tobytes())
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)  # half a picture, say of a full disk
         raise

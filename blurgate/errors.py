@@ -181,3 +181,21 @@ def blamed(kind: str, name: str) -> Iterator[None]:
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise PluginError(f"the {kind} {name} failed: {what}", plugin=name) from error
+
+
+@contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Let what the system says of writing name the file: by itself it does so for opening only.
+
+    >>> with naming("a.csv"):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+        ...
+    OSError: [Errno 28] No space left on device: 'a.csv'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise

@@ -19,7 +19,8 @@ from blurgate.errors import ConfigError
 from blurgate.gate import Gate
 from blurgate.io.live import LiveOptions, Stopper
 from blurgate.io.sources import Source, read_sources
-from blurgate.journal import Entry, Journal, write_atomically
+from blurgate.journal import Entry, Journal, is_unused, write_atomically
+from blurgate.pipeline import cores_for_workers
 from blurgate.profiling import current_profile, taking
 from blurgate.sharding import Census, Shard
 from blurgate.tables import faces_columns, open_table
@@ -166,6 +167,7 @@ def run_filter(
     started = time.monotonic()
     interrupted: Entry | None = None
     with (
+        cores_for_workers(),
         open_table(outputs.table, table_path, faces_columns(gate.kinds), journal.mark) as table,
         FaceWriter(
             outputs.folder, table, lambda verdict: _tally(progress.now, verdict),
@@ -183,9 +185,11 @@ def run_filter(
         live_ends: list[Callable[[], SourceEnd]] = []
         began = False
         frames = read_sources(
-            todo, every=every, workers=gate.workers, live=live, on_live=live_ends.append
-        )
-        stream = taking("write", gate.run(frames))
+            todo, every=every, workers=gate.workers, live=live, on_live=live_ends.append,
+            device=gate.device,
+        )  # fmt: skip
+        whole_frames = outputs.crops == "loose" or outputs.annotate
+        stream = taking("write", gate.run(frames, keep_pixels=whole_frames))
         try:
             for item in stream:
                 if isinstance(item, SourceEnd):
@@ -238,7 +242,7 @@ def _prepare(outputs: Outputs) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    if not any(folder.iterdir()):
+    if is_unused(folder, JOURNAL):
         return
     ours = (folder / JOURNAL).is_file()
     if outputs.resume and ours:
@@ -362,6 +366,7 @@ def summary_head(gate: Gate) -> dict[str, Any]:
         "model": {"name": gate.scorer.info.name, "sha256": gate.scorer.info.sha256},
         "detector": {"name": gate.detector.info.name, "sha256": gate.detector.info.sha256},
         "threshold": gate.rule.threshold,
+        **({"threshold_profile": gate.profile} if gate.profile else {}),
     }
 
 

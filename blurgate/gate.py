@@ -17,6 +17,7 @@ from blurgate.io.sources import expand, read_sources
 from blurgate.stages import (
     Rule,
     check_kinds,
+    let_go,
     ready_crops,
     route,
     route_one,
@@ -55,7 +56,7 @@ class Gate:
         detector: Name or ONNX path of a detector, or an object that is one; None for the default,
             which is looked for when the first picture needs it.
         scorer: Name or ONNX path of a scorer, or an object that is one; None for the default.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda or cuda:N. A GPU that is named decodes video files too.
         workers: Threads that detect; results do not depend on it.
         options: Detector input size and least confidence.
         detect_every: 1 searches every frame of a video; N at least every N-th, and follows faces
@@ -103,6 +104,7 @@ class Gate:
         self._runtime = runtime = Runtime(device)
         if isinstance(scorer, str) or scorer is None:
             scorer = zoo.open_scorer(scorer, runtime)
+        self.profile = "" if profile is None else str(profile)
         if profile is not None:
             numbers = read_profile(Path(profile)).numbers(scorer.info, str(profile))
             threshold, review, min_face = numbers.over(threshold, review, min_face)
@@ -116,6 +118,7 @@ class Gate:
             self.detector = detector
         self.scorer = scorer
         self.workers = workers
+        self.device = device
         self.detect_every = detect_every
         if kinds:
             check_kinds(scorer)
@@ -196,12 +199,22 @@ class Gate:
         Raises:
             InputError: The source does not exist or holds nothing to read.
         """
-        for item in self.run(read_sources(expand([source]), every=every, workers=self.workers)):
+        frames = read_sources(
+            expand([source]), every=every, workers=self.workers, device=self.device
+        )
+        for item in self.run(frames, keep_pixels=False):
             if isinstance(item, RoutedFaces):
                 yield from item.verdicts
 
-    def run(self, frames: Iterable[Frame | SourceEnd]) -> Stream[RoutedFaces]:
+    def run(
+        self, frames: Iterable[Frame | SourceEnd], *, keep_pixels: bool = True
+    ) -> Stream[RoutedFaces]:
         """Put a stream of frames through all stages.
+
+        Args:
+            frames: Frames and source ends, in order.
+            keep_pixels: Whether the pixels of whole frames are still wanted of what is given;
+                without them less memory is needed.
 
         Yields:
             One `RoutedFaces` per frame, faces or not, and each source's `SourceEnd`, in order.
@@ -209,7 +222,8 @@ class Gate:
         faces = find_faces(
             frames, self.detector, workers=self.workers, detect_every=self.detect_every
         )
-        return self.decide(link_faces(faces))
+        linked = link_faces(faces)
+        return self.decide(linked if keep_pixels else let_go(linked))
 
     def decide(self, faces: Iterable[FaceBatch | SourceEnd]) -> Stream[RoutedFaces]:
         """Score and route faces that are already aligned."""

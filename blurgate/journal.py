@@ -12,13 +12,15 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from blurgate.errors import ConfigError
+from blurgate.errors import ConfigError, naming
 from blurgate.interfaces import Sink
 
 SECONDS_BETWEEN_SYNCS: Final = 1.0
+TEMPORARY: Final = ".tmp"
 _END_BYTES: Final = 1 << 16
 
 Entry = dict[str, Any]
@@ -48,7 +50,11 @@ class Journal:
         if resume and path.is_file():
             self._resume()
         else:
-            _write_durably(path, "w", json.dumps({"settings": self._settings}) + "\n")
+            self._begin()
+
+    def _begin(self) -> None:
+        # Whole or not at all: a run that dies here must be able to go on.
+        write_atomically(self._path, iter([json.dumps({"settings": self._settings}) + "\n"]))
 
     def _resume(self) -> None:
         with self._path.open(encoding="utf-8") as lines:
@@ -74,7 +80,7 @@ class Journal:
         if size:
             os.truncate(self._path, size)
         else:
-            _write_durably(self._path, "w", json.dumps({"settings": self._settings}) + "\n")
+            self._begin()
 
     def _lines(self) -> Iterator[tuple[int, list[Entry], int]]:
         """Give (mark, entries, offset behind the line) of every whole line."""
@@ -112,7 +118,7 @@ class Journal:
         if self._waiting and self._table is not None:
             self._table.sync()
             line = {"mark": self.mark, "done": self._waiting}
-            _write_durably(self._path, "a", json.dumps(line) + "\n")
+            _append_durably(self._path, json.dumps(line) + "\n")
             self.n_done += len(self._waiting)
             self._waiting = []
         self._last_sync = time.monotonic()
@@ -123,7 +129,7 @@ class Journal:
         self.flush()
         mark = self._table.mark() if self.mark is None else self.mark  # nothing was to be done
         line = {"mark": mark, "done": [], "end": dict(facts)}
-        _write_durably(self._path, "a", json.dumps(line) + "\n")
+        _append_durably(self._path, json.dumps(line) + "\n")
 
     def entries(self) -> Iterator[Entry]:
         """Give every complete source that has been brought to the disk, in order."""
@@ -175,22 +181,46 @@ def entries_of(path: Path) -> Iterator[Entry]:
             yield from json.loads(line)["done"]
 
 
-def _write_durably(path: Path, mode: str, text: str) -> None:
-    with path.open(mode, encoding="utf-8") as file:
+def _append_durably(path: Path, text: str) -> None:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
 
 
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside a file, which becomes the file at the end of the block.
+
+    It is brought to the disk before. After an error it is gone, and the old file stays.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        with naming(path):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_atomically(path: Path, chunks: Iterator[str]) -> None:
     """Write a text file that is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        file.writelines(chunks)
+
+
+def is_unused(folder: Path, first: str) -> bool:
+    """Whether a folder holds nothing, or nothing but a torn beginning.
+
+    Args:
+        folder: It exists.
+        first: The file that a run writes first, with `write_atomically`.
+    """
+    return all(path.name == first + TEMPORARY for path in folder.iterdir())

@@ -85,18 +85,25 @@ def join_rows(
     names = [name for name, _ in parts]
     temporary = out.with_name(f".{out.name}.tmp")
     n_rows = 0
-    with open_table(out.suffix.lstrip("."), temporary, columns, None) as table:
-        sorted_parts = [_sorted(name, rows, index) for index, (name, rows) in enumerate(parts)]
-        last_file, last_part = "", -1
-        for file, index, row in heapq.merge(*sorted_parts, key=itemgetter(0, 1)):
-            if file == last_file and index != last_part:
-                raise ConfigError(
-                    f"{file!r} is in both {shown(names[last_part])} and {shown(names[index])}"
-                )
-            last_file, last_part = file, index
-            table.write(row)
-            n_rows += 1
-    temporary.replace(out)
+    try:
+        with open_table(out.suffix.lstrip("."), temporary, columns, None) as table:
+            sorted_parts = [_sorted(name, rows, index) for index, (name, rows) in enumerate(parts)]
+            last_file, last_part = "", -1
+            for file, index, row in heapq.merge(*sorted_parts, key=itemgetter(0, 1)):
+                if file == last_file and index != last_part:
+                    raise ConfigError(
+                        f"{file!r} is in both {shown(names[last_part])} and {shown(names[index])}"
+                    )
+                last_file, last_part = file, index
+                table.write(row)
+                n_rows += 1
+            table.sync()
+        temporary.replace(out)
+    except BaseException:
+        # A Parquet sink keeps its rows beside its file; a merge begins anew, and needs neither.
+        for suffix in ("", ".tmp", ".jsonl.part"):
+            temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+        raise
     return n_rows
 
 

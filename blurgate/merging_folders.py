@@ -25,6 +25,8 @@ from blurgate.tables import faces_columns, open_table
 How: TypeAlias = Literal["copy", "move", "link"]
 HOWS: Final[tuple[str, ...]] = get_args(How)
 MADE_BY: Final = "blurgate filter"
+HEAD: Final = ("version", "model", "detector", "threshold", "threshold_profile")
+"""Keys of summary.json that parts have in common."""
 _AGAIN: Final = "finish it with: blurgate filter --resume"
 
 
@@ -152,7 +154,7 @@ def _write(parts: Sequence[_Folder], folder: Path) -> Progress:
             if next(part.rows, None) is not None:
                 raise DecodeError(f"{part.table} holds rows of sources that its journal lacks")
         progress.elapsed_s = round(elapsed_s, 3)
-        head = {key: first.end[key] for key in ("version", "model", "detector", "threshold")}
+        head = {key: first.end[key] for key in HEAD if key in first.end}
         journal.finish({**head, "elapsed_s": progress.elapsed_s})
     pieces = summary(head, entries_of(folder / JOURNAL), (), progress)
     write_atomically(folder / SUMMARY, pieces)

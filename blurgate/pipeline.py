@@ -1,8 +1,8 @@
 """Threads of the pipeline. Nothing else in blurgate starts one.
 
-Both functions take and give plain iterables, keep the order, hold a bounded number of items, raise
-the producer's error in the consumer at the place where the item would have come, and stop their
-threads when the consumer stops early (closes the generator) or raises.
+`prefetch` and `ordered_map` take and give plain iterables, keep the order, hold a bounded number of
+items, raise the producer's error in the consumer at the place where the item would have come, and
+stop their threads when the consumer stops early (closes the generator) or raises.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
+
+import cv2
 
 from blurgate.profiling import filled
 
@@ -133,6 +136,22 @@ def _close(iterator: object) -> None:
     close = getattr(iterator, "close", None)
     if close is not None:
         close()
+
+
+@contextmanager
+def cores_for_workers() -> Generator[None, None, None]:
+    """Keep OpenCV from starting threads of its own until the end of the block.
+
+    Its threads wait for work by spinning, which takes the cores from the workers; what is done here
+    with a frame is too little to be shared out. The setting is the whole process's, so that only
+    commands ask for it, and it is put back.
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def newest(

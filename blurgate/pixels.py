@@ -113,15 +113,21 @@ class Planes(Pixels):
     @classmethod
     def of(cls, frame: av.VideoFrame, matrix: int, turn: Turn, *, full: bool) -> Planes | None:
         """Take a decoded frame's planes; None if it does not hold such planes."""
-        if frame.format.name not in ("yuv420p", "yuvj420p") or frame.width % 2 or frame.height % 2:
+        if frame.width % 2 or frame.height % 2:
             return None
-        planes = []
-        for plane, shift in zip(frame.planes, (0, 1, 1), strict=True):
-            h, w, stride = frame.height >> shift, frame.width >> shift, plane.line_size
+        paired = frame.format.name == "nv12"  # as GPUs and cameras have it: U and V take turns
+        if not paired and frame.format.name not in ("yuv420p", "yuvj420p"):
+            return None
+        planes: list[U8] = []
+        for nth, plane in enumerate(frame.planes):
+            h, w, stride = frame.height >> (nth > 0), frame.width >> (nth > 0), plane.line_size
+            row = 2 * w if paired and nth else w
             values = np.frombuffer(cast("Any", plane), np.uint8)
-            if stride < w or values.size < h * stride:
+            if stride < row or values.size < h * stride:
                 return None
-            planes.append(turned(values[: h * stride].reshape(h, stride)[:, :w], turn))
+            pixels = values[: h * stride].reshape(h, stride)[:, :row]
+            parts = [np.ascontiguousarray(pixels[:, i::2]) for i in (0, 1)]
+            planes += [turned(part, turn) for part in (parts if row > w else [pixels])]
         return cls(planes, matrix, full=full)
 
     @property
@@ -178,6 +184,38 @@ class Planes(Pixels):
             room = np.frombuffer(cast("Any", plane), np.uint8)[: h * stride].reshape(h, stride)
             room[:, :w] = cut
         return to_bgr(part, self._matrix, full=self._full)
+
+
+class LetGo(Pixels):
+    """What is left of a picture whose pixels are not needed any more: its size.
+
+    Args:
+        size: (h, w) in pixels.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) of the picture in pixels."""
+        return self._size
+
+    def image(self) -> U8:
+        """Fail; there is a mistake in the program, not in what it was given."""
+        raise RuntimeError("this frame's pixels were let go after its faces had been cut out")
+
+    def view(self, box: tuple[int, int, int, int], scale: float) -> View:
+        """Fail likewise."""
+        raise RuntimeError(f"no pixels are left for {box} at {scale:g}")
+
+    def shrink(self, out: U8) -> None:
+        """Fail likewise."""
+        raise RuntimeError(f"no pixels are left for a picture of {out.shape}")
+
+    def grey(self, size: tuple[int, int]) -> U8:
+        """Fail likewise."""
+        raise RuntimeError(f"no pixels are left for a picture of {size}")
 
 
 def shrink(frame: Frame, out: U8) -> None:

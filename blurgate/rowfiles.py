@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -33,16 +34,31 @@ def read_table(path: Path, columns: tuple[Column, ...], made_by: str) -> Iterato
         EnvironmentLackError: It is Parquet and pyarrow is missing.
     """
     names = {column.name for column in columns}
+    kinds = [(column.name, column.type) for column in columns]
     readers = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
     rows = readers[path.suffix.lstrip(".")](path, columns, made_by)
     try:
         for row in rows:
-            if row.keys() != names or not isinstance(row[columns[0].name], str):
+            if (
+                row.keys() != names
+                or row[columns[0].name] is None
+                or not all(_fits(row[name], kind) for name, kind in kinds)
+            ):
                 raise _other(path, made_by)
             yield row
     except (UnicodeDecodeError, csv.Error, RecursionError) as error:
         text = " ".join(str(error).split())
         raise DecodeError(f"{path} cannot be read: {text}", source=str(path)) from error
+
+
+def _fits(value: object, kind: type) -> bool:
+    """Whether a column may hold a value; no sink writes NaN or infinity, which JSON lacks."""
+    if value is None or type(value) is str or kind is str:
+        return value is None or type(value) is kind
+    try:  # JSON and Parquet of other programs may hold 1 for 1.0
+        return type(value) in (int, kind) and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:  # an integer beyond any float
+        return False
 
 
 def has_column(path: Path, name: str) -> bool:

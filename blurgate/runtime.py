@@ -1,4 +1,4 @@
-"""The one place that makes onnxruntime sessions and chooses the device they run on."""
+"""The one place that chooses devices: for onnxruntime's sessions and for decoding video."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 _CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
+_LEAST_PYAV: Final = 18
+"""Earlier ones download a GPU's frames without their colour tags and their rotation."""
 
 # The messages of onnx.proto through which a tensor can be reached, and their field numbers, which
 # have been the same since ONNX 1.0: message -> field -> message.
@@ -84,6 +86,35 @@ def providers(device: str) -> list[Any]:
         f"{device} was asked for, and this onnxruntime has no CUDA; run: pip uninstall -y "
         'onnxruntime && pip install "blurgate[gpu]", or use --device cpu'
     )
+
+
+def video_decoder(device: str) -> Any | None:
+    """Give PyAV's settings for decoding video on a device.
+
+    Only a GPU that is asked for by name decodes: with `auto` the processor does, whose decoders are
+    the ones that know damaged files.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+
+    Returns:
+        An `av.codec.hwaccel.HWAccel` that downloads its frames and leaves to the processor what the
+        GPU cannot decode; None where the processor decodes.
+    """
+    name, _, number = device.partition(":")
+    if name != "cuda":
+        return None
+    import av
+
+    if int(av.__version__.split(".")[0]) < _LEAST_PYAV:
+        logger.warning("PyAV %s decodes on the processor; run: pip install -U av", av.__version__)
+        return None
+    from av.codec import hwaccel
+
+    if name not in hwaccel.hwdevices_available():
+        logger.warning("this PyAV was built without CUDA, so video is decoded on the processor")
+        return None
+    return hwaccel.HWAccel(name, device=number or "0", allow_software_fallback=True)
 
 
 def make_session(model: Path, runtime: Runtime, outputs: Sequence[str] | None = None) -> Any:

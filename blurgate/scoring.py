@@ -14,6 +14,7 @@ from blurgate.finding import find_faces
 from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
 from blurgate.journal import Journal
+from blurgate.pipeline import cores_for_workers
 from blurgate.sharding import Part, PartNote, Shard, first_difference, note_path
 from blurgate.spool import Names, Spool, sorted_names
 from blurgate.stages import Rule, ready_crops, route, score
@@ -151,7 +152,11 @@ def run_score(
         todo = _skip_done(names, journal, counts)
     scored = score_files(scorer, detector, todo, workers=workers, kinds=kinds)
     mark = journal.mark if journal is not None else None
-    with open_table(table, path, score_columns(kinds), mark) as sink, closing(scored):
+    with (
+        cores_for_workers(),
+        open_table(table, path, score_columns(kinds), mark) as sink,
+        closing(scored),
+    ):
         if journal is not None:
             journal.bind(sink)
         try:

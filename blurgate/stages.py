@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import cv2
@@ -21,6 +21,7 @@ from blurgate.errors import ConfigError, blamed
 from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.interfaces import KindScorer, Scorer
 from blurgate.pipeline import ordered_map
+from blurgate.pixels import LetGo
 from blurgate.profiling import timed
 from blurgate.types import (
     CROP_SIZE,
@@ -39,6 +40,8 @@ from blurgate.types import (
     Verdict,
 )
 
+_DIGITS = 9
+"""Decimals of the ends of a review band: more than anybody writes, fewer than doubles hold."""
 FACES_PER_BATCH = 8
 FRAMES_PER_BATCH = 8
 """A batch is scored when it holds this many faces or frames, whichever comes first."""
@@ -83,6 +86,21 @@ def _batches(faces: Iterable[FaceBatch | SourceEnd]) -> Iterator[list[FaceBatch 
             waiting, n_faces = [], 0
     if waiting:
         yield waiting
+
+
+def let_go(faces: Iterable[FaceBatch | SourceEnd]) -> Stream[FaceBatch]:
+    """Let frames go whose faces have been cut out; only their sizes and names are kept.
+
+    Several batches wait to be scored, each of up to `FRAMES_PER_BATCH` frames; with their pixels
+    they would be most of the memory that a run needs.
+    """
+    for item in faces:
+        if isinstance(item, SourceEnd):
+            yield item
+            continue
+        frame = item.detections.frame
+        empty = replace(frame, pixels=LetGo(frame.size))
+        yield replace(item, detections=replace(item.detections, frame=empty))
 
 
 def check_kinds(scorer: Scorer) -> None:
@@ -157,13 +175,17 @@ class Rule:
         ('keep', '')
         >>> Rule(0.4)(0.41, 100.0)
         ('reject', 'blur')
-        >>> Rule(0.4, review=0.1)(0.31, 100.0)
+        >>> Rule(0.4, review=0.1)(0.3, 100.0)
         ('review', 'blur')
         """
         if face_px < self.min_face_px:
             return "reject", "too_small"
-        if self.review > 0 and abs(blur_degree - self.threshold) <= self.review:
-            return "review", "blur"
+        if self.review > 0:
+            # The ends of the band as they read: 0.3 is within 0.1 of 0.4, though 0.4 - 0.3 is a
+            # little more than 0.1 in binary.
+            low, high = self.threshold - self.review, self.threshold + self.review
+            if round(low, _DIGITS) <= blur_degree <= round(high, _DIGITS):
+                return "review", "blur"
         if blur_degree > self.threshold:
             return "reject", "blur"
         return "keep", ""

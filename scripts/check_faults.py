@@ -29,6 +29,8 @@ DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 PLUGINS = ("marker_plugin", "tiny_embedder", "tiny_backbone")
 AGAIN = 0.3
 """How often a continuation is killed as well."""
+HANGS_S = 600
+"""A run that takes so long is ended by the alarm, and counts as failed."""
 COMMANDS = ("filter", "score", "synth", "train")
 _TIMES = {"elapsed_s", "frames_per_s", "seconds", "pictures_per_s"}
 
@@ -47,6 +49,9 @@ def prepare(names: tuple[str, ...]) -> dict[str, Any]:
     """Import what is heavy before the forks, and register the plugins."""
     os.environ["BLURGATE_DISABLED_PLUGINS"] = "*"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import cv2
+
+    cv2.setNumThreads(1)  # who has threads must not fork: OpenCV's pool would wait for ever
     from blurgate import cli, filtering, scoring  # noqa: F401
     from blurgate.host import get_host
 
@@ -68,6 +73,7 @@ def start(arguments: list[str], place: Path) -> int:
     child = os.fork()
     if child:
         return child
+    signal.alarm(HANGS_S)
     code = 99
     try:
         from blurgate import cli

@@ -92,6 +92,8 @@ def guided(name: str, seconds: float, keep: Path) -> None:
 
     with atheris.instrument_imports(include=["blurgate"]):
         target, seeds = targets()[name]
+        for data in seeds():
+            target(data)  # what is imported only now is to be instrumented too
     corpus = keep / f"corpus-{name}"
     corpus.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(seeds()):

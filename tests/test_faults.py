@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -97,6 +98,93 @@ def test_a_folder_that_may_not_be_written_is_one_line(marker, run, tmp_path, mon
     ran = run("filter", "in", *FILTER, "--out", "file/o")
     assert (ran.code, len(ran.err.splitlines())) == (5, 1), ran.err
     assert "file/o" in ran.err
+
+
+@posix
+@pytest.mark.parametrize("command", ["filter", "score", "synth"])
+def test_a_folder_without_the_right_to_write_is_one_line(
+    marker, marker_environment, tmp_path, command
+):
+    pictures(marker, tmp_path / "in", 2)
+    (tmp_path / "locked").mkdir(mode=0o555)
+    arguments = {
+        "filter": ("in", *FILTER, "--out", "locked/o"),
+        "score": ("in", *FILTER[:4], "--csv", "locked/o.csv"),
+        "synth": ("in", "--embedder", "tiny", "--out", "locked/o"),
+    }[command]
+    if command == "synth":
+        pytest.importorskip("torch")
+        plugin = (ROOT / "tests/data/tiny_embedder.py").read_text()
+        site = Path(marker_environment["PYTHONPATH"])
+        with (site / "marker_plugin.py").open("a") as file:
+            file.write(plugin.replace("from __future__ import annotations\n", ""))
+    ran = without_privileges(command, *arguments, cwd=tmp_path, env=marker_environment)
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (5, 1), ran.stderr
+    assert "Permission denied" in ran.stderr
+    assert "locked" in ran.stderr
+    assert not list((tmp_path / "locked").iterdir())
+
+
+@posix
+def test_inputs_that_may_not_be_read_fail_alone(marker, marker_environment, tmp_path):
+    pictures(marker, tmp_path / "in", 3)
+    (tmp_path / "in/01.png").chmod(0)
+    ran = without_privileges(
+        "score", "in", *FILTER[:4], "--csv", "o.csv", cwd=tmp_path, env=marker_environment
+    )
+    assert ran.returncode == 4, ran.stderr
+    assert "in/01.png cannot be read as a picture: Permission denied" in ran.stderr
+    with (tmp_path / "o.csv").open(newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["ok", "unreadable", "ok"]
+
+
+def without_privileges(*arguments, cwd, env):
+    """Run the command line as somebody for whom the permissions of files hold."""
+    before = []
+    if os.geteuid() == 0:  # root stays the files' owner, and no more
+        before = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+        if (
+            shutil.which("setpriv") is None
+            or subprocess.run([*before, "true"], check=False, capture_output=True).returncode
+        ):
+            pytest.skip("root cannot give up its privileges here")
+    command = [*before, sys.executable, "-P", "-m", "blurgate", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+def test_a_source_that_vanishes_in_mid_run_fails_alone(marker, run, tmp_path, monkeypatch):
+    pictures(marker, tmp_path / "in", 40)
+    monkeypatch.chdir(tmp_path)
+    find = marker.MarkerDetector._find
+
+    def spoil(self, frame):
+        (tmp_path / "in/39.png").unlink(missing_ok=True)
+        return find(self, frame)
+
+    monkeypatch.setattr(marker.MarkerDetector, "_find", spoil)
+    ran = run("filter", "in", *FILTER, "--crops", "none", "--out", "o")
+    assert ran.code == 4
+    assert "in/39.png cannot be read as a picture: No such file or directory" in ran.err
+    summary = json.loads((tmp_path / "o/summary.json").read_text())
+    assert [s["status"] for s in summary["sources"]] == ["ok"] * 39 + ["failed"]
+
+
+@posix
+def test_a_machine_without_memory_for_a_thread_is_one_line(run, marker, tmp_path, monkeypatch):
+    pictures(marker, tmp_path / "in", 2)
+    monkeypatch.chdir(tmp_path)
+
+    def none(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        ran = run("filter", "in", *FILTER, "--out", "o")
+    assert (ran.code, len(ran.err.splitlines())) == (5, 1), ran.err
+    assert "out of memory; use fewer --workers" in ran.err
+    assert run("filter", "in", *FILTER, "--out", "o", "--resume").code == 0
 
 
 def test_a_source_that_vanishes_fails_alone(marker, run, tmp_path, monkeypatch):

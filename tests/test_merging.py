@@ -69,7 +69,51 @@ def test_the_same_file_in_two_parts_is_an_error(tmp_path):
     b = write(tmp_path / "b.csv", FILES[2:5])
     with pytest.raises(ConfigError, match=r"is in both .*a\.csv and .*b\.csv"):
         merge_tables([a, b], tmp_path / "out.csv")
-    assert not (tmp_path / "out.csv").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "b.csv"], "something was left"
+
+
+def test_a_merge_that_fails_leaves_nothing_and_the_old_table(tmp_path):
+    pytest.importorskip("pyarrow")
+    a = write(tmp_path / "a.parquet", FILES[:3])
+    b = write(tmp_path / "b.parquet", FILES[2:5])
+    (tmp_path / "out.parquet").write_bytes(b"old")
+    (tmp_path / ".out.parquet.tmp.mine").write_bytes(b"")
+    with pytest.raises(ConfigError, match="is in both"):
+        merge_tables([a, b], tmp_path / "out.parquet")
+    assert (tmp_path / "out.parquet").read_bytes() == b"old"
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {"a.parquet", "b.parquet", "out.parquet", ".out.parquet.tmp.mine"}
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("x1", "NaN"),  # json.loads takes it, and no JSON may hold it
+        ("blur_degree", "1e999"),
+        ("blur_degree", "-Infinity"),
+        ("x1", "1" * 400),
+        ("face", "1.5"),
+        ("face", "[1]"),
+        ("det_score", "true"),
+        ("status", '{"a": 1}'),
+        ("file", "null"),
+    ],
+)
+def test_values_that_no_table_of_ours_holds_are_refused(tmp_path, column, text):
+    fields = {name: "null" for name in (c.name for c in SCORE_COLUMNS)} | {"file": '"a.png"'}
+    line = ", ".join(f'"{name}": {value}' for name, value in (fields | {column: text}).items())
+    (tmp_path / "a.jsonl").write_text(f"{{{line}}}\n")
+    with pytest.raises(DecodeError, match=r"a\.jsonl is not a table of blurgate score"):
+        merge_tables([tmp_path / "a.jsonl"], tmp_path / "out.jsonl")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1e999"])
+def test_numbers_that_are_none_are_refused_in_csv(tmp_path, text):
+    path = write(tmp_path / "a.csv", FILES[1:2])
+    path.write_text(path.read_text().replace("1.5", text))
+    with pytest.raises(DecodeError, match=r"a\.csv is not a table of blurgate score"):
+        merge_tables([path], tmp_path / "out.csv")
 
 
 def test_parts_that_cannot_be_joined(tmp_path):

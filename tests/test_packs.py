@@ -4,7 +4,11 @@ import functools
 import hashlib
 import io
 import json
+import random
+import subprocess
+import sys
 import threading
+import time
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -259,3 +263,57 @@ def test_packs_are_found_by_their_name_or_a_models(monkeypatch):
         packs.pack_called("packk")
     with pytest.raises(ConfigError, match="own comes with blurgate"):
         packs.pack_called("own")
+
+
+PULL = """
+import sys
+from blurgate import catalogue, packs
+from blurgate.catalogue import Manifest, Model, Pack
+models = tuple(Model(n, "detector", "scrfd", "vendor", "x", n + ".onnx") for n in ("det", "emb"))
+pack = Pack("pack", "pack.zip", ["det", "emb"])
+catalogue.get_manifest = lambda manifest=Manifest({}, models, (pack,)): manifest
+print("ready", flush=True)
+sys.stdin.readline()
+packs.pull(pack, sys.argv[1])
+"""
+
+
+def test_two_pulls_at_once_give_one_good_file(address, tmp_path: Path, folder: Path, monkeypatch):
+    """Nobody promises a checksum here, so that a torn file would be taken, and recorded."""
+    noise = random.Random(1)
+    members = {name: noise.randbytes(300_000) for name in ("det.onnx", "emb.onnx")}
+    (tmp_path / "site" / "pack.zip").write_bytes(zipped(members))
+    sending, most = [], []
+
+    def slowly(handler, source, target):
+        sending.append(handler)
+        most.append(len(sending))
+        *pieces, last = iter(lambda: source.read(1 << 13), b"")
+        for piece in pieces:
+            target.write(piece)
+            time.sleep(0.002)
+        sending.remove(handler)  # before the next one can begin
+        target.write(last)
+
+    monkeypatch.setattr(QuietHandler, "copyfile", slowly)
+    pulls = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", PULL, f"{address}/pack.zip"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    for pull in pulls:
+        assert pull.stdout.readline() == "ready\n"
+    for pull in pulls:
+        pull.stdin.write("go\n")
+        pull.stdin.flush()
+    for pull in pulls:
+        _, err = pull.communicate(timeout=100)
+        assert pull.returncode == 0, err
+    assert most == [1, 1, 1], "two wrote into one part"
+    assert left(folder) == sorted([*members, catalogue.LOCK_NAME])
+    lock = json.loads((folder / catalogue.LOCK_NAME).read_text())
+    for name, data in members.items():
+        assert (folder / name).read_bytes() == data
+        assert lock[name]["sha256"] == digest(data)

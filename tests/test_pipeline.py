@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
+import cv2
 import pytest
 
-from blurgate.pipeline import ordered_map, prefetch
+from blurgate.pipeline import cores_for_workers, ordered_map, prefetch
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -104,3 +105,16 @@ def test_ordered_map_reads_a_bounded_number_ahead():
 def test_ordered_map_really_uses_several_threads():
     together = threading.Barrier(3, timeout=5)
     assert list(ordered_map(lambda i: together.wait() >= 0, range(3), 3)) == [True] * 3
+
+
+def test_opencv_has_its_threads_back_after_a_command():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    three = cv2.getNumThreads()  # 1 where OpenCV was built without threads
+    try:
+        with pytest.raises(ZeroDivisionError, match="in a command"), cores_for_workers():
+            assert cv2.getNumThreads() == 1
+            raise ZeroDivisionError("in a command")
+        assert cv2.getNumThreads() == three
+    finally:
+        cv2.setNumThreads(before)

@@ -6,6 +6,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 
 from blurgate.geometry import ARCFACE_TEMPLATE, align_faces, align_frame
 from blurgate.io.colour import pixels_of
@@ -74,6 +75,18 @@ def test_turned_planes_are_turned_pictures(turn):
     got = pixels_of(decoded(), turn)
     assert isinstance(got, Pixels)
     np.testing.assert_array_equal(got.image(), wanted)
+
+
+@pytest.mark.parametrize("turn", [Turn(), EXIF_TURNS[6]])
+def test_paired_colour_planes_are_the_same_picture(turn):
+    """NV12, what GPUs give: FFmpeg's own conversion only sorts its values."""
+    apart = decoded()
+    paired = VideoReformatter().reformat(apart, format="nv12")
+    got, wanted = pixels_of(paired, turn), pixels_of(apart, turn)
+    assert isinstance(got, Pixels)
+    assert isinstance(wanted, Pixels)
+    assert got.equals(wanted)
+    np.testing.assert_array_equal(got.image(), wanted.image())
 
 
 @pytest.mark.parametrize(

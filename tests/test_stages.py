@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from dataclasses import replace
+from decimal import Decimal
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from blurgate.errors import ConfigError, PluginError
@@ -14,12 +19,13 @@ from blurgate.stages import (
     FRAMES_PER_BATCH,
     Rule,
     face_px,
+    let_go,
     ready_crops,
     route,
     score,
     six_digits,
 )
-from blurgate.types import Detections, FaceBatch, Frame, ScoredFaces, SourceEnd
+from blurgate.types import Detections, FaceBatch, Frame, ScoredFaces, SourceEnd, Tracks
 
 
 def faces(n: int, *, index: int = 0, value: int = 0) -> FaceBatch:
@@ -127,10 +133,19 @@ def test_threshold_one_rejects_nothing_and_decisions_are_monotone(degree, thresh
     assert decision == ("reject" if degree > threshold else "keep")
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.001, 1))
-def test_review_is_a_band_on_both_sides(degree, threshold, width):
+DECIMALS = st.decimals(0, 1, places=6)
+
+
+@given(DECIMALS, DECIMALS, st.decimals(0, 1, places=3).filter(bool))
+@example(Decimal("0.3"), Decimal("0.4"), Decimal("0.1"))  # 0.4 - 0.3 > 0.1 in binary
+@example(Decimal("0.35"), Decimal("0.4"), Decimal("0.05"))
+@example(Decimal("0.3"), Decimal("0.2"), Decimal("0.1"))
+@example(Decimal("0.300001"), Decimal("0.2"), Decimal("0.1"))
+@example(Decimal("0.299999"), Decimal("0.4"), Decimal("0.1"))
+def test_review_is_a_band_on_both_sides_of_the_numbers_as_they_read(near, middle, wide):
+    degree, threshold, width = float(near), float(middle), float(wide)
     decision, reason = Rule(threshold, review=width)(degree, 50)
-    if abs(degree - threshold) <= width:
+    if abs(near - middle) <= wide:
         assert (decision, reason) == ("review", "blur")
     else:
         assert decision == Rule(threshold)(degree, 50)[0]
@@ -168,3 +183,22 @@ def test_ready_crops_are_taken_as_they_are():
     assert large.crops.shape == (1, 112, 112, 3)
     assert (large.crops == 77).all()
     assert large.detections.boxes.tolist() == [[0, 0, 300, 224]]
+
+
+def test_frames_that_are_let_go_keep_everything_but_their_pixels():
+    batch = replace(faces(2, index=7, value=9), tracks=Tracks((3, 4)))
+    image = weakref.ref(batch.detections.frame.image)
+    crops, boxes, kps = batch.crops, batch.detections.boxes, batch.detections.kps
+    left, end = let_go([batch, END])
+    del batch
+    gc.collect()
+    assert image() is None
+    assert end is END
+    frame = left.detections.frame
+    assert (frame.source, frame.index, frame.pts_s, frame.size) == ("clip", 7, 7 / 25, (40, 60))
+    assert left.tracks == Tracks((3, 4))
+    assert left.crops is crops
+    assert left.detections.boxes is boxes
+    assert left.detections.kps is kps
+    with pytest.raises(RuntimeError, match="let go after its faces had been cut out"):
+        _ = frame.image

@@ -28,7 +28,7 @@ def torch_calls(about: Mapping[str, Any], threads: Sequence[int]) -> dict[tuple[
     """Give the torch side of a model that was trained here; its weights do not matter for speed.
 
     Args:
-        about: The card's facts; `backbone` and `training.head` say which network it is.
+        about: The card's facts; `backbone`, `backbone_options` and `training.head` say what it is.
         threads: Threads of torch, each timed.
 
     Returns:
@@ -36,7 +36,8 @@ def torch_calls(about: Mapping[str, Any], threads: Sequence[int]) -> dict[tuple[
     """
     backbone, head = about.get("backbone"), about.get("training", {}).get("head", "regression")
     try:
-        model = build_model(str(backbone), head=str(head))
+        options = about.get("backbone_options", {})
+        model = build_model(str(backbone), head=str(head), options=options)
     except BlurgateError:
         return {}
     return _calls(model, threads)

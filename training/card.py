@@ -43,6 +43,7 @@ def about(
     """
     return {
         "backbone": config.backbone,
+        **({"backbone_options": dict(options)} if (options := config.backbone_options) else {}),
         "parameters": parameters,
         "data": dict(data),
         "seed": config.seed,

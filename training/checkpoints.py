@@ -6,17 +6,17 @@ A file is there whole or not at all. The facts are JSON in its header. Nothing i
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from blurgate.errors import WeightsError
+from blurgate.journal import written_whole
 
 __all__ = ["load", "optimizer_tensors", "restore_optimizer", "save", "save_run", "select"]
 
@@ -34,11 +34,9 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     """
     # A copy each: safetensors refuses tensors that share memory, and tied weights do.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(plain, temporary, metadata={FACTS: json.dumps(facts)})
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    data = serialize(plain, metadata={FACTS: json.dumps(facts)})
+    with written_whole(path) as temporary:
+        temporary.write_bytes(data)  # save_file would hide what the system says of a full disk
 
 
 def save_run(

@@ -90,6 +90,12 @@ def synth_command(
     no_compression: Annotated[
         bool, typer.Option("--no-compression", help="Do not compress.")
     ] = False,
+    harsh: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of the pictures taken in the dark or compressed hard."
+        ),
+    ] = 0.0,
     gamma: Annotated[
         bool, typer.Option("--gamma", help="Blur sRGB codes instead of linear light.")
     ] = False,
@@ -135,6 +141,7 @@ def synth_command(
         linear=not gamma,
         noise=not no_noise,
         compression=not no_compression,
+        harsh=harsh,
     )
     torch_device = _torch_device(device)
     runtime = Runtime(device)

@@ -47,6 +47,8 @@ class TrainConfig:
 
     # The network.
     backbone: str = "mobilenetv2_0.25"
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the backbone's own."""
     head: str = "regression"
     hidden: tuple[int, ...] = ()
     """Widths of the head's hidden layers; empty: the head's own."""
@@ -74,12 +76,16 @@ class TrainConfig:
     light: Literal["linear", "srgb"] = "linear"
     noise: bool = True
     compression: bool = True
+    harsh: float = 0.0
+    """Share of the pictures with the noise and compression of a poor camera."""
     even: bool = False
     per_face: int = 1
     """Pictures of every face per epoch, on the fly."""
     val_per_face: int = 1
 
     # Training.
+    init: str = ""
+    """A checkpoint or an earlier run's folder to take the weights from; empty: drawn."""
     epochs: int = 50
     batch: int = 64
     """Pictures per step and process."""
@@ -136,6 +142,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "val": (0, 0.9),
     "size": (112, 1024),
     "iterative": (1, 100),
+    "harsh": (0, 1),
     "per_face": (1, math.inf),
     "val_per_face": (1, math.inf),
     "epochs": (1, math.inf),
@@ -282,20 +289,26 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """Read `key=value` texts, the values as YAML.
+    """Read `key=value` texts, the values as YAML; `outer.inner=value` is a key of a mapping.
 
     Raises:
-        ConfigError: A text has no `=`, or its value is not YAML.
+        ConfigError: A text has no `=`, its value is not YAML, or an outer key has a value, too.
 
-    >>> parse_settings(["ema=0.999", "methods=[linear]"])
-    {'ema': 0.999, 'methods': ['linear']}
+    >>> parse_settings(["ema=0.999", "methods=[linear]", "backbone_options.width=0.35"])
+    {'ema': 0.999, 'methods': ['linear'], 'backbone_options': {'width': 0.35}}
     """
     out: dict[str, Any] = {}
     for setting in settings:
         key, sign, value = setting.partition("=")
         if not sign:
             raise ConfigError(f"--set takes KEY=VALUE, such as ema=0.999; got {setting!r}")
-        out[key.strip()] = parse_yaml(f"value: {value}", f"--set {setting}").get("value")
+        outer, dot, inner = key.strip().partition(".")
+        into = out.setdefault(outer, {}) if dot else out
+        if not isinstance(into, dict):
+            raise ConfigError(f"--set {setting}: {outer} has a value already")
+        into[inner if dot else outer] = parse_yaml(f"value: {value}", f"--set {setting}").get(
+            "value"
+        )
     return out
 
 

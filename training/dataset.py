@@ -16,6 +16,7 @@ import numpy as np
 
 from blurgate.errors import InputError, ShapeError
 from blurgate.interfaces import ModelInfo
+from blurgate.io.text import harmless
 from blurgate.pipeline import ordered_map
 from blurgate.training import even, layout
 from blurgate.training.faces import Face, FaceReader, Skipped
@@ -75,7 +76,7 @@ class Dataset:
         unknown = sorted(set(methods or ()) - set(known))
         if unknown:
             raise InputError(f"{folder} holds {', '.join(known)}, not {unknown[0]!r}")
-        model = str(ModelInfo(**self.facts["embedder"]))
+        model = harmless(str(ModelInfo(**self.facts["embedder"])))
         rows, whole = [], 0
         names: dict[str, str] = {}  # clean files and identities stand in many rows
         for method in known:

@@ -13,7 +13,7 @@ degraded one at severity 0, never the clean twin, which would be known by its la
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,12 +27,17 @@ from blurgate.training.streams import keys_of
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from blurgate.training.arrays import Array, Arrays
     from blurgate.training.interfaces import Params, Synthesizer
     from blurgate.training.streams import Streams
     from blurgate.types import F32, U8
+
+    Range: TypeAlias = tuple[float, float]
 
 PHOTONS: Final = (500.0, 50000.0)
 """Range of the photons that make white: from a phone in a dim room to daylight."""
@@ -41,6 +46,12 @@ READ_NOISE: Final = (0.0002, 0.002)
 CODECS: Final[dict[str | None, float]] = {"jpeg": 0.45, "h264": 0.45, None: 0.1}
 QUALITY: Final = (30, 95)
 QP: Final = (18, 34)
+
+# The same where a camera is poor: hardly any light, few bits.
+HARSH_PHOTONS: Final = (30.0, 500.0)
+HARSH_READ_NOISE: Final = (0.002, 0.01)
+HARSH_QUALITY: Final = (8, 30)
+HARSH_QP: Final = (34, 44)
 
 _CHUNK: Final = 64  # pictures that are held in floating point at once
 
@@ -69,11 +80,16 @@ class Chain:
     """Blur light and not sRGB codes."""
     noise: bool = True
     compression: bool = True
+    harsh: float = 0.0
+    """Share of the pictures that a poor camera took: its noise and its compression are drawn from
+    the `HARSH_` ranges, each on its own."""
     margin: int = 0
     """Working pixels around the crop on each side: blurred along, and cut off in the last step."""
 
     def __post_init__(self) -> None:
-        """Check the margin."""
+        """Check the numbers."""
+        if not 0 <= self.harsh <= 1:
+            raise ConfigError(f"harsh is a share from 0 to 1, got {self.harsh:g}")
         if self.margin < 0:
             raise ConfigError(f"the margin is a number of pixels from 0, got {self.margin}")
 
@@ -90,12 +106,14 @@ class Chain:
         n = len(streams)
         blur = self.synthesizer.sample(streams.fold("blur"), severity)
         camera = streams.fold("camera")
-        photons = camera.log_uniform("photons", *PHOTONS).tolist()
-        read = camera.log_uniform("read noise", *READ_NOISE).tolist()
+        dark = camera.uniform("dark") < self.harsh
+        coarse = camera.uniform("coarse") < self.harsh
+        photons = _drawn(camera.log_uniform, "photons", PHOTONS, HARSH_PHOTONS, dark)
+        read = _drawn(camera.log_uniform, "read noise", READ_NOISE, HARSH_READ_NOISE, dark)
         seeds = camera.seeds("noise")
         codecs = camera.choice("codec", list(CODECS), list(CODECS.values()))
-        quality = camera.uniform("quality", QUALITY[0], QUALITY[1] + 1)
-        qp = camera.uniform("qp", QP[0], QP[1] + 1)
+        quality = _drawn(camera.uniform, "quality", _whole(QUALITY), _whole(HARSH_QUALITY), coarse)
+        qp = _drawn(camera.uniform, "qp", _whole(QP), _whole(HARSH_QP), coarse)
         out: list[Params] = []
         for i in range(n):
             codec = codecs[i] if self.compression else None
@@ -196,6 +214,23 @@ class Chain:
         matrix = torch.from_numpy(convolve.box_matrix(cut.shape[2], CROP_SIZE))
         matrix = matrix.to(cut.device, torch.float32)
         return (matrix @ cut.float() @ matrix.T + 0.5).clamp(0, 255).to(torch.uint8)
+
+
+def _drawn(
+    draw: Callable[..., NDArray[np.float64]],
+    name: str,
+    usual: Range,
+    harsh: Range,
+    where: NDArray[np.bool_],
+) -> list[float]:
+    """Draw n numbers, of one range or of the other."""
+    drawn: list[float] = np.where(where, draw(name, *harsh), draw(name, *usual)).tolist()
+    return drawn
+
+
+def _whole(limits: tuple[int, int]) -> Range:
+    """Give the range whose numbers, cut to whole ones, are from the first to the last."""
+    return limits[0], limits[1] + 1
 
 
 def blur_only(params: Sequence[Params]) -> list[Params]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from blurgate.cards import METADATA_KEY, read_card
 from blurgate.errors import ModelError
 from blurgate.interfaces import Runtime
+from blurgate.journal import written_whole
 from blurgate.runtime import make_session, run
 from blurgate.training.kinds import KindHead, pooled, taps
 from blurgate.training.loop import INPUT, prepare
@@ -143,9 +144,8 @@ def write(
     _strip(graph)
     onnx.helper.set_model_props(graph, {METADATA_KEY: json.dumps(card)})
     graph.producer_name, graph.producer_version = "blurgate", ""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(graph.SerializeToString())
-    try:
+    with written_whole(path) as temporary:
+        temporary.write_bytes(graph.SerializeToString())
         difference = difference_of(temporary)
         if not difference <= TOLERANCE:
             raise ModelError(
@@ -153,9 +153,6 @@ def write(
                 f"{TOLERANCE:g} is allowed; {path} was not written",
                 path=str(path),
             )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return difference
 
 

@@ -18,7 +18,7 @@ from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.geometry import ARCFACE_TEMPLATE, align_faces, similarity
 from blurgate.io.images import read_image
 from blurgate.io.sources import expand
-from blurgate.io.text import shown
+from blurgate.io.text import harmless, shown
 from blurgate.types import CROP_SIZE, Frame
 
 if TYPE_CHECKING:
@@ -146,8 +146,8 @@ def _identity(source: str, argument: str, how: Identity) -> str:
         person = numbered[1] if numbered else path.stem
     else:
         person = f"{path.stem}-{digest(source)[:16]}"
-    # A name may hold bytes that are not UTF-8; tables are UTF-8.
-    return person.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    # A name may hold bytes that are not UTF-8; tables are UTF-8, and open in spreadsheets.
+    return harmless(person).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _validation(identities: set[str], val: float, seed: int) -> set[str]:

@@ -312,6 +312,7 @@ def _open_live(
         linear=config.light == "linear",
         noise=config.noise,
         compression=config.compression,
+        harsh=config.harsh,
     )
     parts: dict[bool, list[U8]] = {
         is_val: [crop for face, crop in zip(kept, crops, strict=True) if face.is_val == is_val]

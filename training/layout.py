@@ -19,7 +19,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from blurgate.errors import ConfigError, DecodeError, InputError
+from blurgate.errors import ConfigError, DecodeError, InputError, naming
 from blurgate.interfaces import Column
 from blurgate.io.text import reason
 from blurgate.types import CROP_SIZE, U8
@@ -74,7 +74,8 @@ def write_picture(path: Path, picture: U8) -> None:
     done, data = cv2.imencode(".png", picture)
     if not done:
         raise InputError(f"cannot encode {path}", source=str(path))
-    path.write_bytes(data.tobytes())
+    with naming(path):
+        path.write_bytes(data.tobytes())
 
 
 def read_picture(path: Path) -> U8:

@@ -14,6 +14,7 @@ import numpy as np
 from blurgate.errors import ConfigError
 from blurgate.host import get_host
 from blurgate.interfaces import Scalar
+from blurgate.io.text import harmless
 from blurgate.pipeline import ordered_map
 from blurgate.training import even, layout
 from blurgate.training.faces import Face, FaceReader, Skipped, digest
@@ -50,6 +51,8 @@ class Recipe:
     """Blur light and not sRGB codes."""
     noise: bool = True
     compression: bool = True
+    harsh: float = 0.0
+    """Share of the pictures with the noise and compression of a poor camera."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Method -> what its synthesizer is made with; see the synthesizers' docstrings."""
 
@@ -60,6 +63,8 @@ class Recipe:
         if not names or len(set(names)) != len(names):
             raise ConfigError(f"name each method once, and at least one; got {self.methods}")
         object.__setattr__(self, "methods", names)
+        if not 0 <= self.harsh <= 1:
+            raise ConfigError(f"--harsh is a share from 0 to 1, got {self.harsh:g}")
         if self.per_image < 1 or not 1 <= self.iterative <= MOST_BLURS:
             raise ConfigError(f"--per-image is 1 or more, --iterative 1 to {MOST_BLURS}")
         unknown = sorted(self.options.keys() - set(names))
@@ -75,6 +80,7 @@ class Recipe:
             linear=self.linear,
             noise=self.noise,
             compression=self.compression,
+            harsh=self.harsh,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -87,6 +93,7 @@ class Recipe:
             "light": "linear" if self.linear else "srgb",
             "noise": self.noise,
             "compression": self.compression,
+            "harsh": self.harsh,
             "severity": "even" if self.even else "as the method draws it",
         }
 
@@ -199,7 +206,7 @@ class Maker:
             "parameters": json.dumps(params, separators=(",", ":")),
             "seed": self.recipe.seed,
             "index": index,
-            "embedder": str(self._labeller.info),
+            "embedder": harmless(str(self._labeller.info)),
         }
 
     def calibrate(self, faces: Sequence[Face], workers: int) -> dict[str, Curve]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ def build_model(
     head: str = "regression",
     hidden: Sequence[int] | None = None,
     host: Host | None = None,
-    **options: object,
+    options: Mapping[str, Any] | None = None,
 ) -> BlurModel:
     """Make a network by name; its weights are drawn from torch's global generator.
 
@@ -112,7 +112,7 @@ def build_model(
     """
     entry = (host or get_host()).registry("backbone")[backbone]
     try:
-        network = entry.factory(**options)
+        network = entry.factory(**options or {})
     except TypeError as error:
         raise ConfigError(f"the backbone {entry.name!r} cannot be made: {error}") from error
     if not isinstance(network, nn.Module) or not isinstance(

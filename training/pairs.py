@@ -28,6 +28,7 @@ def make_chain(
     linear: bool = True,
     noise: bool = True,
     compression: bool = True,
+    harsh: float = 0.0,
 ) -> Chain:
     """Make the chain of a registered synthesizer.
 
@@ -38,6 +39,7 @@ def make_chain(
         linear: Blur light and not sRGB codes.
         noise: Add sensor noise.
         compression: Compress.
+        harsh: Share of the pictures with the noise and compression of a poor camera.
 
     Raises:
         UnknownNameError: Nobody registered the name.
@@ -46,7 +48,7 @@ def make_chain(
     synthesizer: Synthesizer = get_host().registry("synthesizer")[method].factory(**(options or {}))
     if iterative != 1:
         synthesizer = Iterated(synthesizer, iterative)
-    return Chain(synthesizer, linear=linear, noise=noise, compression=compression)
+    return Chain(synthesizer, linear=linear, noise=noise, compression=compression, harsh=harsh)
 
 
 def apply_sizes(

@@ -20,6 +20,7 @@ import onnx
 from blurgate.cards import METADATA_KEY
 from blurgate.errors import ModelError
 from blurgate.interfaces import Runtime
+from blurgate.journal import written_whole
 from blurgate.runtime import make_session, run
 from blurgate.training.loop import prepare
 from blurgate.training.scores import Scores, score
@@ -72,9 +73,8 @@ def quantize(model: Path, out: Path, pictures: Iterable[Pictures]) -> None:
         logger.setLevel(level)
     properties = {entry.key: entry.value for entry in onnx.load(str(model)).metadata_props}
     onnx.helper.set_model_props(graph, properties)
-    temporary = out.with_name(f".{out.name}.tmp")
-    temporary.write_bytes(graph.SerializeToString())
-    temporary.replace(out)
+    with written_whole(out) as temporary:
+        temporary.write_bytes(graph.SerializeToString())
 
 
 def measure(model: Path, batches: Iterable[Pictures]) -> Scores:
@@ -98,9 +98,8 @@ def note(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
     card["name"] = path.stem
     card["about"] = {**card.get("about", {}), **facts}
     onnx.helper.set_model_props(graph, {**properties, METADATA_KEY: json.dumps(card)})
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(graph.SerializeToString())
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(graph.SerializeToString())
     return card
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from blurgate.errors import ConfigError
+from blurgate.training import checkpoints
 
 __all__ = [
     "BEST",
@@ -21,6 +22,7 @@ __all__ = [
     "Fit",
     "Limits",
     "OnStep",
+    "begin_with",
     "compare",
     "log_lines",
     "update_average",
@@ -76,14 +78,40 @@ class Fit:
         }
 
 
+def begin_with(network: nn.Module, path: Path) -> None:
+    """Take a network's weights from an earlier run, averaged ones where it has them.
+
+    Args:
+        network: Changed in place.
+        path: The run's folder, whose best weights are taken, or a checkpoint.
+
+    Raises:
+        WeightsError: There is no such checkpoint.
+        ConfigError: It is of a network of another shape.
+    """
+    file = path / BEST if path.is_dir() else path
+    tensors, _ = checkpoints.load(file)
+    for prefix in ("ema", "model"):
+        tensors = checkpoints.select(tensors, prefix) or tensors
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{file} does not fit the network: give it the shape that it had in that run"
+        ) from error
+
+
 def compare(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Check that a checkpoint's facts are a run's.
+
+    A key that the checkpoint's version did not know yet may be there if it is off.
 
     Raises:
         ConfigError: One differs.
     """
     for key in {**old, **new}:
-        if old.get(key) != new.get(key):
+        is_new_and_off = key not in old and not new[key]
+        if old.get(key) != new.get(key) and not is_new_and_off:
             raise ConfigError(
                 f"cannot resume {path.parent}: it was begun with {key} = {old.get(key)!r}, now it "
                 f"is {new.get(key)!r}; use the same settings, --overwrite, or another --out"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from blurgate.errors import ConfigError, InputError
-from blurgate.journal import Journal, write_atomically
+from blurgate.journal import Journal, is_unused, write_atomically
 from blurgate.pipeline import ordered_map
 from blurgate.tables import open_table
 from blurgate.training import even, layout
@@ -188,7 +188,7 @@ def _prepare(folder: Path, facts: Mapping[str, Any], *, resume: bool, overwrite:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    if not any(folder.iterdir()):
+    if is_unused(folder, layout.SETTINGS):
         return False
     try:
         old = layout.read_settings(folder)

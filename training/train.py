@@ -22,7 +22,7 @@ from blurgate import zoo
 from blurgate.errors import ConfigError
 from blurgate.host import get_host
 from blurgate.interfaces import Runtime
-from blurgate.journal import write_atomically
+from blurgate.journal import is_unused, write_atomically
 from blurgate.training import card, loop
 from blurgate.training.config import TrainConfig, make_config, parse_yaml, read_config
 from blurgate.training.export import card_facts, export
@@ -33,7 +33,7 @@ from blurgate.training.losses import check_head, parse_loss
 from blurgate.training.model import build_model
 from blurgate.training.pairs import torch_device
 from blurgate.training.quantize import measure, note, quantize
-from blurgate.training.runs import BEST, LAST, LOG, Fit, OnStep
+from blurgate.training.runs import BEST, LAST, LOG, Fit, OnStep, begin_with
 from blurgate.training.viz import PEOPLE, Curves
 
 if TYPE_CHECKING:
@@ -145,8 +145,15 @@ def run_training(
     """
     loss = parse_loss(config.loss)
     torch.manual_seed(config.seed)
-    model = build_model(config.backbone, head=config.head, hidden=config.hidden or None)
+    model = build_model(
+        config.backbone,
+        head=config.head,
+        hidden=config.hidden or None,
+        options=config.backbone_options,
+    )
     check_head(loss, model.head)
+    if config.init and not (resume and (folder / LAST).is_file()):
+        begin_with(model, Path(config.init))
     fabric = loop.make_fabric(device, config.precision)
     if fabric.is_global_zero:
         prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
@@ -255,14 +262,14 @@ def prepare_folder(folder: Path, text: str, *, resume: bool, overwrite: bool) ->
         raise ConfigError(f"{folder} is a file; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     begun = (folder / CONFIG).is_file()
-    if any(folder.iterdir()) and not (resume or (overwrite and begun)):
+    if not (is_unused(folder, CONFIG) or resume or (overwrite and begun)):
         hint = "use --resume to continue it, --overwrite to begin anew, or " if begun else "choose "
         raise ConfigError(f"{folder} is not empty: {hint}another --out")
     if resume and begun:
         # The checkpoint compares everything; before the first epoch there is none.
         if (folder / LAST).is_file():
             return
-    elif resume and any(folder.iterdir()):
+    elif resume and not is_unused(folder, CONFIG):
         raise ConfigError(
             f"{folder} holds no run of blurgate train to resume; choose another --out"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import sys
@@ -22,6 +23,8 @@ EXIT_NOTHING = 3
 EXIT_SOME_FAILED = 4
 EXIT_ENVIRONMENT = 5
 EXIT_INTERRUPTED = 130
+
+_NO_MEMORY = "out of memory; use fewer --workers, or smaller pictures"
 
 
 def make_app() -> typer.Typer:
@@ -73,10 +76,14 @@ def main() -> NoReturn:
         fail(str(error), error.exit_code)
     except OSError as error:
         # Disk full, no permission: the machine lacks something that only its user can give.
-        fail(str(error), EXIT_ENVIRONMENT)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        way_out = "; make room, then run it again, with --resume where it can go on"
+        fail(f"{error}{way_out if full else ''}", EXIT_ENVIRONMENT)
     except MemoryError:
-        fail("out of memory; use fewer --workers, or smaller pictures", EXIT_ENVIRONMENT)
+        fail(_NO_MEMORY, EXIT_ENVIRONMENT)
     except Exception as error:
+        if str(error) == "can't start new thread":  # for want of memory, says pthread_create(3)
+            fail(_NO_MEMORY, EXIT_ENVIRONMENT)
         logging.getLogger(__name__).info("where it happened", exc_info=True)
         fail(
             f"{type(error).__name__}: {error}; this is a defect of blurgate or of a plugin: "

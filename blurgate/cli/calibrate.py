@@ -16,7 +16,8 @@ from blurgate.hookspecs import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blurgate.evaluation.calibration import Choice, Comparisons, Target
+    from blurgate.evaluation.calibration import Choice, Target
+    from blurgate.evaluation.comparing import Comparisons
     from blurgate.evaluation.material import Measured
     from blurgate.evaluation.profile import Profile
     from blurgate.interfaces import App, Embedder, Runtime, Scorer
@@ -107,6 +108,16 @@ def calibrate_command(
             help="Compare with another photo of the person, or blurred faces with themselves."
         ),
     ] = "photos",
+    other_photo: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="S",
+            help="With --pairing twins: your recogniser's median cosine of two clean photos of a "
+            "person; cosines of twins count times this.",
+        ),
+    ] = None,
     blur: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Blur clean faces by this family; may be repeated."),
@@ -158,6 +169,8 @@ def calibrate_command(
         raise ConfigError("--detector finds faces in photos: it goes with --align")
     if pairing == "twins" and not blur and from_synth is None:
         raise ConfigError("--pairing twins compares blurred faces: it goes with --blur")
+    if other_photo is not None and (pairing != "twins" or not other_photo):
+        raise ConfigError("--other-photo is a cosine above 0 that goes with --pairing twins")
     Rule(0.0, review or 0.0, min_face or 0.0)  # wrong numbers are errors before any work
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already; use --overwrite, or another --out")
@@ -182,7 +195,7 @@ def calibrate_command(
         )
     comparisons = None
     if compares:
-        comparisons = _compare(measured, pairs, impostors, pairing == "twins", seed)
+        comparisons = _compare(measured, pairs, impostors, pairing, other_photo, seed)
     choice = calibration.choose(measured, target, comparisons, replicates=bootstrap, seed=seed)
     for note in choice.notes:
         warn(note)
@@ -293,16 +306,22 @@ def _measure_synth(
 
 
 def _compare(
-    measured: Measured, file: Path | None, impostors: int, twins: bool, seed: int
+    measured: Measured,
+    file: Path | None,
+    impostors: int,
+    pairing: Literal["photos", "twins"],
+    other_photo: float | None,
+    seed: int,
 ) -> Comparisons:
-    from blurgate.evaluation.calibration import compare
+    from blurgate.evaluation.comparing import compare
     from blurgate.evaluation.verification import make_pairs, read_pairs
 
     if file is None:
         found = make_pairs(measured.identities, impostors=impostors, seed=seed)
     else:
         found = read_pairs(file, measured.faces, impostors=impostors, seed=seed)
-    return compare(measured, found, twins=twins, seed=seed)
+    twins = pairing == "twins"
+    return compare(measured, found, twins=twins, other_photo=other_photo or 1.0, seed=seed)
 
 
 def _profile(
@@ -354,6 +373,7 @@ def _print_summary(profile: Profile, out: Path) -> None:
         lines.append(
             f"FNMR {reached['fnmr_without_gate']:.4f} without the gate, {reached['fnmr']:.4f} with "
             f"it, at match threshold {reached['match_threshold']:.4f}; keeps "
-            f"{reached['kept_comparisons']:.1%} of the comparisons"
+            f"{reached['kept_comparisons']:.1%} of the comparisons, whose median cosine is "
+            f"{reached['median_similarity']:.3f} without the gate"
         )
     typer.echo("\n".join([*lines, f"profile in {out}"]), err=True)

@@ -89,11 +89,11 @@ def evaluate_command(
     ] = None,
     seed: Annotated[int, typer.Option(metavar="S", help="Same seed, same numbers.")] = 0,
     groups: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help="mebeauty, utkface, or a regular expression for file names whose part in "
-            "parentheses names a group of people.",
+            help="mebeauty, utkface, or a regular expression for file names whose parts in "
+            "parentheses name groups of people; may be given several times.",
         ),
     ] = None,
     identity: Annotated[
@@ -192,7 +192,7 @@ def evaluate_command(
         families=tuple(family or DEFAULT),
         per_face=per_face,
         seed=seed,
-        groups=groups,
+        groups=tuple(groups or ()),
         strict=bool(part),
     )
     for name in plan.families:
@@ -234,7 +234,7 @@ def evaluate_command(
                     detection=repr(detection) if finder else "",
                     pick="central",
                 ),
-                groups=groups,
+                groups=plan.groups,
                 workers=n_workers,
                 on_progress=lambda n: bar("faces", n),
                 on_failure=missed,
@@ -347,7 +347,7 @@ def _write(done: Evaluation, out: Path, *, quiet: bool) -> None:
 
 def _tables(done: Evaluation) -> Iterator[str]:
     """Give the tables for the terminal."""
-    from blurgate.evaluation import page, utility_page
+    from blurgate.evaluation import group_page, page, utility_page
 
     if done.fidelity:
         yield "Degrees against labels\n" + page.text_table(*page.summary_rows(done))
@@ -359,6 +359,8 @@ def _tables(done: Evaluation) -> Iterator[str]:
         yield "\nMean |change| of the degree without blur\n" + page.text_table(
             *page.leak_rows(done)
         )
+    for title, head, rows in group_page.group_tables(done):
+        yield f"\n{title}\n" + page.text_table(head, rows)
     if done.utility is not None:
         names = list(done.models)
         for recogniser in dict.fromkeys(curve.recogniser for curve in done.utility.curves):

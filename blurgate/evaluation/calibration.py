@@ -19,13 +19,13 @@ import numpy as np
 
 from blurgate.errors import ConfigError, InputError
 from blurgate.evaluation import bootstrap
-from blurgate.evaluation.edc import pair_degree
-from blurgate.evaluation.verification import Pairs, fnmr, similarities, threshold_at_fmr
+from blurgate.evaluation.verification import fnmr, threshold_at_fmr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blurgate.evaluation.bootstrap import Interval
+    from blurgate.evaluation.comparing import Comparisons
     from blurgate.evaluation.material import Measured
 
     F64: TypeAlias = NDArray[np.float64]
@@ -39,8 +39,6 @@ LEAST_IDENTITIES: Final = 10
 """Fewer people say nothing about other people."""
 LEAST_KEPT: Final = 30
 """Mated comparisons, or faces, that a threshold must keep to be chosen for what it does to them."""
-MOST_COMPARISONS: Final = 200_000
-"""More mated comparisons are thinned out at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +92,6 @@ class Fnmr:
 Target: TypeAlias = KeepRate | MeanDegree | Fnmr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Comparisons:
-    """Mated comparisons of references with probes, and non-mated ones of references."""
-
-    similarity: F64
-    """(n,) of mated comparisons."""
-    degree: F64
-    """(n,) the larger one of the two pictures."""
-    person: Index
-    """(n,) who it is, from 0."""
-    impostor_similarity: F64
-    """(m,)"""
-    impostor_person: Index
-    """(m, 2) who they are."""
-    persons: int
-    """How many people there are."""
-    source: str
-
-
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What came out."""
@@ -124,57 +103,6 @@ class Choice:
     notes: tuple[str, ...] = ()
     """Lines for the user."""
     target: dict[str, Any] = field(default_factory=dict)
-
-
-def compare(measured: Measured, pairs: Pairs, *, twins: bool = False, seed: int = 0) -> Comparisons:
-    """Compare faces.
-
-    Args:
-        measured: With embeddings.
-        pairs: Of references. Where probes are changed pictures, a mated pair (a, b) becomes a with
-            every probe of b and b with every probe of a; non-mated pairs stay those of references.
-        twins: Compare every probe with the reference that it was made of instead of with another
-            picture of the person: for material that shows hardly anybody twice. It flatters.
-        seed: Decides what is left out above `MOST_COMPARISONS`.
-
-    Raises:
-        ConfigError: `twins` without changed probes.
-    """
-    references, probes = measured.reference_embedding, measured.embedding
-    if references is None or probes is None:
-        raise ConfigError("comparisons need an embedder")
-    if twins and not measured.is_changed:
-        raise ConfigError("faces as they are have no twins; pair blurred ones, or use photos")
-    if twins:
-        mated = np.stack([measured.owner, np.arange(len(measured.owner))], 1)
-    elif measured.is_changed:
-        mated = _with_probes(pairs.genuine, measured.owner, len(measured.identities))
-    else:
-        mated = pairs.genuine
-    if len(mated) > MOST_COMPARISONS:
-        rng = np.random.default_rng([seed % 2**32, 17])
-        mated = mated[np.sort(rng.choice(len(mated), MOST_COMPARISONS, replace=False))]
-    names, person = np.unique(np.array(measured.identities), return_inverse=True)
-    return Comparisons(
-        similarity=similarities(references, probes, mated),
-        degree=pair_degree(measured.reference_degree[mated[:, 0]], measured.degree[mated[:, 1]]),
-        person=person[mated[:, 0]],
-        impostor_similarity=similarities(references, references, pairs.impostor),
-        impostor_person=person[pairs.impostor],
-        persons=len(names),
-        source="each probe with its own reference" if twins else pairs.source,
-    )
-
-
-def _with_probes(pairs: Index, owner: Index, references: int) -> Index:
-    """Turn pairs of references into (reference, probe of the other), both ways round."""
-    order = np.argsort(owner, kind="stable")
-    start = np.searchsorted(owner[order], np.arange(references + 1))
-    both = np.concatenate([pairs, pairs[:, ::-1]])
-    count = np.diff(start)[both[:, 1]]
-    first = np.repeat(start[both[:, 1]] - np.cumsum(count) + count, count)
-    probe = order[first + np.arange(len(first))] if len(first) else np.empty(0, np.intp)
-    return np.stack([np.repeat(both[:, 0], count), probe], 1).astype(np.intp)
 
 
 def choose(
@@ -389,6 +317,7 @@ class _Compared:
         kept = self._degree <= threshold
         return {
             "match_threshold": self._match,
+            "median_similarity": float(np.median(self._similarity)),
             "fnmr_without_gate": fnmr(self._similarity, self._match),
             "fnmr": fnmr(self._similarity[kept], self._match),
             "kept_comparisons": float(kept.mean()),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blurgate.errors import ConfigError, DecodeError, InputError
+from blurgate.errors import DecodeError, InputError
+from blurgate.evaluation.groups import GroupNames, check_fit
 from blurgate.io.images import read_image
 from blurgate.io.text import shown
 from blurgate.pipeline import ordered_map
@@ -27,18 +26,9 @@ from blurgate.training.faces import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from blurgate.evaluation.groups import Groups
     from blurgate.training.faces import Identity
     from blurgate.types import U8
-
-GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
-    "mebeauty": (r"[^_]+_(?P<group>[^_]+)_.*", {}),
-    "utkface": (
-        r"\d+_\d+_(?P<group>\d)_.*",
-        {"0": "white", "1": "black", "2": "asian", "3": "indian", "4": "other"},
-    ),
-}
-"""Collections whose file names tell a group: pattern of the name without its ending, and what its
-codes mean. The groups are the collections' own labels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,8 +39,8 @@ class CleanFaces:
     """f crops (s, s, 3) uint8 BGR, s from 112."""
     sources: list[str]
     identities: list[str]
-    groups: list[str]
-    """f names of groups; empty where the file's name tells none."""
+    groups: list[Groups]
+    """f: see `blurgate.evaluation.groups`."""
     sides: NDArray[np.float64]
     """(f,) pixels of the picture along a side of the crop."""
     faces: list[Face]
@@ -59,40 +49,6 @@ class CleanFaces:
     def __len__(self) -> int:
         """Number of faces."""
         return len(self.crops)
-
-
-class GroupNames:
-    """Reads a person's group out of a file's name.
-
-    Args:
-        pattern: A key of `GROUPS`, or a regular expression for the whole name without its ending;
-            the group is the part called `group`, or else the first one in parentheses. None: no
-            face has a group.
-
-    Raises:
-        ConfigError: The pattern is no regular expression, or has no part in parentheses.
-    """
-
-    def __init__(self, pattern: str | None) -> None:
-        text, self._meaning = GROUPS.get(pattern or "", (pattern or "", {}))
-        try:
-            self._pattern = re.compile(text) if pattern is not None else None
-        except re.error as error:
-            raise ConfigError(f"--groups {pattern}: {error}") from error
-        if self._pattern is not None and not self._pattern.groups:
-            raise ConfigError(
-                f"--groups {pattern}: put the part that names the group in parentheses, such as "
-                r"'\w+_(\w+)_\d+', or use " + " or ".join(GROUPS)
-            )
-
-    def __call__(self, source: str) -> str:
-        """Give the group of a file; "" where its name tells none."""
-        stem = PurePath(source.replace("\\", "/")).stem
-        found = self._pattern.fullmatch(stem) if self._pattern is not None else None
-        if found is None:
-            return ""
-        name = found["group"] if "group" in found.re.groupindex else found[1]
-        return self._meaning.get(name or "", name or "")
 
 
 def choose_faces(
@@ -129,7 +85,7 @@ def read_clean(
     faces: Sequence[Face],
     reader: FaceReader,
     *,
-    groups: str | None = None,
+    groups: Sequence[str] = (),
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
     on_failure: Callable[[str, str], None] = lambda source, error: None,
@@ -139,14 +95,14 @@ def read_clean(
     Args:
         faces: What to read.
         reader: Cuts the crops out.
-        groups: See `GroupNames`.
+        groups: Patterns; see `GroupNames`.
         workers: Threads.
         on_progress: Called with the number of pictures that are done.
         on_failure: Called with (path, one line) for every picture that is skipped.
 
     Raises:
         InputError: No picture gives a face.
-        ConfigError: `groups` is no usable pattern, or fits no file.
+        ConfigError: A pattern of `groups` is not usable, or none fits a file.
     """
     group_of = GroupNames(groups)
     kept: list[Face] = []
@@ -163,14 +119,12 @@ def read_clean(
         on_progress(done)
     if not kept:
         raise InputError("none of the pictures gives a face to evaluate on; see --align")
-    named = [group_of(face.source) for face in kept]
-    if groups is not None and not any(named):
-        raise ConfigError(f"--groups {groups} fits no file name, such as {shown(kept[0].source)}")
+    check_fit(groups, [face.source for face in kept])
     return CleanFaces(
         crops,
         [face.source for face in kept],
         [face.identity for face in kept],
-        named,
+        [group_of(face.source) for face in kept],
         np.array(sides),
         kept,
     )

@@ -123,7 +123,7 @@ def detection_page(results: Mapping[str, Any], galleries: Mapping[str, Gallery])
     """Make the page: the tables, then what went wrong."""
     content: list[Html] = []
     for title, head, rows in set_rows(results):
-        content.append(section(title, table(head, [[_right(c) for c in row] for row in rows])))
+        content.append(section(title, table(head, rows)))
     names = short_names(results["detectors"])
     for title, gallery in galleries.items():
         for name, shown in names.items():
@@ -144,10 +144,6 @@ def detection_page(results: Mapping[str, Any], galleries: Mapping[str, Gallery])
     about = {key: results[key] for key in ("detectors", "embedder", "default_score")}
     content.append(section("Settings", facts(about)))
     return page("Face detectors compared", *content, note=note)
-
-
-def _right(cell: str) -> Html:
-    return element("span", cell)
 
 
 def _image(data: bytes, text: str) -> Html:

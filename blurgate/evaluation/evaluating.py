@@ -12,8 +12,9 @@ import numpy as np
 
 from blurgate.errors import ConfigError, InputError
 from blurgate.evaluation import fidelity
-from blurgate.evaluation.clean import CleanFaces, GroupNames
+from blurgate.evaluation.clean import CleanFaces
 from blurgate.evaluation.families import DEFAULT, make_family
+from blurgate.evaluation.groups import GroupNames, check_fit, compare_groups, members
 from blurgate.evaluation.leaks import Leaks, run_leaks
 from blurgate.evaluation.measuring import Rows, measure_faces, measure_synth
 from blurgate.evaluation.protocol import PEOPLE, Protocol, run_protocol
@@ -46,8 +47,8 @@ class Plan:
     seed: int = 0
     people: int = PEOPLE
     """Of the original's protocol."""
-    groups: str | None = None
-    """See `blurgate.evaluation.clean.GroupNames`."""
+    groups: tuple[str, ...] = ()
+    """Patterns; see `blurgate.evaluation.groups.GroupNames`."""
     strict: bool = False
     """Whether a part that the faces are too few for is an error; else it is left out."""
 
@@ -77,8 +78,9 @@ class Evaluation:
     left_out: list[str] = field(default_factory=list)
     """One line for each part that the faces were too few for."""
     fidelity: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Scorer -> `all`, `trained`, `held_out`, and `families`, `sides`, `groups` by name; see
-    `blurgate.evaluation.fidelity.whole` for what each holds."""
+    """Scorer -> `all`, `trained`, `held_out`, `families` and `sides` by name, and `groups` and
+    `groups_sharp` by axis and name; see `blurgate.evaluation.fidelity.whole` for what each holds,
+    and `blurgate.evaluation.groups.compare_groups`."""
 
     def facts(self) -> dict[str, Any]:
         """Give everything as plain values for results.json."""
@@ -91,7 +93,7 @@ class Evaluation:
                 "families": list(self.plan.families),
                 "per_face": self.plan.per_face,
                 "seed": self.plan.seed,
-                "groups": self.plan.groups,
+                "groups": list(self.plan.groups),
             },
             "left_out": self.left_out,
             "models": [
@@ -172,7 +174,10 @@ def evaluate_faces(
     material = {
         "faces": len(clean),
         "identities": len(set(clean.identities)),
-        "groups": {g: clean.groups.count(g) for g in sorted(set(clean.groups)) if g},
+        "groups": {
+            axis: {name: len(own) for name, own in named.items()}
+            for axis, named in members(clean.groups).items()
+        },
         "side_px_quantiles": np.quantile(clean.sides, [0, 0.25, 0.5, 0.75, 1]).round(1).tolist(),
     }
     done = Evaluation(models, plan, labeller.info, material)
@@ -214,6 +219,7 @@ def evaluate_synth(
     """
     models = name_models(scorers)
     group_of = GroupNames(plan.groups)
+    check_fit(plan.groups, Dataset(folder).clean_files)
     done = Evaluation(models, plan, labeller.info if labeller else None, {})
     if "fidelity" in plan.parts:
         done.rows, facts = measure_synth(
@@ -291,7 +297,7 @@ def compare_all(rows: Rows) -> dict[str, dict[str, Any]]:
     kind = ["held_out" if rows.held_out[name] else "trained" for name in rows.family]
     sides = [fidelity.side_name(side) if side else "" for side in rows.side]
     # What a group's sharp faces get shows a shortcut without any blur in between.
-    sharp = [g if f == "sharp" else "" for g, f in zip(rows.group, rows.family, strict=True)]
+    sharp = [g if f == "sharp" else {} for g, f in zip(rows.group, rows.family, strict=True)]
     out = {}
     for name, values in rows.degree.items():
         degree = np.array(values)
@@ -299,18 +305,19 @@ def compare_all(rows: Rows) -> dict[str, dict[str, Any]]:
         parts |= fidelity.compare(degree, label, kind)
         parts["families"] = fidelity.compare(degree, label, rows.family, list(rows.held_out).index)
         parts["sides"] = fidelity.compare(degree, label, sides, fidelity.side_order)
-        parts["groups"] = fidelity.compare(degree, label, rows.group)
-        parts["groups_sharp"] = fidelity.compare(degree, label, sharp)
+        parts["groups"] = compare_groups(degree, label, rows.group, rows.identity)
+        parts["groups_sharp"] = compare_groups(degree, label, sharp, rows.identity)
         out[name] = parts
     return out
 
 
 def write_rows(rows: Rows, path: Path) -> None:
-    """Write one CSV row per blurred picture, with a column for each scorer's degree."""
+    """Write one CSV row per picture, with a column for each axis of groups and each scorer."""
+    axes = {a: a if a == "group" else f"group_{a}" for a in members(rows.group)}
     head = (
         Column("file", str),
         Column("identity", str),
-        Column("group", str),
+        *(Column(column, str) for column in axes.values()),
         Column("family", str),
         Column("held_out", int),
         Column("side_px", float),
@@ -324,7 +331,7 @@ def write_rows(rows: Rows, path: Path) -> None:
                 {
                     "file": rows.source[i],
                     "identity": rows.identity[i],
-                    "group": rows.group[i],
+                    **{column: rows.group[i].get(axis, "") for axis, column in axes.items()},
                     "family": rows.family[i],
                     "held_out": int(rows.held_out[rows.family[i]]),
                     "side_px": rows.side[i] or None,

@@ -3,18 +3,21 @@
 Every change is made to the finished 112 px picture, once to sharp faces and once to the same faces
 blurred by a Gaussian. None of them blurs or sharpens what the camera saw, so a measure of blur
 should not move. How far the label itself moves stands beside it: a recogniser sees sunglasses, too.
+Where groups of people are known, the same is compared between them, and so is what the unchanged
+faces get: none of these sharp faces is blurrier than another by what group it belongs to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import cv2
 import numpy as np
 
 from blurgate.evaluation.families import clean_twins
+from blurgate.evaluation.groups import members, take_in_turn
 from blurgate.evaluation.protocol import first_faces
 from blurgate.pipeline import ordered_map
 from blurgate.training.compress import compress_image
@@ -28,10 +31,14 @@ if TYPE_CHECKING:
     from blurgate.types import F32, U8
 
     F64 = NDArray[np.float64]
+    Seen: TypeAlias = tuple[F32, dict[str, F32]]
+    """Labels, and degrees by scorer."""
 
 SIGMA: Final = 2.0
 """Standard deviation in pixels of the Gaussian that makes the blurred faces."""
 FACES: Final = 150
+GROUPED_FACES: Final = 300
+"""Faces at most where groups of people are compared."""
 STATES: Final = ("sharp", "blurred")
 
 
@@ -117,6 +124,27 @@ class Moved:
     """95th percentile of its size."""
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What the faces of one group get in one state."""
+
+    mean: float
+    """Mean value of the unchanged faces."""
+    moved: float
+    """Mean over the changes of the mean size of the change."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupLeaks:
+    """What came out for the faces of one group."""
+
+    faces: int
+    label: dict[str, Level]
+    """State -> the label's level."""
+    degree: dict[str, dict[str, Level]]
+    """Scorer -> state -> the degree's level."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Leaks:
     """What came out."""
@@ -126,6 +154,8 @@ class Leaks:
     """State -> change -> how far the label moved."""
     degree: dict[str, dict[str, dict[str, Moved]]]
     """Scorer -> state -> change -> how far the degree moved."""
+    groups: dict[str, dict[str, GroupLeaks]] = field(default_factory=dict)
+    """Axis -> group of people -> the same for its faces; see `blurgate.evaluation.groups`."""
 
     def overall(self, scorer: str, state: str) -> float:
         """Give the mean over the changes of the mean size."""
@@ -142,6 +172,10 @@ class Leaks:
             "blurred_sigma_px": SIGMA,
             "label": plain(self.label),
             "degree": {name: plain(ways) for name, ways in self.degree.items()},
+            "groups": {
+                axis: {name: asdict(group) for name, group in named.items()}
+                for axis, named in self.groups.items()
+            },
         }
 
 
@@ -157,7 +191,7 @@ def run_leaks(
     labeller: Labeller,
     scorers: Mapping[str, Scorer],
     *,
-    faces: int = FACES,
+    faces: int | None = None,
     seed: int = 0,
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
@@ -165,24 +199,23 @@ def run_leaks(
     """Change pictures and see what moves.
 
     Args:
-        clean: The faces; one of each person is taken, and of fewer people all.
+        clean: The faces; one of each person is taken first. Where groups are known, only people of
+            known groups, from the groups in turn.
         labeller: Makes the labels.
         scorers: Name -> scorer.
-        faces: How many at most.
+        faces: How many at most; None: `FACES`, or `GROUPED_FACES` where groups are known.
         seed: Decides which.
         workers: Threads; the result does not depend on them.
         on_progress: Called with the number of pictures that are done.
     """
-    chosen = first_faces(clean, faces, seed)
-    if len(chosen) < min(faces, len(clean)):  # few people with many photos
-        chosen += [i for i in range(len(clean)) if i not in set(chosen)][: faces - len(chosen)]
+    chosen = _chosen(clean, faces, seed)
     twins = clean_twins([clean.crops[i] for i in chosen])
     blurred = np.stack([cv2.GaussianBlur(twin, (0, 0), SIGMA) for twin in twins]).astype(np.uint8)
     base = {"sharp": twins, "blurred": blurred}
     embedded = labeller.embed(twins)
     every = range(len(twins))
 
-    def look(job: tuple[str, str]) -> tuple[F32, dict[str, F32]]:
+    def look(job: tuple[str, str]) -> Seen:
         state, change = job
         pictures = base[state]
         if change:
@@ -208,7 +241,41 @@ def run_leaks(
         }
         for name in scorers
     }
-    return Leaks(len(twins), label, degree)
+    groups = {
+        axis: {name: _of_group(looked, own, list(scorers)) for name, own in named.items()}
+        for axis, named in members([clean.groups[i] for i in chosen]).items()
+    }
+    return Leaks(len(twins), label, degree, groups)
+
+
+def _chosen(clean: CleanFaces, faces: int | None, seed: int) -> list[int]:
+    """Choose the faces; gives their places."""
+    order = first_faces(clean, len(clean), seed)
+    known = set(order)
+    order += [i for i in range(len(clean)) if i not in known]  # few people with many photos
+    if any(clean.groups):
+        return take_in_turn(clean.groups, order, faces or GROUPED_FACES)
+    return order[: faces or FACES]
+
+
+def _of_group(
+    looked: Mapping[tuple[str, str], Seen], own: list[int], names: list[str]
+) -> GroupLeaks:
+    """Take the levels of some of the faces."""
+
+    def level(value: Callable[[Seen], F32], state: str) -> Level:
+        base = value(looked[state, ""])[own]
+        sizes = [moved(base, value(looked[state, c])[own]).mean_abs for c in CHANGES]
+        return Level(float(base.mean(dtype=np.float64)), float(np.mean(sizes)))
+
+    def of(name: str) -> Callable[[Seen], F32]:
+        return lambda seen: seen[1][name]
+
+    return GroupLeaks(
+        len(own),
+        {state: level(lambda seen: seen[0], state) for state in STATES},
+        {name: {state: level(of(name), state) for state in STATES} for name in names},
+    )
 
 
 def _codes(values: NDArray[Any]) -> U8:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blurgate.evaluation.clean import CleanFaces
+    from blurgate.evaluation.groups import Groups
     from blurgate.interfaces import Scorer
     from blurgate.types import F32, U8
 
@@ -59,7 +60,7 @@ class Rows:
 
     source: list[str] = field(default_factory=list)
     identity: list[str] = field(default_factory=list)
-    group: list[str] = field(default_factory=list)
+    group: list[Groups] = field(default_factory=list)
     family: list[str] = field(default_factory=list)
     side: list[float] = field(default_factory=list)
     """Pixels of the picture along a side of the crop."""
@@ -82,8 +83,8 @@ class _Block:
     clean: U8
     label: F32
     degree: dict[str, F32]
-    rows: list[tuple[str, str, str, str, float]]
-    """(source, identity, group, family, side)"""
+    rows: list[tuple[str, str, Groups, str, float]]
+    """(source, identity, groups, family, side)"""
 
 
 def measure_faces(
@@ -151,7 +152,7 @@ def measure_synth(
     folder: Path,
     scorers: Mapping[str, Scorer],
     *,
-    group_of: Callable[[str], str] = lambda source: "",
+    group_of: Callable[[str], Groups] = lambda source: {},
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Rows, dict[str, Any]]:
@@ -160,7 +161,7 @@ def measure_synth(
     Args:
         folder: The folder. Where it has a validation part, only that is taken.
         scorers: Name -> scorer.
-        group_of: Gives the group of a clean file.
+        group_of: Gives the groups of a clean file.
         workers: Threads.
         on_progress: Called with the number of pictures that are done.
 
@@ -178,12 +179,13 @@ def measure_synth(
     if not len(data):
         raise InputError(f"{folder} holds no labelled pictures", source=str(folder))
     size = float(data.facts.get("size", 0))
+    group = {file: group_of(file) for file in set(data.clean_files)}
 
     def read(start: int) -> _Block:
         own = range(start, min(start + BLOCK, len(data)))
         pictures = data.pictures(own)
         rows = [
-            (data.files[i], data.identities[i], group_of(data.clean_files[i]), data.methods[i], 0.0)
+            (data.files[i], data.identities[i], group[data.clean_files[i]], data.methods[i], 0.0)
             for i in own
         ]
         degree = {name: scorer(pictures) for name, scorer in scorers.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from blurgate.evaluation import group_page
 from blurgate.evaluation import leaks as leak
 from blurgate.evaluation.fidelity import LEAST
 from blurgate.evaluation.protocol import LENGTHS
@@ -29,7 +30,7 @@ def make_page(done: Evaluation) -> str:
     content: list[Html] = [element("p", line, class_="warning") for line in done.left_out]
     if done.fidelity:
         content += [_summary(done), _families(done), _reliability(done)]
-        content += [*_groups(done)]
+        content += [*_sizes(done), *_groups(done)]
     if done.protocol is not None:
         content.append(_original(done, done.protocol))
     if done.leaks is not None:
@@ -126,18 +127,22 @@ def _reliability(done: Evaluation) -> Html:
     )
 
 
-def _reliable(done: Evaluation, title: str, part: str, name: str = "") -> Html:
-    """Draw the curves of one part, or of what has a name in it."""
+def _reliable(done: Evaluation, title: str, *path: str) -> Html:
+    """Draw the curves of one part of the pictures: its place in each scorer's numbers.
+
+    Gives nothing where no scorer has a bin that is full enough.
+    """
     drawn = []
     for number, (scorer, parts) in enumerate(done.fidelity.items()):
-        one = parts[part].get(name) if name else parts[part]
-        if one is not None:
-            curve = one["reliability"]
-            kept = [i for i, n in enumerate(curve["n"]) if n >= LEAST]
-            x, y = ([curve[k][i] for i in kept] for k in ("degree", "label"))
-            drawn.append(Line(scorer, x, y, number, dots=True))
+        one: Any = parts
+        for step in path:
+            one = one[step]
+        curve = one["reliability"]
+        kept = [i for i, n in enumerate(curve["n"]) if n >= LEAST]
+        x, y = ([curve[k][i] for i in kept] for k in ("degree", "label"))
+        drawn.append(Line(scorer, x, y, number, dots=True))
     chart = Chart(title, "degree", "mean label", drawn, diagonal=True)
-    return lines(chart, legend=False)
+    return lines(chart, legend=False) if any(line.x for line in drawn) else Html("")
 
 
 def _keys(done: Evaluation) -> Html:
@@ -145,39 +150,53 @@ def _keys(done: Evaluation) -> Html:
     return element("p", *entries, class_="keys")
 
 
-def _groups(done: Evaluation) -> Iterator[Html]:
-    """Show the sizes of faces and the groups of people."""
-    for part, title, note in (
-        (
-            "sides",
-            "By face size",
-            "Pixels of the picture along a side of the 112 px crop, before it is brought to 112.",
+def _sizes(done: Evaluation) -> Iterator[Html]:
+    """Show the sizes of faces."""
+    keys = list(next(iter(done.fidelity.values()))["sides"])
+    if len(keys) < 2:
+        return
+    rows = []
+    for one in keys:
+        cells = [parts["sides"][one] for parts in done.fidelity.values()]
+        row: list[object] = [one, cells[0]["n"]]
+        for cell in cells:
+            row += [cell["mae"], cell["bias"], cell["spearman"]]
+        rows.append(row)
+    head = ["", "pictures"]
+    head += [f"{name} {k}" for name in done.fidelity for k in ("MAE", "bias", "Spearman")]
+    yield section(
+        "By face size",
+        _note(
+            "Pixels of the picture along a side of the 112 px crop, before it is brought to 112."
         ),
-        ("groups", "By group of people", "Groups as the collection's own file names tell them."),
+        table(head, rows),
+        _keys(done),
+        element("div", *(_reliable(done, k, "sides", k) for k in keys), class_="charts"),
+    )
+
+
+def _groups(done: Evaluation) -> Iterator[Html]:
+    """Show the groups of people."""
+    for part, title, note in (
+        ("groups", "By group of people", group_page.ABOUT),
         (
             "groups_sharp",
             "Groups without blur",
             "Only pictures that were not blurred: what a scorer gives them is a shortcut's doing.",
         ),
     ):
-        keys = list(next(iter(done.fidelity.values()))[part])
-        if len(keys) < 2:
-            continue
-        names = list(done.fidelity)
-        rows = []
-        for one in keys:
-            cells = [done.fidelity[name][part][one] for name in names]
-            row: list[object] = [one, cells[0]["n"]]
-            for cell in cells:
-                row += [cell["mae"], cell["bias"], cell["spearman"]]
-            rows.append(row)
-        head = ["", "pictures"]
-        head += [f"{name} {k}" for name in names for k in ("MAE", "bias", "Spearman")]
-        content: list[object] = [_note(note), table(head, rows)]
-        if part != "groups_sharp":
-            charts = [_reliable(done, k, part, k) for k in keys]
-            content += [_keys(done), element("div", *charts, class_="charts")]
-        yield section(title, *content)
+        found = group_page.axes(done, part)
+        content: list[object] = [_note(note)]
+        for axis in found:
+            if axis != "group":
+                content.append(element("h3", axis))
+            content.append(table(*group_page.group_rows(done, axis, part)))
+            if part == "groups":
+                named = next(iter(done.fidelity.values()))[part][axis]
+                charts = [_reliable(done, k, part, axis, k) for k in named]
+                content += [_keys(done), element("div", *charts, class_="charts")]
+        if found:
+            yield section(title, *content)
 
 
 def protocol_rows(done: Evaluation) -> tuple[list[str], list[list[Any]]]:
@@ -261,6 +280,7 @@ def _leaks(done: Evaluation) -> Html:
         for name in done.models:
             mean += [found.overall(name, state), ""]
         content += [element("h3", f"{state} faces"), table(head, [*rows, mean])]
+    content += group_page.leak_groups(done)
     return section("What moves the degree when blur does not", *content)
 
 

@@ -59,7 +59,7 @@ _HEIF_BRANDS: Final = frozenset(
 _SIGNATURE_BYTES: Final = 16
 _HEADER_BYTES: Final = 1 << 16
 _FILTERS: Final = threading.Lock()
-_STRIP_PIXELS: Final = 1 << 18
+_STRIP_PIXELS: Final = 1 << 16
 
 
 def read_image(
@@ -243,8 +243,11 @@ def _bgr(image: Image.Image) -> U8:
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         strip = _rgb(image.crop((0, top, image.width, min(top + rows, image.height))))
-        pixels = np.frombuffer(strip.tobytes("raw", "BGR"), np.uint8)
-        out[top : top + rows] = pixels.reshape(-1, image.width, 3)
+        pixels = np.frombuffer(strip.tobytes(), np.uint8).reshape(-1, image.width, 3)
+        part = out[top : top + rows]
+        made = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=part)
+        if made is not part:  # OpenCV makes an array of its own where it cannot write to `dst`
+            part[:] = made
     return out
 
 

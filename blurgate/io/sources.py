@@ -20,7 +20,7 @@ from blurgate.io.images import IMAGE_SUFFIXES, is_image
 from blurgate.io.live import LiveOptions, read_live
 from blurgate.io.reduced import read_photo
 from blurgate.io.remote import filesystem, is_remote
-from blurgate.io.text import reason, shown
+from blurgate.io.text import harmless, reason, shown
 from blurgate.io.video import VIDEO_SUFFIXES, is_live, read_video
 from blurgate.pipeline import ordered_map, prefetch
 from blurgate.profiling import making, timed
@@ -30,9 +30,6 @@ logger = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal["image", "video", "live"]
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes what begins so for a formula and may run it; tables hold "./=name", which is
-the same file."""
 _AHEAD_FRAMES: Final = 4
 """Video frames that are decoded before they are asked for: 25 MB of full HD."""
 
@@ -85,6 +82,7 @@ def read_sources(
     workers: int,
     live: LiveOptions | None = None,
     on_live: Callable[[Callable[[], SourceEnd]], None] = lambda end: None,
+    device: str = "cpu",
 ) -> Stream[Frame]:
     """Read sources one after the other, each closed by its `SourceEnd`.
 
@@ -95,6 +93,7 @@ def read_sources(
         live: Limits in time and attempts of cameras and streams.
         on_live: Called, when the reading of a live source begins, with something that says how it
             would end if it ended now.
+        device: What decodes video files, as `blurgate.runtime.video_decoder` takes it.
 
     Yields:
         Frames and ends, in the order of the sources. A source that cannot be read gives an end
@@ -111,7 +110,7 @@ def read_sources(
                     address = source.address or source.name
                     yield from read_live(address, every=every, options=live, on_start=on_live)
                     continue
-                decoded = making("decode", read_video(source.name, every=every))
+                decoded = making("decode", read_video(source.name, every=every, device=device))
                 yield from prefetch(decoded, _AHEAD_FRAMES, name="decoded frames")
 
 
@@ -165,8 +164,7 @@ def _at_or_failing(name: str) -> Iterator[Source]:
     try:
         yield from _at(name)
     except InputError:
-        safe = f".{os.sep}{name}" if name.startswith(_FORMULA) else name
-        yield Source(safe, _kind_by_name(name) or "video")
+        yield Source(harmless(name, os.sep), _kind_by_name(name) or "video")
 
 
 def _at(name: str) -> Iterator[Source]:
@@ -177,8 +175,7 @@ def _at(name: str) -> Iterator[Source]:
     if is_remote(name):
         yield from _at_address(name)
         return
-    if name.startswith(_FORMULA):
-        name = f".{os.sep}{name}"
+    name = harmless(name, os.sep)
     try:
         mode = os.stat(name).st_mode  # noqa: PTH116 - Path("") would be the current folder
     except (OSError, ValueError) as error:

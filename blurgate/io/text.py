@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes what begins so for a formula and may run it."""
+
 
 def shown(name: str) -> str:
     r"""Give a name as it can stand in a line: escaped if it holds line ends and the like.
@@ -20,3 +25,12 @@ def reason(error: BaseException) -> str:
     """
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())
+
+
+def harmless(name: str, separator: str = "/") -> str:
+    """Give a path that no spreadsheet takes for a formula; it leads to the same file.
+
+    >>> print(harmless("=1+1.png"), harmless("a.png"))
+    ./=1+1.png a.png
+    """
+    return f".{separator}{name}" if name.startswith(_FORMULA) else name

@@ -22,9 +22,11 @@ from blurgate.io.orient import EXIF_TURNS, Turn, matrix_turn
 from blurgate.io.pipe import Pipe, opened_pipe
 from blurgate.io.remote import is_remote
 from blurgate.io.text import reason, shown
+from blurgate.runtime import video_decoder
 from blurgate.types import Frame, Stream
 
 if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
@@ -72,6 +74,7 @@ def read_video(
     every: int = 1,
     on_open: Callable[[InputContainer], None] = lambda container: None,
     timeout_s: float | None = None,
+    device: str = "cpu",
 ) -> Stream[Frame]:
     """Read a video file, a network stream or a camera, decoding as the frames are asked for.
 
@@ -84,6 +87,8 @@ def read_video(
         every: Give the frames whose index is a multiple of this; all are decoded and counted.
         on_open: Called with the container once it is open.
         timeout_s: Takes the place of `TIMEOUT_S`.
+        device: What decodes, as `blurgate.runtime.video_decoder` takes it. What it cannot decode,
+            and what comes through a pipe, is decoded on the processor.
 
     Yields:
         Frames in presentation order with the container's rotation applied and its times in seconds
@@ -100,7 +105,10 @@ def read_video(
     name = masked(address)
     account = Account(name)
     try:
-        with _pipe(address, timeout_s) as pipe, _opened(address, timeout_s, pipe) as container:
+        with (
+            _pipe(address, timeout_s) as pipe,
+            _accelerated(address, timeout_s, pipe, device) as container,
+        ):
             on_open(container)
             yield from _frames(container, name, every, account, timeout_s)
     except DecodeError as error:
@@ -151,8 +159,30 @@ def _pipe(address: str, timeout_s: float) -> AbstractContextManager[Pipe | IO[by
     return nullcontext() if is_live(address) else opened_pipe(address, timeout_s)
 
 
+def _accelerated(
+    address: str, timeout_s: float, pipe: Pipe | IO[bytes] | None, device: str
+) -> InputContainer:
+    """Open a source with its decoder on a device where that is possible."""
+    # A pipe cannot be read again after an attempt that failed.
+    decoder = None if pipe is not None else video_decoder(device)
+    if decoder is None:
+        return _opened(address, timeout_s, pipe)
+    try:
+        container = _opened(address, timeout_s, decoder=decoder)
+        why = "its format is not one of the GPU's"
+    except _BAD_MEDIA as error:
+        container = _opened(address, timeout_s)  # which raises if the source is at fault
+        why = reason(error)
+    if not any(s.codec_context and s.codec_context.is_hwaccel for s in container.streams.video):
+        logger.warning("%s is decoded on the processor: %s", shown(masked(address)), why)
+    return container
+
+
 def _opened(
-    address: str, timeout_s: float | None = None, pipe: Pipe | IO[bytes] | None = None
+    address: str,
+    timeout_s: float | None = None,
+    pipe: Pipe | IO[bytes] | None = None,
+    decoder: HWAccel | None = None,
 ) -> InputContainer:
     timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     if pipe is not None:
@@ -164,10 +194,12 @@ def _opened(
         if path.is_file() and path.stat().st_size == 0:
             raise DecodeError(f"{shown(address)} is an empty file", source=address)
         # The prefix keeps names such as "a:b.mp4" or "-" from being taken for something else.
-        return av.open(f"file:{address}", metadata_errors="replace")
+        return av.open(f"file:{address}", metadata_errors="replace", hwaccel=decoder)
     if _URL.match(address):
         options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
-        return av.open(address, options=options, timeout=timeout_s, metadata_errors="replace")
+        return av.open(
+            address, options=options, timeout=timeout_s, metadata_errors="replace", hwaccel=decoder
+        )
     device = _CAMERA_FORMATS.get(sys.platform, "v4l2")
     name = f"/dev/video{address}" if device == "v4l2" and address.isdecimal() else address
     return av.open(name, format=device, timeout=timeout_s)
@@ -188,7 +220,8 @@ def _frames(
     account.begin(container, stream)
     # PyAV makes up missing presentation times, and out of order where B-frames are in an AVI file.
     container.flags &= ~_MAKE_UP_TIMES
-    stream.thread_type = "AUTO"  # PyAV's default leaves cores idle
+    if not stream.codec_context.is_hwaccel:
+        stream.thread_type = "AUTO"  # PyAV's default leaves cores idle
     rotation, turn = None, Turn()
     for packet in _packets(container, stream, account, timeout_s):
         for decoded in _decoded(stream, packet, account):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -57,22 +58,34 @@ def section(title: str, *content: object) -> Html:
 def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
     """Make a table that scrolls sideways where the screen is narrow.
 
-    The first column names its row; int and float are set as numbers, a float with four digits.
+    The first column names its row. A float has four digits. A column of numbers, also of numbers
+    in text such as "0.12 / 0.34", stands to the right, with its head; any other to the left.
     """
+    rows = list(rows)
+    right = [i > 0 and _numbers([row[i] for row in rows if i < len(row)]) for i in range(len(head))]
 
-    def cell(value: object) -> Html:
+    def cell(tag: str, i: int, value: object, **attributes: object) -> Html:
         if isinstance(value, int | float):
-            text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-            return element("td", text, class_="number")
-        return element("td", value)
+            value = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+        return element(tag, value, **attributes, **({"class_": "number"} if right[i] else {}))
 
-    titles = element("tr", *(element("th", title, scope="col") for title in head))
+    titles = element("tr", *(cell("th", i, title, scope="col") for i, title in enumerate(head)))
     body = [
-        element("tr", element("th", row[0], scope="row"), *(cell(value) for value in row[1:]))
+        element(
+            "tr",
+            element("th", row[0], scope="row"),
+            *(cell("td", i, value) for i, value in enumerate(row[1:], 1)),
+        )
         for row in rows
     ]
     whole = element("table", element("thead", titles), element("tbody", *body))
     return element("div", whole, class_="wide")
+
+
+def _numbers(column: Sequence[object]) -> bool:
+    """Tell whether a column holds numbers, and nothing else but words for a missing one."""
+    texts = [str(value) for value in column if str(value) not in _MISSING]
+    return bool(texts) and all(map(_NUMBER.fullmatch, texts))
 
 
 def facts(values: Mapping[str, Any]) -> Html:
@@ -104,6 +117,8 @@ class Bars:
     """Height of a dashed line that shows an even distribution; None: no line."""
 
 
+_MISSING: Final = ("", "-", "none", "never")
+_NUMBER: Final = re.compile(r"[-+]?(\d[\d,]*\.?\d*(e[-+]?\d+)?|nan|inf)( ?[%/±] ?([-+]?[\d.,]+)?)*")
 _MOST: Final = 40
 """Items of a list that are shown."""
 _WIDTH: Final = 380

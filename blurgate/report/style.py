@@ -42,8 +42,7 @@ p { margin: .4rem 0; max-width: 46rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; white-space: nowrap; }
-thead th:not(:first-child), td.number { text-align: right; }
-td.number { white-space: nowrap; }
+th.number, td.number { text-align: right; white-space: nowrap; }
 tbody th:first-child { position: sticky; left: 0; background: var(--back); }
 .charts {
   display: grid; gap: 1rem;

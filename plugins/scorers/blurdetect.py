@@ -23,11 +23,11 @@ import numpy as np
 from blurgate.errors import EnvironmentLackError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
-from blurgate.types import CROP_SIZE, F32, U8, check_array
+from blurgate.plugins.scorers.measures import MeasureScorer
+from blurgate.types import F32, U8
 
 W0 = 10.0
 P = 4.7
-THRESHOLD = 0.4
 _SECOND = Fraction(1, 1)
 
 
@@ -77,26 +77,14 @@ def degree_of_width(width: F32) -> F32:
     return (1 / (1 + (W0 / known) ** P)).astype(np.float32)
 
 
-class BlurdetectScorer:
-    """Scores aligned faces by the mean width of their edges; see the module's text."""
-
-    info = ModelInfo("blurdetect", "")
-    threshold = THRESHOLD
-
-    def __call__(self, crops: U8, /) -> F32:
-        """Score (n, 112, 112, 3) uint8 BGR crops; gives (n,) float32 in [0, 1]."""
-        check_array("crops", crops, (None, CROP_SIZE, CROP_SIZE, 3), "uint8")
-        return degree_of_width(edge_widths(crops))
-
-
-def _make(model: ModelFile | None, runtime: Runtime) -> BlurdetectScorer:
+def _make(model: ModelFile | None, runtime: Runtime) -> MeasureScorer:
     del model, runtime  # it has no weights and runs on the CPU
     if "blurdetect" not in av.filter.filters_available:
         raise EnvironmentLackError(
             "this PyAV's FFmpeg has no blurdetect filter (it came with FFmpeg 5.1); "
             "run: pip install --upgrade av"
         )
-    return BlurdetectScorer()
+    return MeasureScorer(ModelInfo("blurdetect", ""), edge_widths, degree_of_width)
 
 
 @hookimpl

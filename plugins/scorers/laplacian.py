@@ -18,11 +18,11 @@ import numpy as np
 
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
-from blurgate.types import CROP_SIZE, F32, U8, check_array
+from blurgate.plugins.scorers.measures import MeasureScorer, one_by_one
+from blurgate.types import F32, U8
 
 V0 = 29.0
 P = 1.1
-THRESHOLD = 0.4
 
 
 def variance_of_laplacian(crop: U8) -> float:
@@ -48,22 +48,11 @@ def degree_of_variance(variance: F32) -> F32:
     return (1 / (1 + (variance / V0) ** P)).astype(np.float32)
 
 
-class LaplacianScorer:
-    """Scores aligned faces by the variance of their Laplacian; see the module's text."""
-
-    info = ModelInfo("laplacian", "")
-    threshold = THRESHOLD
-
-    def __call__(self, crops: U8, /) -> F32:
-        """Score (n, 112, 112, 3) uint8 BGR crops; gives (n,) float32 in [0, 1]."""
-        check_array("crops", crops, (None, CROP_SIZE, CROP_SIZE, 3), "uint8")
-        variances = np.array([variance_of_laplacian(crop) for crop in crops], np.float32)
-        return degree_of_variance(variances)
-
-
-def _make(model: ModelFile | None, runtime: Runtime) -> LaplacianScorer:
+def _make(model: ModelFile | None, runtime: Runtime) -> MeasureScorer:
     del model, runtime  # it has no weights and runs on the CPU
-    return LaplacianScorer()
+    return MeasureScorer(
+        ModelInfo("laplacian", ""), one_by_one(variance_of_laplacian), degree_of_variance
+    )
 
 
 @hookimpl

@@ -17,11 +17,11 @@ import numpy as np
 
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
-from blurgate.types import CROP_SIZE, F32, U8, check_array
+from blurgate.plugins.scorers.measures import MeasureScorer, one_by_one
+from blurgate.types import F32, U8
 
 E0 = 3100.0
 P = 1.9
-THRESHOLD = 0.4
 
 
 def mean_squared_gradient(crop: U8) -> float:
@@ -49,21 +49,11 @@ def degree_of_energy(energy: F32) -> F32:
     return (1 / (1 + (energy / E0) ** P)).astype(np.float32)
 
 
-class TenengradScorer:
-    """Scores aligned faces by the energy of their gradient; see the module's text."""
-
-    info = ModelInfo("tenengrad", "")
-    threshold = THRESHOLD
-
-    def __call__(self, crops: U8, /) -> F32:
-        """Score (n, 112, 112, 3) uint8 BGR crops; gives (n,) float32 in [0, 1]."""
-        check_array("crops", crops, (None, CROP_SIZE, CROP_SIZE, 3), "uint8")
-        return degree_of_energy(np.array([mean_squared_gradient(c) for c in crops], np.float32))
-
-
-def _make(model: ModelFile | None, runtime: Runtime) -> TenengradScorer:
+def _make(model: ModelFile | None, runtime: Runtime) -> MeasureScorer:
     del model, runtime  # it has no weights and runs on the CPU
-    return TenengradScorer()
+    return MeasureScorer(
+        ModelInfo("tenengrad", ""), one_by_one(mean_squared_gradient), degree_of_energy
+    )
 
 
 @hookimpl

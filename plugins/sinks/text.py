@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar, Self
 
-from blurgate.errors import ConfigError
+from blurgate.errors import ConfigError, naming
 from blurgate.interfaces import Column, Scalar
 
 SIGNIFICANT_DIGITS = 6
@@ -73,9 +73,10 @@ class TextSink(ABC):
         if self._file is None:
             return
         try:
-            self._file.flush()
-            if self._path is not None:
-                self._file.close()
+            with naming(self._path or "stdout"):
+                self._file.flush()
+                if self._path is not None:
+                    self._file.close()
         except OSError:
             self._drop_torn_row()
             raise
@@ -112,14 +113,16 @@ class TextSink(ABC):
     def sync(self) -> None:
         """Bring the rows to the disk."""
         assert self._file is not None, "the sink is not open"
-        self._file.flush()
-        if self._path is not None:
-            os.fsync(self._file.fileno())
+        with naming(self._path or "stdout"):
+            self._file.flush()
+            if self._path is not None:
+                os.fsync(self._file.fileno())
 
     def _append(self, text: str) -> None:
         assert self._file is not None, "the sink is not open"
         data = text.encode("utf-8", self.encoding_errors)
-        self._file.write(data)
+        with naming(self._path or "stdout"):
+            self._file.write(data)
         self._length += len(data)
 
     @abstractmethod

@@ -122,6 +122,14 @@ def test_blurred_faces_and_synth_folders(calibrate, run, drawn):
     assert ran.code == 0, ran.err
     assert profile()["n"]["genuine"] == 192  # every blurred picture with its own clean twin
     assert profile()["material"]["pairs"] == "each probe with its own reference"
+    own = profile()["reached"]["median_similarity"]
+    ran = calibrate(
+        "--from-synth", "set", "--split", "all", "--fnmr-ratio", 0.9, "--fmr", 0.05,
+        "--pairing", "twins", "--other-photo", 0.9, "--overwrite",
+    )  # fmt: skip
+    assert profile()["reached"]["median_similarity"] == pytest.approx(0.9 * own, rel=1e-5)
+    assert profile()["material"]["pairs"] == "each probe with its own reference, times 0.9"
+    assert f"median cosine is {0.9 * own:.3f}" in ran.err
 
 
 def test_pictures_that_cannot_be_used_are_named(calibrate, drawn, tmp_path):
@@ -144,6 +152,7 @@ def test_pictures_that_cannot_be_used_are_named(calibrate, drawn, tmp_path):
         (["--from-synth", "x", "--blur", "linear", "--keep-rate", 0.5], 2, "--blur is for FACES"),
         (["people", "--detector", "x", "--keep-rate", 0.5], 2, "it goes with --align"),
         (["people", "--pairing", "twins", "--fnmr", 0.5], 2, "it goes with --blur"),
+        (["people", "--other-photo", 0.7, "--fnmr", 0.5], 2, "that goes with --pairing twins"),
         (["people", "--keep-rate", 1.5], 2, "a keep rate is a share above 0 and up to 1, got 1.5"),
         (["people", "--keep-rate", 0.5, "--review", 2], 2, "review must be a width in [0, 1]"),
         (["people", "--blur", "nobody", "--keep-rate", 0.5], 2, "is called 'nobody'"),
@@ -179,7 +188,12 @@ def test_filter_takes_the_profile(run, marker, tmp_path, monkeypatch):
     assert "threshold  0.123, review 0, min face 17 px" in ran.out
     ran = run(*common, "--model", "laplacian", "--min-face", 5, "--out", "o", "--quiet")
     assert ran.code == 0, ran.err
-    assert json.loads(Path("o/summary.json").read_text())["threshold"] == 0.123
+    summary = json.loads(Path("o/summary.json").read_text())
+    assert (summary["threshold"], summary["threshold_profile"]) == (0.123, "p.json")
+    run(*common, "--model", "laplacian", "--shard", "1/1", "--out", "part", "--quiet")
+    merged = run("merge", "part", "--out", "all")
+    assert merged.code == 0, merged.err
+    assert json.loads(Path("all/summary.json").read_text())["threshold_profile"] == "p.json"
     ran = run(*common, "--model", "laplacian", "--threshold", 0.3)
     assert ran.code == 2
     assert "the profile p.json gives a threshold, and so does --threshold; name one" in ran.err

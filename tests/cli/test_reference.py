@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,14 +50,20 @@ def test_help_imports_nothing_heavy():
 
 
 def test_help_is_fast():
+    resource = pytest.importorskip("resource", reason="Windows does not say what a child used")
+
+    def used():
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return children.ru_utime + children.ru_stime
+
     taken = []
     for _ in range(5):
-        start = time.perf_counter()
+        before = used()
         subprocess.run(
             [sys.executable, "-P", "-m", "blurgate", "--help"], check=True, capture_output=True
         )
-        taken.append(time.perf_counter() - start)
-    # The promise is 0.5 s; the best of five, because test machines are shared.
+        taken.append(used() - before)
+    # The promise is 0.5 s. Test machines are shared: processor time, and the best of five.
     assert min(taken) < 0.5
 
 

@@ -163,6 +163,24 @@ def test_an_interrupted_run_is_resumed_without_any_option(train, trainset, tmp_p
     assert "it was begun with lr = 0.001, now it is 0.5" in ran.err
 
 
+def test_training_begins_with_the_weights_of_an_earlier_run(train, trainset, tmp_path):
+    options = ("--plugin", "tiny", "--data", trainset, *SHORT)
+    assert train("--out", tmp_path / "first", *options).code == 0
+    init = ("--set", f"init={tmp_path / 'first'}")
+    still = (*options, "--lr", 1e-12, "--set", "weight_decay=0", "--set", "seed=9", *init)
+    ran = train("--out", tmp_path / "second", *still)
+    assert ran.code == 0, ran.err
+    first, second = (
+        checkpoints.load(tmp_path / run / "best.safetensors")[0] for run in ("first", "second")
+    )
+    learnt = [key for key in first if not key.endswith(("running_mean", "running_var", "tracked"))]
+    assert learnt
+    assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in learnt)
+    ran = train("--out", tmp_path / "third", *options, "--set", "hidden=[3]", *init)
+    assert (ran.code, ran.out) == (2, "")
+    assert "does not fit the network: give it the shape that it had in that run" in ran.err
+
+
 def test_faces_are_blurred_on_the_fly(train, faces, tmp_path):
     out = tmp_path / "run"
     given = {"synthesizer": "gaussian", "size": 112, "per_face": 2, "patience": 5}
@@ -170,11 +188,15 @@ def test_faces_are_blurred_on_the_fly(train, faces, tmp_path):
     ran = train(
         *("--config", tmp_path / "mine.yaml", "--faces", faces, "--embedder", "tiny"),
         *("--plugin", "tiniest", "--head", "bins20", "--loss", "cmse", "--out", out),
-        *("--epochs", 1, *SHORT[2:]),
+        *("--epochs", 1, "--set", "backbone_options.features=24", *SHORT[2:]),
     )
     assert ran.code == 0, ran.err
     about = json.loads((out / "tiny.json").read_text())["about"]
     assert about["data"]["kind"] == "faces"
+    # what a backbone is made with reaches it: 8 and 24 channels of 4 x 4, a norm, and 20 bins
+    assert about["backbone_options"] == {"features": 24}
+    parameters = 8 * 3 * 16 + 2 * 8 + 24 * 8 * 16 + 24 + (24 + 1) * 20
+    assert about["parameters"] == parameters
     assert (about["data"]["train"], about["data"]["val"]) == (16, 4)
     written = yaml.safe_load((out / "config.yaml").read_text())
     assert written["backbone"] == "tiny"
@@ -193,6 +215,8 @@ def test_faces_are_blurred_on_the_fly(train, faces, tmp_path):
         (("--data", "set", "--plugin", "resnet81"), 2, "no backbone is called 'resnet81'; did"),
         (("--data", "set", "--head", "bins20"), 2, "needs a regression head: use --head"),
         (("--data", "set", "--set", "emaa=1"), 2, "unknown key 'emaa'; did you mean 'ema'?"),
+        (("--data", "set", "--set", "backbone_options.width=2"), 2, "argument 'width'"),
+        (("--data", "set", "--set", "ema=1", "--set", "ema.x=1"), 2, "ema has a value already"),
         (("--data", "set", "--config", "orginal"), 2, "no preset is called 'orginal'; did you"),
         (("--data", "set", "--epochs", "0"), 2, "epochs must be at least 1, got 0"),
         (("--data", "set", "--device", "gpu"), 2, "unknown device 'gpu'; use auto, cpu, cuda"),

@@ -11,15 +11,14 @@ from blurgate.hookspecs import hookimpl
 class Tiny(nn.Module):
     """Convolutions with batch norm, and dropout, which draws from torch's own generator."""
 
-    out_features = 16
-
-    def __init__(self):
+    def __init__(self, *, features=16):
         super().__init__()
+        self.out_features = features
         self.layers = nn.Sequential(
             nn.Conv2d(3, 8, 4, 4, bias=False),
             nn.BatchNorm2d(8),
             nn.ReLU(),
-            nn.Conv2d(8, 16, 4, 4),
+            nn.Conv2d(8, features, 4, 4),
             nn.ReLU(),
             nn.Dropout(0.1),
         )

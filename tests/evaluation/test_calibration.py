@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blurgate.errors import ConfigError, InputError
-from blurgate.evaluation import bootstrap, calibration
-from blurgate.evaluation.calibration import Fnmr, KeepRate, MeanDegree, choose, compare
+from blurgate.evaluation import bootstrap, calibration, comparing
+from blurgate.evaluation.calibration import Fnmr, KeepRate, MeanDegree, choose
+from blurgate.evaluation.comparing import compare
 from blurgate.evaluation.material import Measured
 from blurgate.evaluation.verification import Pairs, genuine_pairs, impostor_pairs, make_pairs
 
@@ -59,8 +60,10 @@ def test_a_mean_degree_takes_the_highest_threshold_below_it(degree, limit, has_l
         lowest = min(
             value[degree <= t].mean() for t in np.unique(degree) if (degree <= t).sum() >= 30
         )
-        with pytest.raises(ConfigError, match=f"cannot be reached: the lowest is {lowest:.4g}"):
+        with pytest.raises(ConfigError, match=r"cannot be reached: the lowest is [\d.]+") as error:
             choose(measured, MeanDegree(limit), replicates=2)
+        named = float(str(error.value).partition("the lowest is ")[2].partition(",")[0])
+        assert named == pytest.approx(lowest, abs=1e-3)  # four digits, rounded either way
 
 
 def faces_on_a_circle(seed, people=40, photos=4):
@@ -110,6 +113,8 @@ def test_a_match_threshold_that_is_given_is_used():
     comparisons = compare(measured, make_pairs(measured.identities, impostors=20))
     choice = choose(measured, Fnmr(0.001, ratio=0.5, match=0.97), comparisons, replicates=5)
     assert choice.reached["match_threshold"] == 0.97
+    middle = np.median(comparisons.similarity)
+    assert choice.reached["median_similarity"] == pytest.approx(middle)
     assert choice.reached["fnmr_without_gate"] == (comparisons.similarity < 0.97).mean()
     assert choice.notes == ()
     assert choice.target["match"] == 0.97
@@ -184,6 +189,10 @@ def test_twins_compare_a_probe_with_its_own_face():
     wanted = [measured.reference_embedding[i // 3] @ measured.embedding[i] for i in range(15)]
     np.testing.assert_allclose(found.similarity, wanted, atol=1e-6)
     assert found.source == "each probe with its own reference"
+    less = compare(measured, make_pairs(measured.identities), twins=True, other_photo=0.6)
+    np.testing.assert_allclose(less.similarity, 0.6 * np.array(wanted), atol=1e-6)
+    np.testing.assert_array_equal(less.degree, found.degree)
+    assert less.source == "each probe with its own reference, times 0.6"
     with pytest.raises(ConfigError, match="faces as they are have no twins"):
         compare(faces_on_a_circle(0), make_pairs(["a"]), twins=True)
     with pytest.raises(ConfigError, match="comparisons need an embedder"):
@@ -191,7 +200,7 @@ def test_twins_compare_a_probe_with_its_own_face():
 
 
 def test_many_comparisons_are_thinned_out(monkeypatch):
-    monkeypatch.setattr(calibration, "MOST_COMPARISONS", 50)
+    monkeypatch.setattr(comparing, "MOST_COMPARISONS", 50)
     measured = faces_on_a_circle(0)
     assert len(compare(measured, make_pairs(measured.identities)).similarity) == 50
 

@@ -73,7 +73,7 @@ class Page(HTMLParser):
 def test_everything_is_written_and_agrees(evaluate, faces, tmp_path, tiny):
     ran = evaluate(
         "in", "--model", "laplacian", "--model", "tenengrad", *FEW, "--out", "o", "--per-face", 2,
-        "--groups", r"girl_(\w)_\d", "--seed", 3,
+        "--groups", r"girl_(\w)_\d", "--groups", "utkface", "--seed", 3,
     )  # fmt: skip
     assert ran.code == 0, ran.err
     # 27 comparisons of different people are too few for an FMR of 1e-3: said, and gone on
@@ -101,13 +101,16 @@ def test_everything_is_written_and_agrees(evaluate, faces, tmp_path, tiny):
             rmse = np.sqrt((error[own] ** 2).mean())
             assert found["families"][family]["rmse"] == pytest.approx(rmse, abs=1e-6)
         a = [i for i, r in enumerate(rows) if r["group"] == "a"]
-        assert found["groups"]["a"]["mae"] == pytest.approx(np.abs(error[a]).mean(), abs=1e-6)
+        group = found["groups"]["group"]["a"]
+        assert group["mae"] == pytest.approx(np.abs(error[a]).mean(), abs=1e-6)
         worst = facts["worst"][name][0]
         largest = np.abs(error).max()
         assert abs(worst["degree"] - worst["label"]) == pytest.approx(largest, abs=1e-6)
     assert {r["side_px"] for r in rows} == {"112", "160"}
     assert facts["original"]["people"] == 3
     assert facts["leaks"]["faces"] == 9
+    assert {k: v["faces"] for k, v in facts["leaks"]["groups"]["group"].items()} == {"a": 5, "b": 4}
+    assert facts["material"]["groups"] == {"group": {"a": 5, "b": 4}}
     assert facts["models"][0] == {
         "name": "laplacian", "model": "laplacian", "sha256": "", "threshold": 0.4,
     }  # fmt: skip
@@ -125,6 +128,12 @@ def test_everything_is_written_and_agrees(evaluate, faces, tmp_path, tiny):
     assert all(given["src"].startswith("data:image/jpeg;base64,") for given in images)
     assert "laplacian" in ran.out
     assert "held-out families" in ran.out
+    for table in (
+        "Degrees against labels",
+        "Without blur",
+        "Levels and mean |change| without blur",
+    ):
+        assert f"{table}, by group" in ran.out
 
 
 def test_the_same_seed_gives_the_same_bytes(evaluate, faces, tmp_path):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from blurgate.errors import ConfigError
-from blurgate.evaluation import fidelity
-from blurgate.evaluation.clean import GroupNames
+from blurgate.evaluation import fidelity, groups
 from blurgate.evaluation.evaluating import Plan, Renamed, compare_all, name_models
+from blurgate.evaluation.groups import GroupNames
 from blurgate.evaluation.measuring import Rows
 from blurgate.interfaces import ModelInfo
 
@@ -84,21 +84,78 @@ def test_sides_have_names_in_order():
 
 
 def test_groups_are_read_from_names():
-    assert GroupNames("mebeauty")("a/female_asian_01543eda.jpg") == "asian"
-    assert GroupNames("utkface")("10_0_3_20161220222308131.jpg") == "indian"
-    assert GroupNames("utkface")("portrait.jpg") == ""
-    assert GroupNames(r"(?P<other>\w)-(?P<group>\w+)")("x-dark.png") == "dark"
-    assert GroupNames(None)("female_asian_1.jpg") == ""
+    both = GroupNames(["mebeauty", "utkface"])
+    assert both("a/female_asian_01543eda.jpg") == {"sex": "female", "ethnicity": "asian"}
+    utk = {"age": "0-12", "sex": "male", "ethnicity": "indian"}
+    assert both("10_0_3_20161220222308131.jpg") == utk
+    # as `blurgate synth` names the clean twin of a picture
+    assert both("clean/61_1_1_20170110224238891-033a0a3ed8ef462a.png") == {
+        "age": "60+", "sex": "female", "ethnicity": "black",
+    }  # fmt: skip
+    for other in ("portrait.jpg", "Bill_Clancy_0001.jpg", "10_2_3_20161220222308131.jpg"):
+        assert both(other) == {}
+    ages = [groups.age_group(str(years)) for years in (0, 12, 13, 19, 20, 39, 40, 59, 60, 116)]
+    assert ages == [name for name in ("0-12", "13-19", "20-39", "40-59", "60+") for _ in range(2)]
+    assert GroupNames([r"(?P<light>\w)-(?P<glasses>\w+)"])("x-yes.png") == {
+        "light": "x", "glasses": "yes",
+    }  # fmt: skip
+    assert GroupNames([r"(\w)-(\w)?"])("x-.png") == {"group": "x"}
+    assert GroupNames([])("female_asian_1.jpg") == {}
     with pytest.raises(ConfigError, match=r"put the part that names the group in parentheses"):
-        GroupNames("abc")
+        GroupNames(["abc"])
     with pytest.raises(ConfigError, match=r"--groups \(: .*unterminated"):
-        GroupNames("(")
+        GroupNames(["utkface", "("])
+    with pytest.raises(ConfigError, match=r"--groups utkface fits no file name, such as a/b.jpg"):
+        groups.check_fit(["utkface"], ["a/b.jpg"])
+
+
+def test_groups_are_compared_with_intervals_over_people():
+    rng = np.random.default_rng(4)
+    n = 240
+    person = rng.integers(0, 30, n)
+    shift = rng.normal(0, 0.1, 30)[person]  # errors of one person hang together
+    label = rng.uniform(0.2, 0.8, n)
+    degree = label + shift + rng.normal(0, 0.02, n)
+    own = [{"sex": "ab"[p % 2], "age": "y"} if p < 25 else {} for p in person]
+    found = groups.compare_groups(degree, label, own, [f"p{p}" for p in person])
+    assert list(found) == ["age", "sex"]
+    assert list(found["sex"]) == ["a", "b"]
+    mask = (person < 25) & (person % 2 == 0)
+    one = found["sex"]["a"]
+    error = (degree - label)[mask]
+    assert one["n"] == mask.sum()
+    assert one["persons"] == len(set(person[mask]))
+    assert one["bias"] == pytest.approx(error.mean())
+    assert one["rmse"] == pytest.approx(np.sqrt((error**2).mean()))
+    # the interval of a bootstrap that draws whole people, and not that of single pictures
+    people = [error[person[mask] == p] for p in sorted(set(person[mask]))]
+    drawn = [
+        np.concatenate([people[i] for i in rng.integers(0, len(people), len(people))]).mean()
+        for _ in range(4000)
+    ]
+    assert one["bias_pm"] == pytest.approx(1.96 * np.std(drawn), rel=0.12)
+    assert one["bias_pm"] > 1.5 * 1.96 * error.std() / np.sqrt(len(error))
+    alone = groups.compare_groups(degree[:3], label[:3], [{"sex": "a"}] * 3, ["p"] * 3)
+    assert alone["sex"]["a"]["mae_pm"] is None
+    # people of one picture each: the usual interval of a mean
+    values = rng.normal(0, 1, 50)
+    usual = 1.959964 * values.std(ddof=1) / np.sqrt(50)
+    assert groups.half_width(values, [str(i) for i in range(50)]) == pytest.approx(usual)
+
+
+def test_small_groups_get_their_turn():
+    own = [{"sex": "f"}] * 50 + [{}] * 5 + [{"sex": "m"}] * 3
+    chosen = groups.take_in_turn(own, reversed(range(58)), 10)
+    assert len(chosen) == len(set(chosen)) == 10
+    assert sorted(i for i in chosen if i > 49) == [55, 56, 57]
+    assert chosen[0] == 49  # the first of its group in the order that was given
+    assert len(groups.take_in_turn(own, range(58), 99)) == 53
 
 
 def test_trained_and_held_out_and_sharp_groups():
     n = 12
     family = ["sharp", "c-motion", "linear"] * 4
-    group = ["x"] * 6 + ["y"] * 6
+    group = [{"tone": "x"}] * 6 + [{"tone": "y"}] * 6
     label = np.linspace(0, 1, n)
     rows = Rows(
         [f"{i}.jpg" for i in range(n)], ["p"] * n, group, family, [100.0] * 11 + [0.0],
@@ -109,7 +166,7 @@ def test_trained_and_held_out_and_sharp_groups():
     assert list(found["families"]) == ["sharp", "c-motion", "linear"]  # in the plan's order
     assert (found["all"]["n"], found["trained"]["n"], found["held_out"]["n"]) == (12, 8, 4)
     assert found["sides"]["96-112"]["n"] == 11  # a side of 0 is not known
-    assert {k: v["n"] for k, v in found["groups_sharp"].items()} == {"x": 2, "y": 2}
+    assert {k: v["n"] for k, v in found["groups_sharp"]["tone"].items()} == {"x": 2, "y": 2}
     picked = [i for i in range(n) if family[i] == "c-motion"]
     bias = np.mean([min(label[i] + 0.1, 1) - label[i] for i in picked])
     assert found["held_out"]["bias"] == pytest.approx(bias)

@@ -45,7 +45,7 @@ def clean(tiny):
         crops = [tiny.draw(112, i) for i in range(n)]
         people = [f"p{i // photos}" for i in range(n)]
         return CleanFaces(
-            crops, [f"{i}.png" for i in range(n)], people, [""] * n, np.full(n, 112.0), []
+            crops, [f"{i}.png" for i in range(n)], people, [{}] * n, np.full(n, 112.0), []
         )
 
     return make
@@ -141,6 +141,37 @@ def test_leaks_of_a_scorer_that_looks_at_brightness(tiny, clean):
     assert found.overall("light", "sharp") > found.overall("deaf", "sharp") == 0
     assert found.label["sharp"]["bar over the eyes"].mean_abs > 0.01
     assert found.facts()["degree"]["light"]["blurred"]["grey"]["mean_abs"] >= 0
+
+
+def test_leaks_are_compared_between_groups(tiny, clean):
+    faces = clean(6)
+    darker = [(crop * 0.6).astype(np.uint8) for crop in faces.crops[:2]]
+    faces.crops[:2] = darker
+    faces.groups[:] = [{"tone": "dark"}] * 2 + [{"tone": "light", "age": "0-12"}] * 3 + [{}]
+    scorers = {"light": Scorer("light", brightness), "deaf": Scorer("deaf", lambda crop: 0.3)}
+    labeller = Labeller(tiny.TinyEmbedder())
+    found = leaks.run_leaks(faces, labeller, scorers, workers=2)
+    assert found.faces == 5  # nobody without a group
+    assert {name: group.faces for name, group in found.groups["tone"].items()} == {
+        "dark": 2, "light": 3,
+    }  # fmt: skip
+    assert list(found.groups["age"]) == ["0-12"]
+    dark, light = found.groups["tone"]["dark"], found.groups["tone"]["light"]
+    # a scorer that looks at brightness calls dark sharp faces something else; the label does not
+    expected = np.mean([brightness(crop) for crop in darker])
+    assert dark.degree["light"]["sharp"].mean == pytest.approx(expected, abs=1e-6)
+    assert light.degree["light"]["sharp"].mean > 1.3 * dark.degree["light"]["sharp"].mean
+    assert dark.label["sharp"].mean == pytest.approx(0, abs=1e-6)
+    assert dark.degree["deaf"]["blurred"].mean == pytest.approx(0.3)
+    assert dark.degree["deaf"]["blurred"].moved == 0
+    sizes = [
+        abs(brightness(change(crop)) - brightness(crop))
+        for change in leaks.CHANGES.values()
+        for crop in darker
+    ]
+    assert dark.degree["light"]["sharp"].moved == pytest.approx(np.mean(sizes), abs=1e-6)
+    assert found.facts()["groups"]["tone"]["dark"]["degree"]["deaf"]["sharp"]["moved"] == 0
+    assert leaks.run_leaks(faces, labeller, {}, faces=2).faces == 2
 
 
 def test_the_changes_do_what_their_names_say():

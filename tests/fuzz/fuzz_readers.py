@@ -139,7 +139,7 @@ def names(data: bytes) -> None:
     """`expand` of a list on standard input: sources whose names are no formula, never an error."""
     os.chdir(_EMPTY)
     line = os.fsdecode(data.replace(b"\0", b"").replace(b"/", b"").replace(b"\n", b""))
-    if line in ("", ".", "..") or not line.strip("\r"):
+    if line.rstrip("\r") in ("", ".", ".."):
         line = "x"  # folders, and no name at all
     for source in expand(["-"], stdin=[line]):
         assert not source.name.startswith(("=", "+", "-", "@", "\t", "\r"))

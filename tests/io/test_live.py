@@ -22,7 +22,6 @@ from blurgate.io.live import LiveOptions, read_live
 from blurgate.io.sources import Source, expand, read_sources
 from blurgate.types import SourceEnd
 
-
 WAITING_FRAMES = live._WAITING_FRAMES
 
 

@@ -130,7 +130,7 @@ def test_factories_take_keywords_only(module: str, function: str) -> None:
 
 def test_an_option_that_a_backbone_does_not_have_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'resnet18' cannot be made: .*'wdth'"):
-        build_model("resnet18", wdth=2)
+        build_model("resnet18", options={"wdth": 2})
 
 
 @pytest.mark.parametrize("side", [64, 97, 100, 112])

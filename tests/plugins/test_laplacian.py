@@ -10,7 +10,6 @@ from blurgate import blur_degree
 from blurgate.errors import ShapeError
 from blurgate.plugins.scorers.laplacian import (
     V0,
-    LaplacianScorer,
     P,
     degree_of_variance,
     variance_of_laplacian,
@@ -50,17 +49,17 @@ def test_the_map_falls_from_one_to_zero_and_is_half_at_v0():
 def test_more_blur_is_a_higher_degree():
     crop = noise()[0]
     blurred = [crop, *(cv2.GaussianBlur(crop, (0, 0), s) for s in (1, 2, 4, 8))]
-    degrees = LaplacianScorer()(np.stack(blurred))
+    degrees = blur_degree(np.stack(blurred), model="laplacian")
     assert (np.diff(degrees) > 0).all()
 
 
 def test_a_batch_gives_what_single_crops_give():
     crops = noise(5)
-    many = LaplacianScorer()(crops)
+    many = blur_degree(crops, model="laplacian")
     assert many.dtype == np.float32
     for crop, degree in zip(crops, many, strict=True):
-        assert LaplacianScorer()(crop[None])[0] == degree
-    assert LaplacianScorer()(crops[:0]).shape == (0,)
+        assert blur_degree(crop[None], model="laplacian")[0] == degree
+    assert blur_degree(crops[:0], model="laplacian").shape == (0,)
 
 
 def test_wrong_shapes_are_refused():

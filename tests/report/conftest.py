@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -217,14 +218,14 @@ COLUMNS = [
 def decide(degree, px, threshold, review, min_face, *, best=True):
     """The rule as docs/cli.md words it: (decision, reason).
 
-    On binary numbers, as every reader of the table computes: 0.4 - 0.35 is a little more than 0.05.
+    On decimals, as they read: 0.35 is within 0.05 of 0.4.
     """
-    away = float(degree) - float(threshold)
+    away = abs(Decimal(str(degree)) - Decimal(str(threshold)))
     if not best:
         return "reject", "not_best_shot"
     if float(px) < float(min_face):
         return "reject", "too_small"
-    if float(review) > 0 and -float(review) <= away <= float(review):
+    if float(review) > 0 and away <= Decimal(str(review)):
         return "review", "blur"
     return ("keep", "") if float(degree) <= float(threshold) else ("reject", "blur")
 

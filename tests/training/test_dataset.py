@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ from blurgate.errors import (
     ModelError,
     ShapeError,
 )
+from blurgate.interfaces import ModelInfo
 from blurgate.training import even
 from blurgate.training.dataset import Dataset, LiveData, read_crops, read_rows, through_numpy
 from blurgate.training.faces import FaceReader, list_faces
@@ -52,6 +54,26 @@ def made(tiny, tmp_path_factory):
         labeller=Labeller(tiny.TinyEmbedder()),
     )
     return root / "o"
+
+
+def test_no_cell_of_a_table_is_a_formula_and_all_is_read_back(tiny, tmp_path, monkeypatch):
+    for i, person in enumerate(("=cmd|' -C calc'!A0", "@SUM(A1)", "-x", "+1", "p")):
+        (tmp_path / "in" / person).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "in" / person / "=1+1.png"), tiny.draw(112, i))
+    monkeypatch.setattr(tiny.TinyEmbedder, "info", ModelInfo('=HYPERLINK("http://a")', ""))
+    monkeypatch.chdir(tmp_path)
+    labeller = Labeller(tiny.TinyEmbedder())
+    faces = list_faces(["in"], val=0.4)
+    recipe = Recipe(("linear",))
+    run_synth(faces, recipe, tmp_path / "o", reader=FaceReader(112), labeller=labeller)
+    (path,) = (tmp_path / "o").glob("label_*/label/*.csv")
+    with path.open(newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert len(cells) == 6 * 10
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    data = Dataset(tmp_path / "o")
+    assert sorted(data.identities) == ["./+1", "./-x", "./=cmd|' -C calc'!A0", "./@SUM(A1)", "p"]
+    assert data.facts["embedder"]["name"] == '=HYPERLINK("http://a")'  # no table, and JSON
 
 
 @pytest.fixture

@@ -74,6 +74,33 @@ def test_without_noise_and_compression_severity_zero_is_the_clean_twin():
     assert np.array_equal(pair.clean, pair.degraded)
 
 
+def test_a_share_of_poor_cameras():
+    streams = Streams(5, range(400))
+    usual = Chain(make()).sample(streams)
+    mixed = Chain(make(), harsh=0.3).sample(streams)
+    dark = [row["photons"] < 500 for row in mixed]
+    coarse = [row != at for row, at in zip(mixed, usual, strict=True)]
+    assert 90 < sum(dark) < 150
+    assert 130 < sum(coarse) < 260  # dark, or coarse where anything is compressed, or both
+    for row, before, is_dark in zip(mixed, usual, dark, strict=True):
+        assert row["blur"] == before["blur"]
+        assert row["noise_seed"] == before["noise_seed"]
+        assert row["codec"] == before["codec"]
+        if is_dark:
+            assert 30 <= row["photons"] < 500
+            assert 0.002 <= row["read_noise"] < 0.01
+        else:
+            assert (row["photons"], row["read_noise"]) == (before["photons"], before["read_noise"])
+        if row["strength"] != before["strength"]:
+            low, high = {"jpeg": (8, 30), "h264": (34, 44)}[row["codec"]]
+            assert low <= row["strength"] <= high
+    compressed = [i for i, row in enumerate(usual) if row["codec"]]
+    changed = sum(mixed[i]["strength"] != usual[i]["strength"] for i in compressed)
+    assert 0.22 < changed / len(compressed) < 0.38
+    with pytest.raises(ConfigError, match=r"harsh is a share from 0 to 1, got 1\.5"):
+        Chain(make(), harsh=1.5)
+
+
 def test_noise_and_compression_do_not_depend_on_the_blur():
     camera = ("photons", "read_noise", "noise_seed", "codec", "strength", "light")
 

@@ -26,8 +26,8 @@ from blurgate.errors import ConfigError, ModelError, WeightsError
 from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.runtime import make_session
 from blurgate.runtime import run as run_session
-from blurgate.training import checkpoints
-from blurgate.training.detection import export, loop, train
+from blurgate.training import checkpoints, runs
+from blurgate.training.detection import export, loop
 from blurgate.training.detection.assign import BACKGROUND, IGNORED
 from blurgate.training.detection.config import DetectionConfig, make_detection_config
 from blurgate.training.detection.export import OUTPUTS, card_facts, export_detector
@@ -437,16 +437,16 @@ def test_the_command_refuses_what_makes_no_sense(run, tmp_path, monkeypatch, arg
 def test_a_run_begins_with_the_weights_of_another(tmp_path):
     first, fresh = network(1), network(2)
     checkpoints.save(tmp_path / "best.safetensors", first.state_dict(), {})
-    train._begin_with(fresh, tmp_path)
+    runs.begin_with(fresh, tmp_path)
     assert torch.equal(fresh.stem[0].weight, first.stem[0].weight)
     averaged, plain = network(3), network(4)
     tensors = {f"model.{name}": value for name, value in plain.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in averaged.state_dict().items()}
     checkpoints.save(tmp_path / "last.safetensors", tensors, {})
-    train._begin_with(fresh, tmp_path / "last.safetensors")
+    runs.begin_with(fresh, tmp_path / "last.safetensors")
     assert torch.equal(fresh.stem[0].weight, averaged.stem[0].weight)
-    with pytest.raises(ConfigError, match="does not fit the network; use the run's own stem"):
-        train._begin_with(network(stem=4), tmp_path)
+    with pytest.raises(ConfigError, match="does not fit the network: give it the shape"):
+        runs.begin_with(network(stem=4), tmp_path)
     (tmp_path / "best.safetensors").write_bytes(b"no")
     with pytest.raises(WeightsError, match="is not a checkpoint of blurgate train"):
-        train._begin_with(fresh, tmp_path)
+        runs.begin_with(fresh, tmp_path)

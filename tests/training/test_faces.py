@@ -98,6 +98,17 @@ def test_a_folder_whose_name_is_not_utf8_is_an_identity_that_can_be_written(tmp_
     assert face.name.isascii()
 
 
+@pytest.mark.parametrize("first", ["=", "+", "-", "@"])
+def test_no_identity_is_a_formula(tmp_path, first):
+    touch(tmp_path, f"s/{first}1+1/a.png", f"s/{first}SUM_0001.png", f"s/{first}x.png")
+    found = people(list_faces([str(tmp_path / "s")])).values()
+    assert set(found) >= {f"./{first}1+1", f"./{first}SUM"}
+    assert len(set(found)) == 3
+    for how in ("folder", "name", "file"):
+        for face in list_faces([str(tmp_path / "s")], identity=how):
+            assert not face.identity.startswith(("=", "+", "-", "@"))
+
+
 def test_a_person_is_in_one_part_only(tmp_path):
     touch(tmp_path, *(f"p{person}/{i}.jpg" for person in range(40) for i in range(1 + person % 5)))
     faces = list_faces([str(tmp_path)], val=0.2, seed=3)

@@ -196,4 +196,4 @@ def test_unknown_backbones_and_options() -> None:
     ):
         build_model("resnet50")
     with pytest.raises(ConfigError, match="'squeezenet1_1' cannot be made"):
-        build_model("squeezenet", width=0.5)
+        build_model("squeezenet", options={"width": 0.5})

@@ -28,6 +28,7 @@ from blurgate.training.heads import make_head
 from blurgate.training.loop import fit, learning_rate, make_fabric, predict, prepare
 from blurgate.training.losses import parse_loss
 from blurgate.training.model import BlurModel
+from blurgate.training.runs import compare
 from blurgate.training.scores import score, spearman
 
 DATA = Path(__file__).parents[1] / "data"
@@ -364,3 +365,15 @@ def test_scores_against_definitions():
     # Ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5).
     assert scores.spearman == pytest.approx(4.5 / math.sqrt(4.5 * 5))
     assert spearman(np.zeros(3), np.arange(3)) == 0
+
+
+def test_a_checkpoint_of_an_older_version_lacks_keys_that_are_off(tmp_path):
+    now = {"lr": 0.1, "backbone_options": {}, "harsh": 0.0, "init": ""}
+    compare(tmp_path / "last.safetensors", {"lr": 0.1}, now)
+    for old, new in (
+        ({"lr": 0.1}, {**now, "harsh": 0.5}),
+        ({"lr": 0.2}, now),
+        ({"lr": 0.1, "gone": 0}, now | {"gone": 1}),
+    ):
+        with pytest.raises(ConfigError, match=r"cannot resume .*: it was begun with"):
+            compare(tmp_path / "last.safetensors", old, new)

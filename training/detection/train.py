@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from blurgate.errors import ConfigError
-from blurgate.training import checkpoints
 from blurgate.training.config import read_config
 from blurgate.training.detection.annotations import FILES, Annotated, read_annotations
 from blurgate.training.detection.card import about, write_card
@@ -28,7 +27,7 @@ from blurgate.training.detection.loop import find_all, fit_detector, validate
 from blurgate.training.detection.network import DetectorNet, lower_scores
 from blurgate.training.detection.pictures import backgrounds_in
 from blurgate.training.detection.scores import fair_score, false_alarms
-from blurgate.training.runs import BEST, LAST, Fit, OnStep
+from blurgate.training.runs import LAST, Fit, OnStep, begin_with
 from blurgate.training.train import CONFIG, prepare_folder
 
 __all__ = ["TrainedDetector", "choose_detection_settings", "parts", "train_detector"]
@@ -140,7 +139,7 @@ def train_detector(
     torch.manual_seed(config.seed)
     network = DetectorNet(config.shape())
     if config.init and not (resume and (folder / LAST).is_file()):
-        _begin_with(network, Path(config.init))
+        begin_with(network, Path(config.init))
     samples = Composed(
         train, background, size=config.size, length=config.pictures, seed=config.seed
     )
@@ -196,21 +195,6 @@ def _own_parts(folder: Path) -> tuple[Path, Path] | None:
         if all((place / name).is_file() for name in _WIDER):
             return place / _WIDER[0], place / _WIDER[1]
     return None
-
-
-def _begin_with(network: DetectorNet, path: Path) -> None:
-    """Take the weights from an earlier run, averaged ones where it has them."""
-    file = path / BEST if path.is_dir() else path
-    tensors, _ = checkpoints.load(file)
-    for prefix in ("ema", "model"):
-        tensors = checkpoints.select(tensors, prefix) or tensors
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"{file} does not fit the network; use the run's own stem, widths, depths, neck, head "
-            "and stacked"
-        ) from error
 
 
 def _data_facts(

@@ -29,13 +29,18 @@ const totals = {
   sources: new Int32Array(3 * data.sources.length),
 };
 
+// An end of the review band, as it reads and not as binary numbers add up.
+function end(width) {
+  return Number((rule.threshold + width).toFixed(9));
+}
+
 // The rule of blurgate/stages.py, on the same numbers in the same order of operations.
 function decide(i) {
   why[i] = NO_REASON;
   decision[i] = REJECT;
   if (notBest[i]) why[i] = NOT_BEST;
   else if (px[i] < rule.min_face) why[i] = TOO_SMALL; // no size (NaN) is never too small
-  else if (rule.review > 0 && Math.abs(degree[i] - rule.threshold) <= rule.review) {
+  else if (rule.review > 0 && end(-rule.review) <= degree[i] && degree[i] <= end(rule.review)) {
     decision[i] = REVIEW;
     why[i] = BLUR;
   } else if (degree[i] > rule.threshold) why[i] = BLUR;

@@ -235,7 +235,7 @@ function fold(holder, head, make) {
     const rows = make().filter(Boolean);
     const body = rows.map(([first, ...rest]) =>
       html("tr", {}, html("th", { scope: "row" }, first), ...rest.map((v) => html("td", { class: "number" }, v))));
-    const titles = html("tr", {}, ...head.map((title) => html("th", { scope: "col" }, title)));
+    const titles = html("tr", {}, ...head.map((title, k) => html("th", { scope: "col", class: k ? "number" : "" }, title)));
     holder.querySelector(".wide").replaceChildren(
       html("table", { "aria-label": holder.parentNode.querySelector("figcaption").textContent }, html("thead", {}, titles), html("tbody", {}, ...body)));
   };

@@ -17,7 +17,7 @@ function growing(holder, caption, items, columns, empty) {
   const told = html("span", { class: "note", role: "status" });
   const heads = columns.map((column, k) => {
     const button = html("button", { type: "button" }, column.title);
-    const head = html("th", { scope: "col" }, button);
+    const head = html("th", { scope: "col", class: column.number ? "number" : "" }, button);
     button.addEventListener("click", () => {
       const up = sorted.by === k ? !sorted.up : !column.number;
       sorted = { by: k, up };

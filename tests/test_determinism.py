@@ -1,0 +1,81 @@
+"""The same input gives the same table: on other machines, with other workers and batches.
+
+The golden table of examples/sample.mp4 is made by scripts/make_sample_golden.py. Other versions of
+onnxruntime, NumPy and FFmpeg may differ from it by the tolerances here; scripts/check_lowest runs
+this with the oldest ones that blurgate allows.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import blurgate
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "data" / "sample"
+TOLERANCE = {"blur_degree": 1e-3, "det_score": 5e-3, "time_s": 1e-6}
+PIXELS = 0.5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _onnxruntime():
+    pytest.importorskip("onnxruntime", reason='it needs: pip install "blurgate[cpu]"')
+
+
+@pytest.fixture
+def filtered(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+    def run_filter(workers):
+        out = tmp_path / f"o{workers}"
+        ran = run("filter", "examples/sample.mp4", "--out", out, "--workers", workers, "--quiet")
+        assert ran.code == 0, ran.err
+        return out
+
+    return run_filter
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_sample_gives_the_golden_table_whatever_the_workers(filtered):
+    golden = json.loads((GOLDEN / "summary.json").read_text(encoding="utf-8"))
+    out = filtered(1)
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["model"], summary["detector"]) == (golden["model"], golden["detector"]), (
+        "the models in the box have changed; run: python scripts/make_sample_golden.py"
+    )
+    assert summary["totals"] == golden["totals"]
+    found, wanted = rows(out / "faces.csv"), rows(GOLDEN / "faces.csv")
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        for name, text in other.items():
+            if name in ("x1", "y1", "x2", "y2", "face_px", *TOLERANCE):
+                most = TOLERANCE.get(name, PIXELS)
+                assert float(one[name]) == pytest.approx(float(text), abs=most), (name, other)
+            else:
+                assert one[name] == text, (name, other)
+    # On one machine, to the byte.
+    table = (out / "faces.csv").read_bytes()
+    for workers in (2, 5):
+        assert (filtered(workers) / "faces.csv").read_bytes() == table
+
+
+def test_degrees_do_not_depend_on_the_batch():
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 256, (37, 112, 112, 3), np.uint8)
+    crops[5:] = [cv2.GaussianBlur(c, (0, 0), 1 + i / 4) for i, c in enumerate(crops[5:])]
+    whole = blurgate.blur_degree(crops)
+    assert np.ptp(whole) > 0.1, "nothing is compared"
+    for size in (1, 2, 5, 36):
+        parts = [blurgate.blur_degree(crops[at : at + size]) for at in range(0, 37, size)]
+        np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-3)
+    np.testing.assert_array_equal(blurgate.blur_degree(crops), whole)
