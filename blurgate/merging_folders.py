@@ -154,7 +154,7 @@ def _write(parts: Sequence[_Folder], folder: Path) -> Progress:
             if next(part.rows, None) is not None:
                 raise DecodeError(f"{part.table} holds rows of sources that its journal lacks")
         progress.elapsed_s = round(elapsed_s, 3)
-        head = {key: first.end[key] for key in HEAD if key in first.end}
+        head: dict[str, Any] = {key: first.end[key] for key in HEAD if key in first.end}
         journal.finish({**head, "elapsed_s": progress.elapsed_s})
     pieces = summary(head, entries_of(folder / JOURNAL), (), progress)
     write_atomically(folder / SUMMARY, pieces)

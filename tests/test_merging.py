@@ -100,7 +100,7 @@ def test_a_merge_that_fails_leaves_nothing_and_the_old_table(tmp_path):
     ],
 )
 def test_values_that_no_table_of_ours_holds_are_refused(tmp_path, column, text):
-    fields = {name: "null" for name in (c.name for c in SCORE_COLUMNS)} | {"file": '"a.png"'}
+    fields = dict.fromkeys((c.name for c in SCORE_COLUMNS), "null") | {"file": '"a.png"'}
     line = ", ".join(f'"{name}": {value}' for name, value in (fields | {column: text}).items())
     (tmp_path / "a.jsonl").write_text(f"{{{line}}}\n")
     with pytest.raises(DecodeError, match=r"a\.jsonl is not a table of blurgate score"):

@@ -173,7 +173,8 @@ def _accelerated(
     except _BAD_MEDIA as error:
         container = _opened(address, timeout_s)  # which raises if the source is at fault
         why = reason(error)
-    if not any(s.codec_context and s.codec_context.is_hwaccel for s in container.streams.video):
+    # A stream whose codec FFmpeg does not know has no context.
+    if not any(getattr(s.codec_context, "is_hwaccel", False) for s in container.streams.video):
         logger.warning("%s is decoded on the processor: %s", shown(masked(address)), why)
     return container
 
