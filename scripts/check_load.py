@@ -1,6 +1,6 @@
 """Filter a long generated video and watch memory, threads and open files.
 
-    python scripts/check_load.py --minutes 60
+    python scripts/check_load.py --minutes 60 [--rate 25]
 
 One short 720p clip of moving boxes is encoded and repeated by copying its packets, so that making
 an hour of it takes seconds. The run must not grow: the highest memory, threads and open files of
@@ -52,11 +52,11 @@ def draw(index: int) -> np.ndarray:
     return image
 
 
-def make(path: Path, frames: int) -> None:
+def make(path: Path, frames: int, rate: int) -> None:
     """Write a video of so many frames, the packets of one clip again and again."""
     clip = path.with_name("clip.mkv")
     with av.open(str(clip), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=25, options={"bf": "0", "g": "50"})
+        stream: Any = container.add_stream("libx264", rate=rate, options={"bf": "0", "g": "50"})
         stream.height, stream.width = SIZE
         stream.pix_fmt = "yuv420p"
         for index in range(PERIOD):
@@ -68,7 +68,7 @@ def make(path: Path, frames: int) -> None:
         target = out.add_stream_from_template(source.streams.video[0])
         for number in range(frames):
             packet = av.Packet(packets[number % PERIOD])
-            packet.stream, packet.time_base = target, Fraction(1, 25)
+            packet.stream, packet.time_base = target, Fraction(1, rate)
             packet.pts = packet.dts = number
             packet.duration = 1
             packet.is_keyframe = number % PERIOD == 0
@@ -87,12 +87,13 @@ def main() -> int:
     """Run, watch, compare."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--rate", type=int, default=25, help="frames a second")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    frames = round(options.minutes * 60 * 25 / PERIOD) * PERIOD
+    frames = round(options.minutes * 60 * options.rate / PERIOD) * PERIOD
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        make(place / "long.mkv", frames)
+        make(place / "long.mkv", frames, options.rate)
         started = time.monotonic()
         run = subprocess.Popen(
             [
@@ -117,7 +118,7 @@ def main() -> int:
     quarter = max(1, len(samples) // 4)
     second = [max(values) for values in zip(*samples[quarter : 2 * quarter], strict=True)]
     last = [max(values) for values in zip(*samples[-quarter:], strict=True)]
-    print(f"{frames} frames of 720p ({options.minutes:g} minutes) in {took_s:.0f} s, exit {code}")
+    print(f"{frames} frames of 720p ({options.minutes:g} minutes, {options.rate} a second) in {took_s:.0f} s, exit {code}")
     names = ("memory in MB", "threads", "open files")
     for name, before, after in zip(names, second, last, strict=True):
         print(f"{name}: {before:.0f} in the second quarter, {after:.0f} in the last")

@@ -48,6 +48,7 @@ def about(
         "data": dict(data),
         "seed": config.seed,
         "training": {key: getattr(config, key) for key in _FROM_CONFIG},
+        **({"begun_with": Path(config.init).name} if config.init else {}),
         "epochs_done": fit.epoch,
         "best_epoch": fit.best_epoch,
         "validation": fit.best,
@@ -207,6 +208,7 @@ def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
         + f"{embedder.get('name', 'unknown')} {embedder.get('sha256', '')[:12]}".strip(),
         "training": f"{facts['epochs_done']} epochs, the best was {facts['best_epoch']}; "
         + ", ".join(f"{key} {value}" for key, value in training.items() if key != "epochs"),
+        **({"begun with": facts["begun_with"]} if "begun_with" in facts else {}),
         "seed": f"{facts['seed']}; data {data.get('seed')}",
         "trained on": f"{facts['trained_on']}, {facts['seconds']} s",
         "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),

@@ -173,6 +173,13 @@ def test_training_begins_with_the_weights_of_an_earlier_run(train, trainset, tmp
     first, second = (
         checkpoints.load(tmp_path / run / "best.safetensors")[0] for run in ("first", "second")
     )
+    about = [
+        json.loads((tmp_path / run / "tiny.json").read_text())["about"]
+        for run in ("first", "second")
+    ]
+    assert ["begun_with" in one for one in about] == [False, True]
+    assert about[1]["begun_with"] == "first"
+    assert "| begun with | first |" in (tmp_path / "second" / "tiny.md").read_text()
     learnt = [key for key in first if not key.endswith(("running_mean", "running_var", "tracked"))]
     assert learnt
     assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in learnt)
