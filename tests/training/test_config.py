@@ -90,7 +90,7 @@ def test_bases_lie_below_the_file_and_are_found_beside_it(tmp_path):
     ("text", "message"),
     [
         ("epoch: 3", r"c\.yaml: unknown key 'epoch'; did you mean 'epochs'\?"),
-        ("zzzzzz: 3", r"unknown key 'zzzzzz'; known: backbone, head"),
+        ("zzzzzz: 3", r"unknown key 'zzzzzz'; known: backbone, backbone_options, head"),
         ("epochs: 2.5", r"c\.yaml: epochs must be a whole number, not 2\.5"),
         ("epochs: true", r"epochs must be a whole number, not True"),
         ("epochs: 0", r"c\.yaml: epochs must be at least 1, got 0"),
