@@ -120,7 +120,8 @@ def main() -> int:
     second = [max(values) for values in zip(*samples[quarter : 2 * quarter], strict=True)]
     last = [max(values) for values in zip(*samples[-quarter:], strict=True)]
     print(
-        f"{frames} frames of 720p ({options.minutes:g} minutes, {options.rate} a second) in {took_s:.0f} s, exit {code}"
+        f"{frames} frames of 720p ({options.minutes:g} minutes, {options.rate} a second) "
+        f"in {took_s:.0f} s, exit {code}"
     )
     names = ("memory in MB", "threads", "open files")
     for name, before, after in zip(names, second, last, strict=True):
