@@ -19,7 +19,8 @@ import blurgate
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "data" / "sample"
-TOLERANCE = {"blur_degree": 1e-3, "det_score": 5e-3, "time_s": 1e-6}
+# The degree: 1e-3 is what another onnxruntime may differ by, and an older OpenCV warps differently.
+TOLERANCE = {"blur_degree": 2e-3, "det_score": 5e-3, "time_s": 1e-6}
 PIXELS = 0.5
 
 
