@@ -1,8 +1,8 @@
 """The same input gives the same table: on other machines, with other workers and batches.
 
 The golden table of examples/sample.mp4 is made by scripts/make_sample_golden.py. Other versions of
-onnxruntime, NumPy, OpenCV and FFmpeg may differ from it by the tolerances here; scripts/check_lowest runs
-this with the oldest ones that blurgate allows.
+onnxruntime, NumPy, OpenCV and FFmpeg may differ from it by the tolerances here;
+scripts/check_lowest.py runs this with the oldest ones that blurgate allows.
 """
 
 from __future__ import annotations
