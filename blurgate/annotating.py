@@ -19,9 +19,10 @@ import cv2
 import numpy as np
 
 from blurgate.drawing import Mark, Timeline, draw_faces
-from blurgate.errors import ConfigError, InputError, naming
+from blurgate.errors import ConfigError, InputError
 from blurgate.io.encode import Clock, SoundCopy, SoundCut, VideoWriter, clock_of
 from blurgate.io.video import read_video
+from blurgate.journal import written_whole
 from blurgate.pipeline import prefetch
 from blurgate.types import U8, Frame, SourceEnd
 
@@ -70,14 +71,8 @@ def annotate_image(image: U8, marks: Iterable[Mark], target: Path) -> None:
         h, w = image.shape[:2]
         raise InputError(f"cannot write {target.name}: JPEG holds no picture of {w}x{h} pixels")
     target.parent.mkdir(exist_ok=True)
-    temporary = target.with_name(target.name + ".tmp")
-    try:
-        with naming(target):
-            temporary.write_bytes(data.tobytes())
-            temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with written_whole(target, sync=False) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 def annotate_video(

@@ -10,7 +10,8 @@ from typing import Final, Literal, TypeAlias, get_args
 import cv2
 import numpy as np
 
-from blurgate.errors import InputError, naming
+from blurgate.errors import InputError
+from blurgate.journal import written_whole
 from blurgate.types import U8, Decision, RoutedFaces, Verdict
 
 CropStyle: TypeAlias = Literal["aligned", "loose", "none"]
@@ -73,12 +74,6 @@ def save_crop(folder: Path, verdict: Verdict, pixels: U8) -> str:
     done, data = cv2.imencode(".png", pixels)
     if not done:
         raise InputError(f"cannot encode the crop {name}", source=verdict.source)
-    temporary = path.with_suffix(".tmp")
-    try:
-        with naming(path):
-            temporary.write_bytes(data.tobytes())
-            temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)  # half a picture, say of a full disk
-        raise
+    with written_whole(path, sync=False) as temporary:
+        temporary.write_bytes(data.tobytes())
     return name

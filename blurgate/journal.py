@@ -189,17 +189,19 @@ def _append_durably(path: Path, text: str) -> None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Give a temporary path beside a file, which becomes the file at the end of the block.
 
-    It is brought to the disk before. After an error it is gone, and the old file stays.
+    It is brought to the disk before, unless `sync` is off. After an error it is gone, and the old
+    file stays.
     """
     temporary = path.with_name(path.name + TEMPORARY)
     try:
         with naming(path):
             yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+            if sync:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
             temporary.replace(path)
     except BaseException:
         with suppress(OSError):
