@@ -403,7 +403,7 @@ def test_composed_labels_lie_on_the_faces(photo, background, monkeypatch):
     for name in ("toned", "saturated", "coarser", "convolved"):
         monkeypatch.setattr(compose, name, lambda image, *rest, **more: image)
     monkeypatch.setattr(paste, "convolved", lambda image, *rest: image)
-    monkeypatch.setattr(Composed, "_occluded", lambda self, patch, *rest: patch)
+    monkeypatch.setattr(compose, "occluded", lambda patch, *rest: patch)
     samples = Composed([photo], background, size=256, length=60, seed=1)
     right = total = 0
     counts = []
@@ -429,6 +429,52 @@ def test_composed_labels_lie_on_the_faces(photo, background, monkeypatch):
     assert right / total > 0.95
     assert 0 in counts
     assert max(counts) > 10
+
+
+def test_a_stretched_sample_keeps_its_landmarks_and_boxes():
+    image = np.zeros((200, 200, 3), np.uint8)
+    boxes = np.float32([[60, 50, 120, 130]])
+    kps = np.float32([[[70, 70], [110, 72], [90, 90], [75, 110], [105, 112]]])
+    for x, y in kps[0].astype(int):
+        image[y - 1 : y + 2, x - 1 : x + 2] = 255
+    flattened = 0
+    for seed in range(12):
+        faces = paste.Faces(boxes.copy(), kps.copy(), np.zeros(1, np.bool_))
+        made = compose._stretched(image, faces, np.random.default_rng(seed))
+        assert made.shape == image.shape
+        sides = faces.boxes[0, 2:] - faces.boxes[0, :2]
+        assert sorted(np.isclose(sides, [60, 80])) != [False, False]  # one side stays
+        assert (sides >= [59.9, 79.9]).all()
+        flattened += sides[0] / sides[1] > 0.76
+        for x, y in faces.kps[0]:
+            if 3 < x < 196 and 3 < y < 196:
+                around = made[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4, 0]
+                where = np.argwhere(around > 128) - 3 + (round(y), round(x))
+                assert np.abs(where.mean(axis=0) - (y, x)).max() < 0.8
+    assert 0 < flattened < 12
+
+
+def test_close_samples_show_larger_faces_of_the_same_photos(photo, background):
+    def largest(samples):
+        """Give the side of each sample's largest face, (n,)."""
+        found = []
+        for i in range(60):
+            sample = samples.sample(0, i)
+            sides = sample.boxes[~sample.ignore, 2:] - sample.boxes[~sample.ignore, :2]
+            if len(sides):
+                found.append(np.sqrt(sides.prod(axis=1)).max())
+        return np.array(found)
+
+    samples = Composed([photo], background, size=128, length=60, seed=1)
+    close = samples.close(256)
+    assert close.sample(0, 0).image.shape == (256, 256, 3)
+    assert samples.sample(0, 0).image.shape == (128, 128, 3)
+    ordinary, large = largest(samples), largest(close)
+    assert ordinary.max() <= 128
+    assert (large > 128).mean() > 0.3
+    assert close._photos is samples._photos
+    with pytest.raises(ConfigError, match="64 to 1024 pixels, not 2048"):
+        samples.close(2048)
 
 
 def test_occluded_and_tiny_faces(photo):

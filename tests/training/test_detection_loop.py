@@ -197,6 +197,41 @@ def test_a_resumed_run_gives_the_same_to_the_bit(tmp_path):
         loop.fit_detector(network(), *args, parted, facts={"sha256": "2"}, resume=True)
 
 
+def test_some_steps_have_larger_and_fewer_pictures(tmp_path):
+    """And an interrupted run sees the very steps that an undisturbed one sees."""
+    sizes = []
+
+    class Seen(Drawn):
+        def sample(self, epoch, index):
+            found = super().sample(epoch, index)
+            sizes.append((epoch, index, len(found.image)))
+            return found
+
+    settings = config(epochs=2, close=0.5)
+    near = Seen(16, seed=2, size=128)
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    whole.mkdir(), parted.mkdir()
+    loop.fit_detector(network(), Seen(16), Drawn(4, seed=1), settings, whole, close=near)
+    expected = sorted(sizes)
+    steps = {(epoch, index // 4, size) for epoch, index, size in expected}
+    assert len(steps) == 8  # two epochs of four steps, each of one size
+    assert {size for _, _, size in steps} == {64, 128}
+    for epoch, step, size in steps:
+        asked = [i for e, i, s in expected if (e, i // 4, s) == (epoch, step, size)]
+        assert asked == [4 * step + i for i in range(1 if size == 128 else 4)]
+
+    def stop(done, total, text):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    args = (Drawn(4, seed=1), settings, parted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit_detector(network(), Drawn(16), *args, close=near, on_step=stop)
+    loop.fit_detector(network(7), Drawn(16), *args, close=near, resume=True)
+    one, other = (checkpoints.load(folder / "last.safetensors")[0] for folder in (whole, parted))
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
     class Broken(Drawn):
         def sample(self, epoch, index):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +38,7 @@ from blurgate.training.detection.augment import (
     toned,
 )
 from blurgate.training.detection.backdrops import Backdrops, drawn, part_without_faces
+from blurgate.training.detection.occlude import occluded
 from blurgate.training.detection.paste import (
     Faces,
     Placing,
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
 
 SHARES: Final = {"scene": 0.45, "photo": 0.2, "mosaic": 0.27, "nothing": 0.08}
 """Kinds of samples and how many of each."""
+CLOSE_SHARES: Final = {"scene": 0.35, "photo": 0.5, "mosaic": 0.1, "nothing": 0.05}
+"""The same for samples that are meant for faces close to the camera."""
 LEAST_PX: Final = 7.0
 """Faces with a shorter side than this in the sample are ignored."""
 MAX_FACES: Final = 12
@@ -112,6 +116,23 @@ class Composed:
         self._length = length or len(shown)
         self._bank: tuple[Kernel, ...] = kernel_bank(seed)
         self._finish = Finish(seed)
+        self._shares, self._smallest = SHARES, SMALLEST
+
+    def close(self, size: int) -> Composed:
+        """Give samples of the same photos with another side, in which most faces are large.
+
+        Photos, backgrounds and their memory are shared. Without such samples a detector never
+        learns a face that fills a picture larger than its training samples.
+
+        Raises:
+            ConfigError: The side is impossible.
+        """
+        if not 64 <= size <= 1024:
+            raise ConfigError(f"samples are of 64 to 1024 pixels, not {size}")
+        other = copy(self)
+        other._backdrops = Backdrops(self._empty, self._photos, size)
+        other._size, other._shares, other._smallest = size, CLOSE_SHARES, size / 10
+        return other
 
     def __len__(self) -> int:
         """Samples in one epoch."""
@@ -122,13 +143,15 @@ class Composed:
         if not 0 <= index < self._length:
             raise IndexError(f"there are {self._length} samples in an epoch, not {index + 1}")
         rng = np.random.default_rng((self._seed, epoch, index))
-        kind = rng.choice(list(SHARES), p=list(SHARES.values()))
+        kind = rng.choice(list(self._shares), p=list(self._shares.values()))
         image, faces = {
             "scene": self._scene,
             "photo": self._photo,
             "mosaic": self._mosaic,
             "nothing": self._nothing,
         }[str(kind)](rng)
+        if rng.random() < 0.3:
+            image = _stretched(image, faces, rng)
         if rng.random() < 0.2:
             image = self._blurred(image, faces, rng)
         image = self._finish(image, rng)
@@ -147,10 +170,10 @@ class Composed:
             places = _rows(self._size, rng)
         else:
             n = min(1 + int(rng.exponential(3.0)), MAX_FACES)
-            largest = min(400.0, self._size * 0.95)
+            largest = self._size * 0.95
             places = []
             for _ in range(n):
-                size = math.exp(rng.uniform(math.log(SMALLEST), math.log(largest)))
+                size = math.exp(rng.uniform(math.log(self._smallest), math.log(largest)))
                 x, y = (float(v) for v in rng.uniform(0, self._size, 2))
                 places.append((size, x, y))
         wholly = rng.random()  # people are all cut alike in some scenes
@@ -172,7 +195,8 @@ class Composed:
     def _photo(self, rng: Generator) -> tuple[U8, Faces]:
         canvas = self._backdrops(rng)
         picture, face = self._face(rng)
-        size = math.exp(rng.uniform(math.log(16), math.log(self._size)))
+        least = max(16.0, self._smallest)
+        size = math.exp(rng.uniform(math.log(least), math.log(self._size)))
         x, y = (float(v) for v in rng.uniform(0.05, 0.95, 2) * self._size)
         if size > self._size / 2 and rng.random() < 0.7:  # large faces are rarely cut
             x, y = (float(v) for v in self._size / 2 + rng.normal(0, 0.12, 2) * self._size)
@@ -236,7 +260,7 @@ class Composed:
             if rng.random() < 0.12:
                 patch = coarser(patch, 1.2 * 2 ** rng.exponential(0.8), rng)
             if rng.random() < 0.25:
-                patch = self._occluded(patch, local, placing.size, rng)
+                patch = occluded(patch, local, placing.size, rng, self._texture)
             return patch
 
         added, window = paste(canvas, picture, placing, rng, kernel=kernel, change=change)
@@ -277,7 +301,7 @@ class Composed:
             patch = toned(patch, rng, strength=0.6)
         if rng.random() < 0.1:
             size = float(np.sqrt((faces.boxes[face, 2:] - faces.boxes[face, :2]).prod()))
-            patch = self._occluded(patch, faces[[face]], size, rng)
+            patch = occluded(patch, faces[[face]], size, rng, self._texture)
         if rng.random() < 0.2:
             kernel = self._bank[int(rng.integers(len(self._bank)))]
             size = float(np.sqrt((faces.boxes[face, 2:] - faces.boxes[face, :2]).prod()))
@@ -331,45 +355,18 @@ class Composed:
             )  # fmt: skip
             paste(canvas, thing, placing, rng, change=lambda patch, _: toned(patch, rng))
 
-    def _occluded(self, patch: U8, faces: Faces, size: float, rng: Generator) -> U8:
-        """Hide a part of the first face: dark glasses, a mask, or something in front of it."""
-        patch = np.ascontiguousarray(patch)
-        box, kps = faces.boxes[0], faces.kps[0]
-        kind = rng.random()
-        colour = tuple(int(v) for v in rng.integers(0, 256, 3))
-        if kind < 0.3 and np.isfinite(kps).all():
-            dark = tuple(int(v) for v in rng.integers(0, 70, 3))
-            left, right = kps[0], kps[1]
-            along = (right - left) * rng.uniform(0.35, 0.6)
-            up = np.array([along[1], -along[0]]) * rng.uniform(0.5, 1.0)
-            corners = [left - along - up, right + along - up, right + along + up, left - along + up]
-            cv2.fillConvexPoly(patch, np.rint(corners).astype(np.int32), dark, cv2.LINE_AA)
-        elif kind < 0.45 and np.isfinite(kps).all():
-            down = (kps[3] + kps[4]) / 2 - (kps[0] + kps[1]) / 2
-            across = (kps[4] - kps[3]) * rng.uniform(0.5, 0.9)
-            corners = [kps[2] - across, kps[2] + across, kps[4] + across + down * 0.5,
-                       kps[3] - across + down * 0.5]  # fmt: skip
-            cv2.fillConvexPoly(patch, np.rint(corners).astype(np.int32), colour, cv2.LINE_AA)
-        else:
-            a, b = (max(int(size * v), 1) for v in rng.uniform(0.1, 0.35, 2))
-            side = rng.random()
-            x = box[0] + (box[2] - box[0]) * (
-                rng.choice((0.05, 0.95)) if side < 0.6 else rng.random()
-            )
-            y = box[1] + (box[3] - box[1]) * rng.random()
-            if rng.random() < 0.5:
-                cv2.ellipse(patch, (int(x), int(y)), (a, b), float(rng.uniform(0, 180)), 0, 360,
-                            colour, -1, cv2.LINE_AA)  # fmt: skip
-            else:
-                _cover(patch, self._texture(rng), int(x) - a, int(y) - b, 2 * a, 2 * b)
-        return patch
 
-
-def _cover(patch: U8, texture: U8, x: int, y: int, w: int, h: int) -> None:
-    height, width = patch.shape[:2]
-    x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
-    if x2 > x1 and y2 > y1:
-        patch[y1:y2, x1:x2] = cv2.resize(texture, (x2 - x1, y2 - y1))
+def _stretched(image: U8, faces: Faces, rng: Generator) -> U8:
+    """Make a sample taller or wider by cutting a part out: a bent head looks like a flat face."""
+    side = len(image)
+    axis, part = int(rng.integers(2)), round(side * rng.uniform(0.7, 1.0))
+    at = int(rng.integers(0, side - part + 1))
+    cut = image[:, at : at + part] if axis == 0 else image[at : at + part]
+    scale = side / part
+    faces.boxes[:, axis::2] = (faces.boxes[:, axis::2] - at) * scale
+    faces.kps[..., axis] = (faces.kps[..., axis] - at + 0.5) * scale - 0.5
+    out: Any = cv2.resize(cut, (side, side), interpolation=cv2.INTER_LINEAR)
+    return out  # type: ignore[no-any-return]
 
 
 def _rows(size: int, rng: Generator) -> list[tuple[float, float, float]]:

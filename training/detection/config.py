@@ -45,6 +45,9 @@ class DetectionConfig:
     """Share of the pictures for validation."""
     size: int = 320
     """Side of a training picture in pixels, a multiple of 32."""
+    close: float = 0.2
+    """Share of the steps whose pictures have twice that side, and a quarter as many of them: faces
+    close to the camera, larger than `size`."""
     pictures: int = 4096
     """Composed pictures per epoch."""
     val_pictures: int = 256
@@ -91,6 +94,8 @@ class DetectionConfig:
             values = getattr(self, key)
             if len(values) != 4 or min(values) < 1:
                 raise ConfigError(f"{key} must be four numbers of at least 1, got {list(values)}")
+        if self.close and self.size > 512:
+            raise ConfigError(f"with size {self.size}, twice that is above 1024: say close: 0")
         if self.size % STRIDES[-1]:
             raise ConfigError(f"size must be a multiple of {STRIDES[-1]}, got {self.size}")
 
@@ -120,6 +125,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "stacked": (1, 16),
     "val": (0.001, 0.9),
     "size": (64, 1024),
+    "close": (0, 1),
     "pictures": (2, math.inf),
     "val_pictures": (1, math.inf),
     "least": (0, 1024),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from copy import deepcopy
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -167,6 +168,7 @@ def fit_detector(
     config: DetectionConfig,
     folder: Path,
     *,
+    close: Samples | None = None,
     device: torch.device | str = "cpu",
     workers: int = 1,
     facts: Mapping[str, Any] | None = None,
@@ -181,6 +183,7 @@ def fit_detector(
         validation: Its epoch 0 is what the best epoch is chosen by.
         config: Epochs, batch and so on.
         folder: An existing folder for checkpoints and logs.
+        close: Larger training pictures, for a share of the steps; see `DetectionConfig.close`.
         device: Where to train.
         workers: Threads that make pictures.
         facts: About the data, as plain values; a run is resumed only with the same.
@@ -196,11 +199,14 @@ def fit_detector(
         KeyboardInterrupt: Passed on; a later run can resume.
     """
     run = _Run(network, samples, validation, config, folder, torch.device(device), workers)
+    run.close = close
     return run.go(dict(facts or {}), resume, on_step)
 
 
 class _Run:
     """One call of `fit_detector`."""
+
+    close: Samples | None = None
 
     def __init__(
         self,
@@ -252,13 +258,23 @@ class _Run:
 
     def _batches(self) -> Iterator[Batch]:
         epoch, batch = self.fit.epoch, min(self.config.batch, len(self.samples))
+        rng = np.random.default_rng((self.config.seed, epoch))
+        close = rng.random(self.steps) < (self.config.close if self.close is not None else 0)
+        counts = np.where(close, max(batch // 4, 1), batch)  # twice the side, four times the work
+        plan = [
+            (bool(near), step * batch + i)
+            for step, (near, count) in enumerate(zip(close, counts, strict=True))
+            for i in range(count)
+        ]
 
-        def make(index: int) -> _Target:
-            return targets_of(self.samples.sample(epoch, index), self.config)
+        def make(which: tuple[bool, int]) -> _Target:
+            near, index = which
+            source = self.close if near and self.close is not None else self.samples
+            return targets_of(source.sample(epoch, index), self.config)
 
-        with closing(ordered_map(make, range(self.steps * batch), self.workers)) as parts:
-            for some in _grouped(parts, batch):
-                yield collate(some).to(self.device)
+        with closing(ordered_map(make, iter(plan), self.workers)) as parts:
+            for count in counts:
+                yield collate(list(islice(parts, int(count)))).to(self.device)
 
     def _step(self, batch: Batch, number: int) -> Losses:
         config = self.config

@@ -153,6 +153,7 @@ def train_detector(
         validation,
         config,
         folder,
+        close=samples.close(2 * config.size) if config.close else None,
         device=device,
         workers=workers,
         facts=facts,
