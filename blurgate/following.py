@@ -151,30 +151,28 @@ def follow(
         if index not in found:
             found[index] = detect(stretch.frames[index])
 
-    def settle(start: int, stop: int) -> None:
-        if stop - start < 2:
-            return
-        with timed("follow"):
-            between = _between(stretch, start, stop, found[start], found[stop])
-        if between is not None:
-            found.update(zip(range(start + 1, stop), between, strict=True))
-            return
-        middle = (start + stop) // 2
-        search(middle)
-        settle(start, middle)
-        settle(middle, stop)
-
     if not stretch.uniform:
         for index in range(end):
             search(index)
         return [found[index] for index in range(end + 1)]
     with timed("follow"):
         cuts = stretch.cuts()
-    scenes = list(zip([0, *cuts], [*(cut - 1 for cut in cuts), end], strict=True))
-    for start, stop in scenes:
+    scenes = zip([0, *cuts], [*(cut - 1 for cut in cuts), end], strict=True)
+    # A function that calls itself would hold the frames until the garbage collector comes by.
+    unsettled = list(scenes)[::-1]
+    while unsettled:
+        start, stop = unsettled.pop()
         search(start)
         search(stop)
-        settle(start, stop)
+        if stop - start < 2:
+            continue
+        with timed("follow"):
+            between = _between(stretch, start, stop, found[start], found[stop])
+        if between is not None:
+            found.update(zip(range(start + 1, stop), between, strict=True))
+            continue
+        middle = (start + stop) // 2
+        unsettled += [(middle, stop), (start, middle)]
     return [found[index] for index in range(end + 1)]
 
 

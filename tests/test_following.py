@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import cv2
 import numpy as np
 import pytest
@@ -237,6 +240,30 @@ def test_memory_is_bounded():
     next(stream)
     assert len(taken) <= 4 * 8
     stream.close()
+
+
+@pytest.mark.parametrize("every", [1, 8])
+def test_frames_go_when_they_are_done_with(every):
+    """Not when the garbage collector comes by: a cycle once tripled the memory of a long video."""
+    scene = Scene(33, [(0, 0, 13, glide(30, 30, 3, 1)), (1, 5, 32, glide(200, 90, -2, 1))])
+    held = []
+
+    def frames():
+        for frame in scene.frames:
+            copied = frame.image.copy()
+            held.append(weakref.ref(copied))
+            yield Frame(copied, "clip", frame.index, None)
+            del copied
+
+    gc.collect()
+    gc.disable()
+    try:
+        for batch in find_faces(frames(), scene, workers=2, detect_every=every):
+            del batch
+        left = sum(ref() is not None for ref in held)
+    finally:
+        gc.enable()
+    assert left == 0
 
 
 @pytest.mark.parametrize("every", [0, -1, 61])
