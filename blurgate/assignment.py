@@ -32,6 +32,13 @@ def pair_up(likeness: NDArray[np.float64]) -> list[tuple[int, int]]:
     if likeness.ndim != 2 or not np.isfinite(likeness).all():
         raise ShapeError(f"likeness must be a matrix of finite numbers, got {likeness!r}")
     useful = np.maximum(likeness, 0.0)
+    if not useful.size:
+        return []
+    # As a rule every row likes another column best, and no sum can be greater than that one.
+    best = useful.argmax(axis=1).tolist()
+    chosen = [(row, column) for row, column in enumerate(best) if likeness[row, column] > 0]
+    if len({column for _, column in chosen}) == len(chosen):
+        return chosen
     if likeness.shape[0] > likeness.shape[1]:
         pairs = [(row, column) for column, row in enumerate(_assign(-useful.T))]
     else:
