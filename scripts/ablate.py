@@ -4,7 +4,7 @@
 
 TRAINSET is a folder of `blurgate synth`. Trains the backbone once per row of the table, with
 `blurgate train` and otherwise equal settings, into RUNS/<row>, and prints the validation errors of
-each run's best epoch as a Markdown table. What is finished in RUNS is not trained again, and what was
+each run's best epoch as a Markdown table. What is finished in RUNS is not trained again; what was
 interrupted goes on.
 """
 
