@@ -40,6 +40,7 @@ def train(row: str, arguments: argparse.Namespace) -> None:
     command += ["--data", str(arguments.trainset), "--epochs", str(arguments.epochs)]
     command += ["--lr", "0.002", "--set", "ema=0.99", "--set", "clip=1", "--seed", "1"]
     command += ["--set", f"head={head}", "--loss", loss, "--device", arguments.device]
+    command += ["--workers", str(arguments.workers)]
     subprocess.run([*command, "--resume", "--out", str(folder)], check=True)
 
 
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--plugin", default="mobilenetv2_0.25")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1, help="threads; equal ones, equal results")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for row in ROWS:
