@@ -25,6 +25,7 @@ __all__ = [
     "begin_with",
     "compare",
     "log_lines",
+    "run_name",
     "update_average",
 ]
 
@@ -99,6 +100,15 @@ def begin_with(network: nn.Module, path: Path) -> None:
         raise ConfigError(
             f"{file} does not fit the network: give it the shape that it had in that run"
         ) from error
+
+
+def run_name(path: Path) -> str:
+    """Give the name of a run, of its folder or of a checkpoint in it, for a card.
+
+    >>> run_name(Path("runs/first/last.safetensors"))
+    'first'
+    """
+    return path.parent.name if path.suffix == ".safetensors" else path.name
 
 
 def compare(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

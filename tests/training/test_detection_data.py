@@ -471,7 +471,8 @@ def test_close_samples_show_larger_faces_of_the_same_photos(photo, background):
     assert samples.sample(0, 0).image.shape == (128, 128, 3)
     ordinary, large = largest(samples), largest(close)
     assert ordinary.max() <= 128
-    assert (large > 128).mean() > 0.3
+    assert (large > 128).mean() > 0.15
+    assert np.median(large) > 1.5 * np.median(ordinary)
     assert close._photos is samples._photos
     with pytest.raises(ConfigError, match="64 to 1024 pixels, not 2048"):
         samples.close(2048)

@@ -448,6 +448,13 @@ def test_the_command_leaves_a_detector_that_can_be_used(run, folder, tmp_path):
     assert ran.code == 2
     assert "not empty: use --resume to continue it, --overwrite" in ran.err
 
+    assert "begun_with" not in card["about"]
+    init = ("--set", f"init={out / 'last.safetensors'}")
+    assert run(*args, "--out", tmp_path / "second", *SHORT, *init).code == 0
+    card = json.loads((tmp_path / "second" / "scrfd.json").read_text())
+    assert card["about"]["begun_with"] == "run"
+    assert "| begun with | run |" in (tmp_path / "second" / "scrfd.md").read_text()
+
 
 @pytest.mark.parametrize(
     ("args", "line"),

@@ -12,13 +12,14 @@ import torch
 from blurgate.training.card import source_commit, time_ms, write_files
 from blurgate.training.detection.config import DetectionConfig
 from blurgate.training.detection.network import DetectorNet, count_macs
-from blurgate.training.runs import Fit
+from blurgate.training.runs import Fit, run_name
 
 __all__ = ["about", "write_card"]
 
 _RUNS: Final = 30
 _FROM_CONFIG: Final = (
     "size",
+    "close",
     "pictures",
     "epochs",
     "batch",
@@ -26,6 +27,8 @@ _FROM_CONFIG: Final = (
     "warmup",
     "weight_decay",
     "ema",
+    "box_weight",
+    "kps_weight",
     "precision",
 )
 _SHAPE: Final = ("stem", "widths", "depths", "neck", "head", "stacked")
@@ -48,6 +51,7 @@ def about(
         "data": dict(data),
         "seed": config.seed,
         "training": {key: facts[key] for key in _FROM_CONFIG},
+        **({"begun_with": run_name(Path(config.init))} if config.init else {}),
         "epochs_done": fit.epoch,
         "best_epoch": fit.best_epoch,
         "validation": fit.best,
@@ -91,6 +95,7 @@ def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
         f"{data['background']} without; validation: {data['val']} with {data['faces_val']}",
         "training": f"{facts['epochs_done']} epochs, the best was {facts['best_epoch']}; "
         + ", ".join(f"{k} {v}" for k, v in facts["training"].items() if k != "epochs"),
+        **({"begun with": facts["begun_with"]} if "begun_with" in facts else {}),
         "seed": facts["seed"],
         "trained on": f"{facts['trained_on']}, {facts['seconds']} s",
         "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),

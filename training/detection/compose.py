@@ -3,10 +3,11 @@
 Four kinds of samples are made, each from the generator of (seed, epoch, index) alone:
 
 - scene: faces pasted with soft masks onto a background, scattered or in rows, at sizes spread
-  evenly over the octaves; turned, mirrored, hidden in part, each with a tone and a blur of its own.
+  over the octaves, the lower ones somewhat more often (most faces of a crowd are small, and they
+  are the hard ones); turned, mirrored, hidden in part, each with a tone and a blur of its own.
   Things that are no faces are pasted in the same way, so that an edge of a mask tells nothing.
 - photo: one photo as a whole, enlarged, shrunk and cut by the border.
-- mosaic: a grid of 2 x 2 to 6 x 6 photos, which shows many faces of like size at once, as groups
+- mosaic: a grid of 2 x 2 to 10 x 10 photos, which shows many faces of like size at once, as groups
   do (after the mosaic of YOLOv4, Bochkovskiy et al., 2020).
 - nothing: no face at all.
 
@@ -65,9 +66,11 @@ MAX_FACES: Final = 12
 """Faces of a scene."""
 SMALLEST: Final = 10.0
 """Size of the smallest face of a scene, in pixels of the sample."""
+LEAN: Final = 1.6
+"""How sizes of a scene's faces spread over the octaves: at 1 evenly, above 1 more are small."""
 _TRIES: Final = 20
 _NOWHERE: Final = Path()
-_GRIDS: Final = (2, 2, 2, 3, 3, 3, 4, 4, 5, 6)
+_GRIDS: Final = (2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8, 10)
 
 
 class Composed:
@@ -116,7 +119,7 @@ class Composed:
         self._length = length or len(shown)
         self._bank: tuple[Kernel, ...] = kernel_bank(seed)
         self._finish = Finish(seed)
-        self._shares, self._smallest = SHARES, SMALLEST
+        self._shares, self._smallest, self._lean = SHARES, SMALLEST, LEAN
 
     def close(self, size: int) -> Composed:
         """Give samples of the same photos with another side, in which most faces are large.
@@ -131,7 +134,8 @@ class Composed:
             raise ConfigError(f"samples are of 64 to 1024 pixels, not {size}")
         other = copy(self)
         other._backdrops = Backdrops(self._empty, self._photos, size)
-        other._size, other._shares, other._smallest = size, CLOSE_SHARES, size / 10
+        other._size, other._shares = size, CLOSE_SHARES
+        other._smallest, other._lean = size / 10, 1.0
         return other
 
     def __len__(self) -> int:
@@ -170,10 +174,10 @@ class Composed:
             places = _rows(self._size, rng)
         else:
             n = min(1 + int(rng.exponential(3.0)), MAX_FACES)
-            largest = self._size * 0.95
+            span = math.log(self._size * 0.95 / self._smallest)
             places = []
             for _ in range(n):
-                size = math.exp(rng.uniform(math.log(self._smallest), math.log(largest)))
+                size = self._smallest * math.exp(span * rng.beta(1.0, self._lean))
                 x, y = (float(v) for v in rng.uniform(0, self._size, 2))
                 places.append((size, x, y))
         wholly = rng.random()  # people are all cut alike in some scenes
