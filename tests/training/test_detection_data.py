@@ -21,6 +21,7 @@ from blurgate.training.detection.annotations import (
 )
 from blurgate.training.detection.backdrops import drawn, part_without_faces
 from blurgate.training.detection.compose import Composed
+from blurgate.training.detection.layout import cells
 from blurgate.training.detection.pictures import (
     Picture,
     Pictures,
@@ -452,6 +453,14 @@ def test_a_stretched_sample_keeps_its_landmarks_and_boxes():
                 where = np.argwhere(around > 128) - 3 + (round(y), round(x))
                 assert np.abs(where.mean(axis=0) - (y, x)).max() < 0.8
     assert 0 < flattened < 12
+
+
+@pytest.mark.parametrize("grid", [2, 3, 10])
+def test_no_cell_of_a_mosaic_vanishes(grid):
+    rng = np.random.default_rng(0)
+    edges = np.array([cells(64, grid, rng) for _ in range(20_000)])
+    assert (edges[:, [0, -1]] == [0, 64]).all()
+    assert np.diff(edges, axis=1).min() >= 5
 
 
 def test_close_samples_show_larger_faces_of_the_same_photos(photo, background):

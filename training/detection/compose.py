@@ -39,6 +39,7 @@ from blurgate.training.detection.augment import (
     toned,
 )
 from blurgate.training.detection.backdrops import Backdrops, drawn, part_without_faces
+from blurgate.training.detection.layout import GRIDS, MAX_FACES, SMALLEST, cells, rows
 from blurgate.training.detection.occlude import occluded
 from blurgate.training.detection.paste import (
     Faces,
@@ -62,15 +63,10 @@ CLOSE_SHARES: Final = {"scene": 0.35, "photo": 0.5, "mosaic": 0.1, "nothing": 0.
 """The same for samples that are meant for faces close to the camera."""
 LEAST_PX: Final = 7.0
 """Faces with a shorter side than this in the sample are ignored."""
-MAX_FACES: Final = 12
-"""Faces of a scene."""
-SMALLEST: Final = 10.0
-"""Size of the smallest face of a scene, in pixels of the sample."""
 LEAN: Final = 1.6
 """How sizes of a scene's faces spread over the octaves: at 1 evenly, above 1 more are small."""
 _TRIES: Final = 20
 _NOWHERE: Final = Path()
-_GRIDS: Final = (2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8, 10)
 
 
 class Composed:
@@ -171,7 +167,7 @@ class Composed:
         if rng.random() < 0.4:
             self._distract(canvas, rng, int(rng.integers(1, 5)))
         if rng.random() < 0.35:
-            places = _rows(self._size, rng)
+            places = rows(self._size, rng)
         else:
             n = min(1 + int(rng.exponential(3.0)), MAX_FACES)
             span = math.log(self._size * 0.95 / self._smallest)
@@ -209,11 +205,9 @@ class Composed:
         return canvas, self._add(canvas, Faces.none(), picture, placing, rng)
 
     def _mosaic(self, rng: Generator) -> tuple[U8, Faces]:
-        grid = int(rng.choice(_GRIDS))
+        grid = int(rng.choice(GRIDS))
         canvas: U8 = np.empty((self._size, self._size, 3), np.uint8)
-        edges = np.rint(np.linspace(0, self._size, grid + 1)).astype(int)
-        if grid < 4:  # cells of other sizes
-            edges[1:-1] += np.rint(rng.normal(0, 0.06, grid - 1) * self._size).astype(int)
+        edges = cells(self._size, grid, rng)
         empty = rng.choice((0.05, 0.3, 0.6))
         parts = []
         for y1, y2 in pairwise(edges):
@@ -371,25 +365,6 @@ def _stretched(image: U8, faces: Faces, rng: Generator) -> U8:
     faces.kps[..., axis] = (faces.kps[..., axis] - at + 0.5) * scale - 0.5
     out: Any = cv2.resize(cut, (side, side), interpolation=cv2.INTER_LINEAR)
     return out  # type: ignore[no-any-return]
-
-
-def _rows(size: int, rng: Generator) -> list[tuple[float, float, float]]:
-    """Place faces as in a group photo: rows of faces of like size."""
-    face = math.exp(rng.uniform(math.log(SMALLEST + 2), math.log(size * 0.22)))
-    across, down = face * rng.uniform(1.15, 2.2), face * rng.uniform(1.3, 2.2)
-    columns = int(np.clip(size / across, 1, MAX_FACES))
-    rows = int(np.clip(rng.integers(1, 4), 1, max(size / down, 1)))
-    columns = min(columns, max(MAX_FACES // rows, 1))
-    left, top = rng.uniform(0, max(size - across * (columns - 1), 1)), rng.uniform(0.1, 0.6) * size
-    return [
-        (
-            face * math.exp(rng.normal(0, 0.1)),
-            float(left + across * (i + 0.5 * (row % 2)) + rng.normal(0, 0.12) * face),
-            float(top + down * row + rng.normal(0, 0.15) * face),
-        )
-        for row in range(rows)
-        for i in range(columns)
-    ]
 
 
 def _angle(rng: Generator) -> float:
