@@ -490,7 +490,7 @@ def test_close_samples_show_larger_faces_of_the_same_photos(photo, background):
 def test_occluded_and_tiny_faces(photo):
     samples = Composed([photo], size=128, length=60, seed=1)
     tiny = ignored = 0
-    for i in range(40):
+    for i in range(60):
         sample = samples.sample(0, i)
         small = (sample.boxes[:, 2:] - sample.boxes[:, :2]).min(axis=1) < compose.LEAST_PX
         assert sample.ignore[small].all()
@@ -498,6 +498,26 @@ def test_occluded_and_tiny_faces(photo):
         ignored += int(sample.ignore.sum())
     assert tiny
     assert ignored > tiny
+
+
+def test_whole_photos_prefer_faces_with_surroundings_and_company(tmp_path, photo):
+    """A photo 1.8 times as large as its face, one 8.2 times as large, and this with two faces."""
+    photos = [annotated(photo.path, box=[15, 15, 105, 105])]
+    for name, n in (("roomy", 1), ("two", 2)):
+        path = tmp_path / f"{name}.png"
+        cv2.imwrite(str(path), face_photo())
+        boxes = np.float32([[5, 5, 47, 47], [70, 70, 111, 111]][:n])
+        photos.append(Annotated(path, name, boxes, np.tile(KPS, (n, 1, 1)), np.zeros(n, np.bool_)))
+    samples = Composed(photos, size=128, length=10, seed=1)
+    rng = np.random.default_rng(0)
+
+    def shares(roomy):
+        drawn = [samples._face(rng, roomy=roomy)[0].faces.name for _ in range(600)]
+        return [drawn.count(p.name) / 600 for p in photos]
+
+    assert shares(roomy=False) == pytest.approx([1 / 3] * 3, abs=0.06)
+    taken = np.array([14400 / 90**2, 14400 / 42**2, 2 * 14400 / 42**2]).clip(0, 16) / 16
+    assert shares(roomy=True) == pytest.approx(list(taken / taken.sum()), abs=0.06)
 
 
 def test_nothing_to_learn_and_impossible_numbers(tmp_path, photo):

@@ -6,7 +6,9 @@ Four kinds of samples are made, each from the generator of (seed, epoch, index) 
   over the octaves, the lower ones somewhat more often (most faces of a crowd are small, and they
   are the hard ones); turned, mirrored, hidden in part, each with a tone and a blur of its own.
   Things that are no faces are pasted in the same way, so that an edge of a mask tells nothing.
-- photo: one photo as a whole, enlarged, shrunk and cut by the border.
+- photo: one photo as a whole, enlarged, shrunk and cut by the border. Like mosaics it prefers
+  photos that show several faces, or a face with its surroundings: on pasted faces alone a network
+  never sees the neck, the shoulders and the people behind that real pictures show.
 - mosaic: a grid of 2 x 2 to 10 x 10 photos, which shows many faces of like size at once, as groups
   do (after the mosaic of YOLOv4, Bochkovskiy et al., 2020).
 - nothing: no face at all.
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
 
     from blurgate.types import U8
 
-SHARES: Final = {"scene": 0.45, "photo": 0.2, "mosaic": 0.27, "nothing": 0.08}
+SHARES: Final = {"scene": 0.35, "photo": 0.3, "mosaic": 0.27, "nothing": 0.08}
 """Kinds of samples and how many of each."""
 CLOSE_SHARES: Final = {"scene": 0.35, "photo": 0.5, "mosaic": 0.1, "nothing": 0.05}
 """The same for samples that are meant for faces close to the camera."""
@@ -65,6 +67,8 @@ LEAST_PX: Final = 7.0
 """Faces with a shorter side than this in the sample are ignored."""
 LEAN: Final = 1.6
 """How sizes of a scene's faces spread over the octaves: at 1 evenly, above 1 more are small."""
+_ROOM: Final = 16.0  # a picture as many times larger than its largest face is always taken
+_LEAST_ROOM: Final = 0.1  # of pictures that show little but a face as large a share is taken
 _TRIES: Final = 20
 _NOWHERE: Final = Path()
 
@@ -194,7 +198,7 @@ class Composed:
 
     def _photo(self, rng: Generator) -> tuple[U8, Faces]:
         canvas = self._backdrops(rng)
-        picture, face = self._face(rng)
+        picture, face = self._face(rng, roomy=True)
         least = max(16.0, self._smallest)
         size = math.exp(rng.uniform(math.log(least), math.log(self._size)))
         x, y = (float(v) for v in rng.uniform(0.05, 0.95, 2) * self._size)
@@ -231,16 +235,27 @@ class Composed:
 
     # --- parts
 
-    def _face(self, rng: Generator) -> tuple[Picture, int]:
-        """Draw a photo and give it with its largest face."""
+    def _face(self, rng: Generator, *, roomy: bool = False) -> tuple[Picture, int]:
+        """Draw a photo and give it with its largest face.
+
+        Where it is to be roomy, photos with more faces and more around them are drawn more often.
+        """
+        found = None
         for _ in range(_TRIES):
             picture = self._photos[int(rng.integers(len(self._photos)))]
-            if not picture.faces.ignore.all():  # none is left where all are cut by the border
-                break
-        else:
+            faces = picture.faces
+            if faces.ignore.all():  # none is left where all are cut by the border
+                continue
+            sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(axis=1)
+            face = int(np.where(faces.ignore, 0, sides).argmax())
+            found = picture, face
+            h, w = picture.image.shape[:2]
+            room = float((~faces.ignore).sum() * h * w / max(sides[face], 1.0)) / _ROOM
+            if not roomy or rng.random() < max(room, _LEAST_ROOM):
+                return found
+        if found is None:
             raise InputError("hardly any face lies inside its picture: the boxes are wrong")
-        sides = (picture.faces.boxes[:, 2:] - picture.faces.boxes[:, :2]).prod(axis=1)
-        return picture, int(np.where(picture.faces.ignore, 0, sides).argmax())
+        return found
 
     def _add(
         self, canvas: U8, faces: Faces, picture: Picture, placing: Placing, rng: Generator
@@ -270,7 +285,7 @@ class Composed:
 
     def _cell(self, cell: U8, rng: Generator) -> Faces:
         """Fill a cell of a mosaic with a square of a photo around its largest face."""
-        picture, face = self._face(rng)
+        picture, face = self._face(rng, roomy=True)
         source = picture.faces
         h, w = picture.image.shape[:2]
         to_h, to_w = cell.shape[:2]
