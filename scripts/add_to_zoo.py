@@ -1,11 +1,12 @@
 """Put a trained model into the zoo that comes with the package.
 
     python scripts/add_to_zoo.py run/mobilenetv2_0.25.onnx [--profile profile.json] [--alias NAME]
-        [--default]
+        [--evaluation out/results.json] [--default]
 
 copies the ONNX file and its Markdown card to models_zoo/, with the threshold that `blurgate
 calibrate` has chosen written into the card inside the file, and lists it in manifest.json with its
-size and SHA-256. `--default` makes it the first choice of its kind.
+size and SHA-256. `--default` makes it the first choice of its kind; `--evaluation` appends what
+`blurgate evaluate --detector` found of a detector and of those beside it to its Markdown card.
 """
 
 from __future__ import annotations
@@ -57,12 +58,59 @@ def with_profile(card: dict[str, Any], profile: dict[str, Any]) -> dict[str, Any
     return {**card, "threshold": round(profile["threshold"], 3), "about": about}
 
 
+def compared(results: dict[str, Any]) -> str:
+    """Give what `blurgate evaluate --detector` measured as a Markdown table, a column a detector.
+
+    Args:
+        results: Its results.json.
+    """
+    detectors = list(results["detectors"])
+    rows: dict[str, list[float | None]] = {}
+    for name, found in results["sets"].items():
+        for kind, value in _figures(found[detectors[0]]).items():
+            if value is not None:
+                rows[f"{name}: {kind}"] = [_figures(found[d])[kind] for d in detectors]
+    timing = results.get("timing", {})
+    if all(d in timing for d in detectors):
+        rows["milliseconds at 384 x 640, one thread, the network, fastest"] = [
+            timing[d]["network_fastest_ms"] for d in detectors
+        ]
+    names = [str(results["detectors"][d]).split("@")[0] for d in detectors]
+    lines = [["", *names], ["---", *["---:"] * len(names)]]
+    for kind, values in rows.items():
+        places = 1 if "millisecond" in kind or "alarms" in kind else 3
+        lines.append([kind, *("" if v is None else f"{v:.{places}f}" for v in values)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _figures(found: dict[str, Any]) -> dict[str, float | None]:
+    """Choose what a card says of one set of pictures."""
+    default = found["default"]
+    if not default["faces"]:
+        alarms = 100 * default["false_alarms"] / found["pictures"]
+        return {f"false alarms per 100 of {found['pictures']} pictures": alarms}
+    figures = {}
+    if "ap" in found:
+        figures["AP at IoU 0.5, faces from 32 px"] = found["ap"]["0.5"][">=32px"]
+        figures["AP at IoU 0.3, faces from 32 px"] = found["ap"]["0.3"][">=32px"]
+    for degree, part in default.get("recall_by_degree", {}).items():
+        figures[f"recall at blur degree {degree.replace('-', ' to ')}"] = part["recall"]
+    if "ap" in found:
+        figures["recall"] = default["recall"]
+        figures["precision"] = default["precision"]
+        figures["landmark error over the distance of the eyes, mean"] = found["landmark_error"][
+            "mean"
+        ]
+    return figures
+
+
 def main() -> None:
     """Add one model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--alias", action="append", default=[])
+    parser.add_argument("--evaluation", type=Path)
     parser.add_argument("--default", action="store_true")
     arguments = parser.parse_args()
     graph = onnx.load(str(arguments.model))
@@ -83,6 +131,12 @@ def main() -> None:
         file.with_suffix(".json").unlink()  # the card is in the file and in the manifest
     else:
         text = arguments.model.with_suffix(".md").read_text(encoding="utf-8")
+        if arguments.evaluation:
+            results = json.loads(arguments.evaluation.read_text(encoding="utf-8"))
+            text += (
+                "\nOn pictures that it was not trained on, `blurgate evaluate --detector` printed "
+                f"(docs/results.md says more):\n\n{compared(results)}"
+            )
         file.with_suffix(".md").write_text(text, encoding="utf-8")
     path = ZOO / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
