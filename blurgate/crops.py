@@ -77,3 +77,9 @@ def save_crop(folder: Path, verdict: Verdict, pixels: U8) -> str:
     with written_whole(path, sync=False) as temporary:
         temporary.write_bytes(data.tobytes())
     return name
+
+
+def delete_crop(folder: Path, name: str) -> None:
+    """Delete a picture that `save_crop` has written; nothing else than a name that it gives."""
+    if re.fullmatch(rf"({'|'.join(FOLDERS.values())})/[A-Za-z0-9_-]+\.png", name):
+        (folder / name).unlink(missing_ok=True)

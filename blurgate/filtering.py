@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,13 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
-from blurgate.crops import FOLDERS, CropStyle
+from blurgate.crops import CropStyle, delete_crop
 from blurgate.errors import ConfigError
+from blurgate.folders import SUMMARY, prepare
 from blurgate.gate import Gate
 from blurgate.io.live import LiveOptions, Stopper
 from blurgate.io.sources import Source, read_sources
-from blurgate.journal import Entry, Journal, is_unused, write_atomically
+from blurgate.journal import JOURNAL, Entry, Journal, write_atomically
 from blurgate.pipeline import cores_for_workers
 from blurgate.profiling import current_profile, taking
 from blurgate.sharding import Census, Shard
@@ -29,8 +28,6 @@ from blurgate.writing import FaceWriter
 
 logger = logging.getLogger(__name__)
 
-JOURNAL: Final = "journal.jsonl"
-SUMMARY: Final = "summary.json"
 COUNTS: Final = ("frames", "frames_failed", "faces", "kept", "review", "rejected")
 _NOT_SHOWN: Final = frozenset(("reasons", "degrees", "position"))  # only the journal needs them
 DEGREE_BINS: Final = 24
@@ -157,8 +154,10 @@ def run_filter(
     """
     # This opens the detector, before anything is written.
     settings = _settings(gate, outputs, every, shard)
-    _prepare(outputs)
+    prepare(outputs.folder, resume=outputs.resume, overwrite=outputs.overwrite)
     journal = Journal(outputs.folder / JOURNAL, settings, resume=outputs.resume)
+    for name in journal.left:
+        delete_crop(outputs.folder, name)
     progress = Progress(resumed=journal.n_done)
     for entry in journal.entries():
         count(progress, entry)
@@ -166,6 +165,7 @@ def run_filter(
     table_path = outputs.folder / f"faces.{outputs.table}"
     started = time.monotonic()
     interrupted: Entry | None = None
+    undecided: list[str] = []
     with (
         cores_for_workers(),
         open_table(outputs.table, table_path, faces_columns(gate.kinds), journal.mark) as table,
@@ -197,11 +197,12 @@ def run_filter(
                     entry = _ended(item, progress.now) | made
                     if reading[0].position is not None:
                         entry["position"] = reading[0].position
-                    journal.done(entry)
+                    # Before it is noted: a signal while it is must not make it a partial one too.
                     count(progress, entry)
                     progress.now, began = Counts(), False
                     reading.popleft()
                     live_ends.clear()
+                    journal.done(entry)
                     if item.status != "ok":
                         on_failure(item.source, item.error)
                 else:
@@ -216,7 +217,8 @@ def run_filter(
                 elapsed = {"elapsed_s": round(progress.elapsed_s, 3)}
                 journal.finish({**summary_head(gate), **elapsed, **listing})
         except KeyboardInterrupt:
-            faces.finish_rows()
+            # Of half a source: the whole of it may choose other faces.
+            undecided = faces.finish_rows()
             if live_ends:
                 interrupted = _ended(live_ends[-1](), progress.now)
             elif began:
@@ -230,34 +232,12 @@ def run_filter(
             stream.close()
             frames.close()  # after an error its threads would wait for the traceback to go
             journal.flush()
+            if undecided:
+                journal.leave(undecided)
             extra = [interrupted] if interrupted is not None else []
             pieces = summary(summary_head(gate), journal.entries(), extra, progress)
             write_atomically(outputs.folder / SUMMARY, pieces)
     return progress
-
-
-def _prepare(outputs: Outputs) -> None:
-    """Make the folder, or check that it may be used."""
-    folder = outputs.folder
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    if is_unused(folder, JOURNAL):
-        return
-    ours = (folder / JOURNAL).is_file()
-    if outputs.resume and ours:
-        return
-    if not (outputs.overwrite and ours):
-        way_out = (
-            ": use --resume to continue it, --overwrite to begin anew, or another --out"
-            if ours
-            else " and holds no results of blurgate; choose another --out"
-        )
-        raise ConfigError(f"{folder} is not empty{way_out}")
-    for name in (*FOLDERS.values(), *VIDEO_FOLDERS):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in (folder / SUMMARY, *folder.glob("faces.*"), folder / JOURNAL):
-        path.unlink(missing_ok=True)
 
 
 def _part(sources: Iterable[Source], shard: Shard, census: Census) -> Iterator[Source]:

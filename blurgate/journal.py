@@ -4,6 +4,7 @@ The journal is a file of JSON lines beside the output. The first line holds the 
 other settings cannot continue it. Every further line is written after the table has been brought
 to the disk, and holds the table's mark and the sources that were completed since the line before.
 A line that was torn by a crash is ignored, together with the table's rows that belong to it.
+An interrupted run may end it with a line that names files of a source that is not complete.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,8 @@ from typing import Any, Final
 from blurgate.errors import ConfigError, naming
 from blurgate.interfaces import Sink
 
+JOURNAL: Final = "journal.jsonl"
+"""Name of the journal in a folder of `blurgate filter`."""
 SECONDS_BETWEEN_SYNCS: Final = 1.0
 TEMPORARY: Final = ".tmp"
 _END_BYTES: Final = 1 << 16
@@ -43,10 +46,14 @@ class Journal:
         self._path = path
         self._settings = json.loads(json.dumps(settings))
         self._table: Sink | None = None
-        self._waiting: list[Entry] = []
+        self._waiting: list[tuple[Entry, int]] = []  # with the table's marks
+        self._size = 0  # bytes of whole lines; what an interrupted attempt left behind them goes
         self._last_sync = time.monotonic()
         self.mark: int | None = None
         self.n_done = 0
+        """Sources that were complete when the journal was opened."""
+        self.left: list[str] = []
+        """Files of a source that an interrupted run did not complete; see `leave`."""
         if resume and path.is_file():
             self._resume()
         else:
@@ -55,6 +62,7 @@ class Journal:
     def _begin(self) -> None:
         # Whole or not at all: a run that dies here must be able to go on.
         write_atomically(self._path, iter([json.dumps({"settings": self._settings}) + "\n"]))
+        self._size = self._path.stat().st_size
 
     def _resume(self) -> None:
         with self._path.open(encoding="utf-8") as lines:
@@ -73,17 +81,18 @@ class Journal:
                 f"cannot resume {self._path.parent}: it was begun with {key} = {found.get(key)!r}, "
                 f"now it is {self._settings.get(key)!r}; use the same settings or --overwrite"
             )
-        size = 0
-        for mark, entries, end in self._lines():
-            self.mark, size = mark, end
-            self.n_done += len(entries)
-        if size:
-            os.truncate(self._path, size)
+        for line, end in self._lines():
+            self.mark, self._size = line["mark"], end
+            self.n_done += len(line["done"])
+            left = line.get("left")
+            self.left = [str(name) for name in left] if isinstance(left, list) else []
+        if self._size:
+            os.truncate(self._path, self._size)
         else:
             self._begin()
 
-    def _lines(self) -> Iterator[tuple[int, list[Entry], int]]:
-        """Give (mark, entries, offset behind the line) of every whole line."""
+    def _lines(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """Give every whole line and the offset behind it."""
         with self._path.open("rb") as lines:
             end = len(lines.readline())
             for line in lines:
@@ -96,45 +105,59 @@ class Journal:
                     return
                 if not (whole and line.endswith(b"\n")):
                     return
-                yield mark, done, end
+                yield values, end
 
     def bind(self, table: Sink) -> None:
         """Say which table the journal is about."""
         self._table = table
+        if self.mark is None:
+            self.mark = table.mark()
 
     def done(self, entry: Entry) -> None:
         """Note that a source is complete; all its rows have been written to the table."""
         assert self._table is not None, "no table is bound"
-        self._waiting.append(entry)
-        self.mark = self._table.mark()
+        mark = self._table.mark()
+        self._waiting.append((entry, mark))  # one step: a signal must find both or neither
+        self.mark = mark
         if time.monotonic() - self._last_sync >= SECONDS_BETWEEN_SYNCS:
             self.flush()
 
     def flush(self) -> None:
         """Bring the table to the disk, then the notes about it.
 
-        Rows of a source that is not complete may be there too: they lie behind the mark.
+        Rows of a source that is not complete may be there too: they lie behind the mark. May be
+        repeated after it was interrupted.
         """
         if self._waiting and self._table is not None:
             self._table.sync()
-            line = {"mark": self.mark, "done": self._waiting}
-            _append_durably(self._path, json.dumps(line) + "\n")
-            self.n_done += len(self._waiting)
-            self._waiting = []
+            entries = [entry for entry, _ in self._waiting]
+            self._append({"mark": self._waiting[-1][1], "done": entries})
         self._last_sync = time.monotonic()
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Note that nothing is left to do, with what others need to know of the whole run."""
         assert self._table is not None, "no table is bound"
         self.flush()
-        mark = self._table.mark() if self.mark is None else self.mark  # nothing was to be done
-        line = {"mark": mark, "done": [], "end": dict(facts)}
-        _append_durably(self._path, json.dumps(line) + "\n")
+        self._append({"mark": self.mark, "done": [], "end": dict(facts)})
+
+    def leave(self, files: Sequence[str]) -> None:
+        """Note files of the source that is not complete, which another run may not make again.
+
+        Whoever resumes finds them as `left` and deletes them. The last thing to be noted.
+        """
+        assert self._table is not None, "no table is bound"
+        self._table.sync()
+        self.flush()
+        self._append({"mark": self.mark, "done": [], "left": list(files)})
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        size = _append_durably(self._path, self._size, json.dumps(line) + "\n")
+        self._size, self._waiting = size, []
 
     def entries(self) -> Iterator[Entry]:
         """Give every complete source that has been brought to the disk, in order."""
-        for _, entries, _ in self._lines():
-            yield from entries
+        for line, _ in self._lines():
+            yield from line["done"]
 
     def remove(self) -> None:
         """Delete the journal: the run is complete."""
@@ -181,11 +204,16 @@ def entries_of(path: Path) -> Iterator[Entry]:
             yield from json.loads(line)["done"]
 
 
-def _append_durably(path: Path, text: str) -> None:
-    with naming(path), path.open("a", encoding="utf-8") as file:
-        file.write(text)
+def _append_durably(path: Path, size: int, text: str) -> int:
+    """Write behind the first bytes of a file, in place of what may follow; give the new size."""
+    data = text.encode()
+    with naming(path), path.open("r+b") as file:
+        file.truncate(size)
+        file.seek(size)
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    return size + len(data)
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
 from blurgate.errors import ConfigError, DecodeError
-from blurgate.filtering import JOURNAL, SUMMARY, Progress, count, summary
+from blurgate.filtering import Progress, count, summary
+from blurgate.folders import SUMMARY
 from blurgate.interfaces import Column
 from blurgate.io.text import shown
-from blurgate.journal import Entry, Journal, entries_of, read_journal, write_atomically
+from blurgate.journal import JOURNAL, Entry, Journal, entries_of, read_journal, write_atomically
 from blurgate.rowfiles import FORMATS, Row, read_table
 from blurgate.sharding import check_set
 from blurgate.tables import faces_columns, open_table

@@ -21,10 +21,10 @@ from typing import Any, Final
 from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
 from blurgate.crops import FOLDERS
 from blurgate.errors import BlurgateError, ConfigError, InputError
-from blurgate.filtering import JOURNAL, SUMMARY
+from blurgate.folders import SUMMARY
 from blurgate.io.remote import filesystem
 from blurgate.io.text import reason, shown
-from blurgate.journal import end_of
+from blurgate.journal import JOURNAL, end_of
 from blurgate.scoring import journal_path
 from blurgate.sharding import NOTE_SUFFIX, note_path
 

@@ -18,13 +18,16 @@ Row: TypeAlias = dict[str, Any]
 FORMATS: Final = ("csv", "jsonl", "parquet")
 
 
-def read_table(path: Path, columns: tuple[Column, ...], made_by: str) -> Iterator[Row]:
-    """Read a table whose format its ending tells.
+def read_table(
+    path: Path, columns: tuple[Column, ...], made_by: str, *, form: str = ""
+) -> Iterator[Row]:
+    """Read a table.
 
     Args:
-        path: A file that ends in .csv, .jsonl or .parquet.
+        path: The file.
         columns: What it must hold.
         made_by: The command that writes such tables, for messages.
+        form: csv, jsonl or parquet; empty: what the file's ending says, which must be one of them.
 
     Yields:
         Column -> value; None where the table has none.
@@ -36,7 +39,7 @@ def read_table(path: Path, columns: tuple[Column, ...], made_by: str) -> Iterato
     names = {column.name for column in columns}
     kinds = [(column.name, column.type) for column in columns]
     readers = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
-    rows = readers[path.suffix.lstrip(".")](path, columns, made_by)
+    rows = readers[form or path.suffix.lstrip(".")](path, columns, made_by)
     try:
         for row in rows:
             if (

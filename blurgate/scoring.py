@@ -6,15 +6,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from blurgate.errors import ConfigError, InputError
+from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.finding import find_faces
 from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
 from blurgate.journal import Journal
 from blurgate.pipeline import cores_for_workers
+from blurgate.rowfiles import FORMATS, printable, read_table
 from blurgate.sharding import Part, PartNote, Shard, first_difference, note_path
 from blurgate.spool import Names, Spool, sorted_names
 from blurgate.stages import Rule, ready_crops, route, score
@@ -60,6 +62,9 @@ class ScoreCounts:
     no_face: int = 0
     unreadable: int = 0
     faces: int = 0
+
+    resumed: int = 0
+    """Files of a complete table, of which nothing was left to do."""
 
     @property
     def done(self) -> int:
@@ -131,11 +136,12 @@ def run_score(
         on_failure: Called with (path, one line) for every picture that cannot be read.
 
     Returns:
-        The counts; `done` is 0 when a complete table was to be resumed.
+        The counts; those of a complete table that was to be resumed are taken from its rows.
 
     Raises:
-        ConfigError: The interrupted table had other settings or other files; or a part that is to
-            be resumed has neither a journal nor the note of a complete one.
+        ConfigError: The interrupted table had other settings or other files; a complete one holds
+            other files; or a part that is to be resumed has neither a journal nor the note of a
+            complete one.
         KeyboardInterrupt: Passed on; the table is valid and can be resumed.
     """
     counts = ScoreCounts(total=len(names))
@@ -146,7 +152,7 @@ def run_score(
         if resume and path.exists() and not journal_path(path).exists():
             if part is not None:
                 _check_complete(path, part, settings)
-            return counts
+            return _recount(path, table, names, kinds=kinds)
         note_path(path).unlink(missing_ok=True)
         journal = Journal(journal_path(path), settings, resume=resume)
         todo = _skip_done(names, journal, counts)
@@ -258,6 +264,32 @@ def _skip_done(names: Names, journal: Journal, counts: ScoreCounts) -> Iterator[
             )
         _count(counts, entry["status"], entry["faces"])
     return rest
+
+
+def _recount(path: Path, table: str, names: Names, *, kinds: bool) -> ScoreCounts:
+    """Check that a table without a journal is the complete one of these files, and count them."""
+    counts = ScoreCounts(total=len(names), resumed=len(names))
+    if table not in FORMATS:  # a plugin's, which cannot be read back
+        return counts
+    rest = (printable({"file": name})["file"] if table == "parquet" else name for name in names)
+    try:
+        rows = read_table(path, score_columns(kinds), "blurgate score", form=table)
+        for name, of_file in groupby(rows, key=lambda row: row["file"]):
+            if name != next(rest, None):
+                raise ConfigError(f"{name!r} is not where it would be now")
+            found = list(of_file)
+            status = found[0]["status"]
+            if status not in ("ok", "no_face", "unreadable"):
+                raise ConfigError(f"{status!r} is no status")
+            _count(counts, status, len(found) if status == "ok" else 0)
+        if (missing := next(rest, None)) is not None:
+            raise ConfigError(f"{missing!r} is missing in it")
+    except (ConfigError, DecodeError) as error:
+        raise ConfigError(
+            f"cannot resume {path}: there is no journal beside it, so that it should be the "
+            f"complete table of these files, but {error}; begin anew without --resume"
+        ) from None
+    return counts
 
 
 def _note(part: Part, settings: dict[str, str], table: Path) -> PartNote:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -96,10 +96,13 @@ class FaceWriter:
             marks = (_mark(row) for row in rows)
             annotate_image(faces.frame.image, marks, self._folder / self._picture)
 
-    def finish_rows(self) -> None:
-        """Write the rows that are still held back: the source has ended, or the run has."""
-        if self._best is not None:
-            self._write(self._best.finish())
+    def finish_rows(self) -> list[str]:
+        """Write the rows that are still held back: the source has ended, or the run has.
+
+        Returns:
+            Their pictures, relative to the folder.
+        """
+        return self._write(self._best.finish()) if self._best is not None else []
 
     def finish(self, source: Source, *, readable: bool = True) -> dict[str, str]:
         """End a source.
@@ -145,14 +148,19 @@ class FaceWriter:
             row.crop = save_crop(self._folder, row.verdict, row.pixels)
         row.pixels = None
 
-    def _write(self, rows: Iterable[Row] | Iterator[Row]) -> None:
+    def _write(self, rows: Iterable[Row]) -> list[str]:
+        """Write rows and their pictures; gives the pictures' names."""
+        made = []
         for row in rows:
             if row.pixels is not None:
                 row.crop = save_crop(self._folder, row.verdict, row.pixels)
+            if row.crop:
+                made.append(row.crop)
             self._table.write(faces_row(row.verdict, row.crop))
             self._on_verdict(row.verdict)
             if self._marks is not None:
                 self._marks.add(row)
+        return made
 
 
 def _mark(row: Row) -> Mark:

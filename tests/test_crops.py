@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blurgate.crops import crop_name, loose_crop, write_crop
+from blurgate.crops import crop_name, delete_crop, loose_crop, write_crop
 from blurgate.types import Detections, FaceBatch, Frame, RoutedFaces, ScoredFaces, Verdict
 
 VERDICT = Verdict(
@@ -95,3 +95,13 @@ def test_loose_crops_are_clipped_and_never_empty(box, shape):
 def test_style_none_writes_nothing(tmp_path):
     assert write_crop(tmp_path, routed(), VERDICT, "none") == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_pictures_of_faces_are_deleted(tmp_path):
+    (tmp_path / "kept").mkdir()
+    names = ["kept/a-01234567-000001-0.png", "kept/notes.txt", "other.png"]
+    for name in names:
+        (tmp_path / name).touch()
+    for name in [*names, "kept/../other.png", "kept/..\\other.png", str(tmp_path / "other.png")]:
+        delete_crop(tmp_path, name)
+    assert [(tmp_path / name).exists() for name in names] == [False, True, True]

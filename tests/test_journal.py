@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -66,6 +67,53 @@ def test_a_torn_end_costs_its_own_group_only(tmp_path):
         again = Journal(path, SETTINGS, resume=True)
         assert [e["source"] for e in again.entries()][-1] == "z"
         assert again.n_done == 2 * n_groups + 1
+
+
+def test_a_signal_while_a_line_is_written_costs_nothing(tmp_path, monkeypatch):
+    """It may come when the line is on its way to the disk; `finally` then writes once more."""
+    path = tmp_path / "j"
+    journal = filled(path, [["a"]])
+    journal.done({"source": "b"})
+
+    def interrupted(handle):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            journal.flush()
+    journal.done({"source": "c"})
+    journal.flush()
+    again = Journal(path, SETTINGS, resume=True)
+    assert [entry["source"] for entry in again.entries()] == ["a", "b", "c"]
+
+
+def test_a_source_is_noted_with_the_mark_behind_its_own_rows(tmp_path):
+    """A signal between the two would cut the rows of a source that is called complete."""
+    path = tmp_path / "j"
+    journal = filled(path, [["a"]])
+
+    class Stopped(Table):
+        def mark(self):
+            raise KeyboardInterrupt
+
+    journal.bind(Stopped())
+    with pytest.raises(KeyboardInterrupt):
+        journal.done({"source": "b"})
+    journal.flush()
+    again = Journal(path, SETTINGS, resume=True)
+    assert (again.n_done, again.mark) == (1, 100)
+
+
+def test_files_of_half_a_source_are_named_until_another_is_complete(tmp_path):
+    path = tmp_path / "j"
+    filled(path, [["a"]]).leave(["kept/b-1.png"])
+    journal = Journal(path, SETTINGS, resume=True)
+    assert (journal.n_done, journal.mark, journal.left) == (1, 100, ["kept/b-1.png"])
+    journal.bind(Table())
+    journal.done({"source": "b"})
+    journal.flush()
+    assert Journal(path, SETTINGS, resume=True).left == []
 
 
 def test_other_settings_are_refused_by_name(tmp_path):

@@ -138,7 +138,8 @@ def filter_command(
 ) -> None:
     """Keep the faces that a recogniser can use, of videos, pictures or streams."""
     from blurgate.errors import ConfigError
-    from blurgate.filtering import SUMMARY, Outputs, run_filter
+    from blurgate.filtering import Outputs, run_filter
+    from blurgate.folders import SUMMARY, check_not_replaced
     from blurgate.gate import Gate
     from blurgate.host import get_host
     from blurgate.interfaces import DetectorOptions
@@ -165,6 +166,8 @@ def filter_command(
     live = LiveOptions(duration, reconnects, stream_timeout)
     found = list(expand(source, stdin=listed))
     _check_live(found, outputs, live, part)
+    if overwrite:
+        check_not_replaced(found, folder)
     if any(one.kind == "live" for one in found):
         signal.signal(signal.SIGINT, live.stopper)
         signal.signal(signal.SIGTERM, live.stopper)

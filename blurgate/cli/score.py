@@ -192,7 +192,7 @@ def _end(counts: ScoreCounts, target: str, *, quiet: bool) -> None:
 
 
 def _print_summary(counts: ScoreCounts, target: str) -> None:
-    if counts.total and not counts.done:
+    if counts.resumed or (counts.total and not counts.done):
         typer.echo(f"{target} is complete; nothing was left to resume", err=True)
         return
     typer.echo(

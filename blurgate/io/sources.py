@@ -22,6 +22,7 @@ from blurgate.io.reduced import read_photo
 from blurgate.io.remote import filesystem, is_remote
 from blurgate.io.text import harmless, reason, shown
 from blurgate.io.video import VIDEO_SUFFIXES, is_live, read_video
+from blurgate.journal import JOURNAL
 from blurgate.pipeline import ordered_map, prefetch
 from blurgate.profiling import making, timed
 from blurgate.types import Frame, SourceEnd, Stream
@@ -54,7 +55,7 @@ def expand(arguments: Sequence[str], *, stdin: Iterable[str] | None = None) -> I
     An argument is, in this order: `-` for a list of paths on standard input; a network address; an
     fsspec address such as s3://bucket/folder, which may be a folder or pattern too; a file; a
     folder, searched with its subfolders for names that end like pictures and videos, hidden ones
-    left out; a camera index; a glob pattern (`**` for any depth).
+    and results of `blurgate filter` left out; a camera index; a glob pattern (`**` for any depth).
 
     The list has one path per line; its paths are not patterns. What it names and is missing becomes
     a source all the same, whose reading fails: one lost file must not end a run of a million.
@@ -212,8 +213,9 @@ def _at_address(address: str) -> Iterator[Source]:
 def _in_folder(folder: str) -> Iterator[Source]:
     """Walk a folder in the order of the paths, as strings.
 
-    A folder that is reached twice, through links, is walked once; one that cannot be opened is
-    left out with a warning.
+    A folder that is reached twice, through links, is walked once. One that cannot be opened is
+    left out with a warning, and so are results of `blurgate filter`, unless they are named
+    themselves: a run below whose folder it writes would take its own pictures for new ones.
     """
     seen: set[tuple[int, int]] = set()
     todo = [(folder, True)]
@@ -233,6 +235,9 @@ def _in_folder(folder: str) -> Iterator[Source]:
                 inside = [(e.name, _is_folder(e)) for e in entries if not e.name.startswith(".")]
         except OSError as error:
             logger.warning("%s is left out: %s", shown(path), reason(error))
+            continue
+        if path != folder and (JOURNAL, False) in inside:
+            logger.warning("%s is left out: results of blurgate filter", shown(path))
             continue
         # "a-1.jpg" stands before "a/1.jpg", as it does among the finished paths.
         inside.sort(key=lambda item: item[0] + os.sep if item[1] else item[0], reverse=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from blurgate.errors import ConfigError, DecodeError, InputError
-from blurgate.filtering import JOURNAL, SUMMARY
+from blurgate.folders import SUMMARY
 from blurgate.io.text import reason, shown
+from blurgate.journal import JOURNAL
 from blurgate.report.rows import read_rows
 from blurgate.stages import Rule
 from blurgate.tables import FACES_COLUMNS, SCORE_COLUMNS

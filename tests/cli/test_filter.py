@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
+from blurgate import journal
+
 HEADER = (
     "source,frame,time_s,face,track,x1,y1,x2,y2,det_score,face_px,blur_degree,decision,reason,crop"
 )
@@ -224,6 +226,34 @@ def test_a_used_folder_needs_a_word(filter_, marker, tmp_path):
     assert (ran.code, "the sources have changed, 'a.png' is missing" in ran.err) == (2, True)
 
 
+def test_results_are_not_taken_for_input(filter_, marker, tmp_path, caplog):
+    for name in "abc":
+        picture(marker, tmp_path / f"{name}.png")
+    assert filter_(".").code == 0
+    (results,) = tmp_path.glob("*.blurgate")
+    first = (results / "faces.csv").read_bytes()
+    assert len(rows(results)) == 3
+    ran = filter_(".", "--resume")
+    assert ran.code == 0
+    assert "left out: results of blurgate filter" in caplog.text
+    assert filter_(".", "--overwrite").code == 0
+    assert (results / "faces.csv").read_bytes() == first
+    assert filter_(results.name, "--out", "again").code == 0  # unless it is named
+    assert len(summary(tmp_path / "again")["sources"]) == 3
+
+
+def test_what_would_be_deleted_is_no_source(filter_, marker, tmp_path):
+    picture(marker, tmp_path / "a.png")
+    assert filter_("a.png", "--out", "o").code == 0
+    ran = filter_("o/kept", "--out", "o", "--overwrite")
+    assert (ran.code, "is one of the results in o, which --overwrite deletes" in ran.err) == (
+        2,
+        True,
+    )
+    assert len(list((tmp_path / "o/kept").iterdir())) == 1
+    assert filter_("a.png", "--out", "o", "--overwrite").code == 0
+
+
 def test_a_strangers_folder_is_left_alone(filter_, marker, tmp_path):
     picture(marker, tmp_path / "a.png")
     (tmp_path / "mine/kept").mkdir(parents=True)
@@ -271,6 +301,29 @@ def test_results_do_not_depend_on_workers_or_every(filter_, marker, tmp_path):
     whole, some = rows(tmp_path / "w1"), rows(tmp_path / "e")
     assert some == [{**row, "crop": row["crop"]} for row in whole if int(row["frame"]) % 4 == 0]
     assert summary(tmp_path / "e")["totals"]["frames"] == 30
+
+
+@pytest.mark.parametrize("at", range(2, 7))
+def test_a_signal_while_the_journal_is_written(filter_, marker, tmp_path, monkeypatch, at):
+    for name in "abc":
+        picture(marker, tmp_path / f"{name}.png")
+    sync, calls = os.fsync, []
+
+    def interrupted(handle):
+        calls.append(handle)
+        if len(calls) == at:  # after the journal's beginning: table, journal, table, journal, ...
+            raise KeyboardInterrupt
+        sync(handle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "SECONDS_BETWEEN_SYNCS", 0.0)
+        patched.setattr(os, "fsync", interrupted)
+        assert filter_("a.png", "b.png", "c.png", "--out", "o").code == 130
+    done = [(one["source"], one["status"]) for one in summary(tmp_path / "o")["sources"]]
+    assert done == [("a.png", "ok"), ("b.png", "ok"), ("c.png", "ok")][: len(done)]
+    assert filter_("a.png", "b.png", "c.png", "--out", "o", "--resume").code == 0
+    assert [row["source"] for row in rows(tmp_path / "o")] == ["a.png", "b.png", "c.png"]
+    assert summary(tmp_path / "o")["totals"]["faces"] == 3
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

@@ -21,7 +21,9 @@ import numpy as np
 import pytest
 
 from blurgate.cli.summary import plain_summary, print_summary, sparkline
-from blurgate.filtering import Counts, Progress
+from blurgate.filtering import Counts, Outputs, Progress, run_filter
+from blurgate.gate import Gate
+from blurgate.io.sources import expand
 
 
 def frames(marker, count):
@@ -87,6 +89,33 @@ def test_the_best_shot_of_a_walk(filter_, marker, tmp_path):
     assert (tmp_path / "o1/faces.csv").read_bytes() == before
     ran = filter_("w.mp4", "--out", "o1", "--best-shot", 2, "--resume")
     assert (ran.code, "begun with best-shot = 1, now it is 2" in ran.err) == (2, True)
+
+
+def test_interrupted_best_shots_leave_no_picture_behind(marker, tmp_path, monkeypatch):
+    """Half of the walk has another best face than the whole of it."""
+    monkeypatch.chdir(tmp_path)
+    write("w.mp4", marker)
+
+    def walk(out, stop=None, **more):
+        def stopping(progress):
+            if progress.now.frames == stop:
+                raise KeyboardInterrupt
+
+        gate = Gate(0.4, detector="marker", scorer="laplacian", detect_every=1, workers=1)
+        outputs = Outputs(tmp_path / out, best_shot=1, **more)
+        run_filter(gate, list(expand(["w.mp4"])), outputs, on_progress=stopping)
+        return [p.name for p in (tmp_path / out / "kept").iterdir()]
+
+    whole = walk("whole")
+    best = int(whole[0].split("-")[2])
+    assert best > 10
+    with pytest.raises(KeyboardInterrupt):
+        walk("o", stop=best)
+    early = [path.name for path in (tmp_path / "o/kept").iterdir()]
+    assert early != whole
+    assert len(rows(tmp_path / "o")) == best
+    assert walk("o", resume=True) == whole
+    assert rows(tmp_path / "o") == rows(tmp_path / "whole")
 
 
 def test_rejected_pictures_of_best_shots(filter_, marker, tmp_path):

@@ -162,13 +162,40 @@ def test_a_folder_may_hold_videos_beside_pictures(score, marker, tmp_path):
     assert (ran.code, "holds no pictures" in ran.err) == (3, True)
 
 
-def test_resuming_what_is_complete_does_nothing(score, marker, tmp_path):
+@pytest.mark.parametrize("table", ["csv", "jsonl", "parquet"])
+def test_resuming_what_is_complete_does_nothing(score, marker, tmp_path, table):
+    if table == "parquet":
+        pytest.importorskip("pyarrow")
+    make_folder(marker, tmp_path / "in", n=6, broken=[4])
+    target = "--" + table, "o.table"
+    assert score("in", *target).code == 4
+    before = (tmp_path / "o.table").stat().st_mtime_ns
+    ran = score("in", *target, "--resume")
+    assert (ran.code, "is complete" in ran.err) == (4, True)  # a picture is unreadable still
+    assert (tmp_path / "o.table").stat().st_mtime_ns == before
+    picture = (tmp_path / "in/005.png").rename(tmp_path / "in/006.png")
+    ran = score("in", *target, "--resume")
+    assert (ran.code, "'in/005.png' is not where it would be now" in ran.err) == (2, True)
+    picture.unlink()
+    (tmp_path / "in/003.png").unlink()
+    assert score("in/000.png", "in/001.png", *target, "--resume").code == 2
+    assert (tmp_path / "o.table").stat().st_mtime_ns == before
+
+
+def test_a_table_without_a_journal_must_hold_the_files(score, marker, tmp_path):
     make_folder(marker, tmp_path / "in", n=3)
     assert score("in", "--csv", "o.csv").code == 0
-    before = (tmp_path / "o.csv").stat().st_mtime_ns
-    ran = score("in", "--csv", "o.csv", "--resume")
-    assert (ran.code, "is complete" in ran.err) == (0, True)
-    assert (tmp_path / "o.csv").stat().st_mtime_ns == before
+    whole = (tmp_path / "o.csv").read_text()
+    for text, why in [
+        ("hello\n", "'in/000.png' is missing in it"),
+        (whole.replace("no_face", "fine"), "'fine' is no status"),
+        (whole.rsplit("\n", 3)[0] + "\n", "'in/002.png' is missing in it"),
+        (whole.replace("in/001.png,0", "in/001.png,x"), "is not a table of blurgate score"),
+    ]:
+        (tmp_path / "o.csv").write_text(text)
+        ran = score("in", "--csv", "o.csv", "--resume")
+        assert (ran.code, why in ran.err, ran.err.count("\n")) == (2, True, 1), ran.err
+        assert (tmp_path / "o.csv").read_text() == text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
