@@ -516,7 +516,7 @@ def test_whole_photos_prefer_faces_with_surroundings_and_company(tmp_path, photo
         return [drawn.count(p.name) / 600 for p in photos]
 
     assert shares(roomy=False) == pytest.approx([1 / 3] * 3, abs=0.06)
-    taken = np.array([14400 / 90**2, 14400 / 42**2, 2 * 14400 / 42**2]).clip(0, 16) / 16
+    taken = np.array([14400 / 90**2, 14400 / 42**2, 4 * 14400 / 42**2]).clip(2, 64) / 64
     assert shares(roomy=True) == pytest.approx(list(taken / taken.sum()), abs=0.06)
 
 

@@ -7,8 +7,9 @@ Four kinds of samples are made, each from the generator of (seed, epoch, index) 
   are the hard ones); turned, mirrored, hidden in part, each with a tone and a blur of its own.
   Things that are no faces are pasted in the same way, so that an edge of a mask tells nothing.
 - photo: one photo as a whole, enlarged, shrunk and cut by the border. Like mosaics it prefers
-  photos that show several faces, or a face with its surroundings: on pasted faces alone a network
-  never sees the neck, the shoulders and the people behind that real pictures show.
+  photos that show several faces, or a face with its surroundings: from pasted faces alone a network
+  learns nothing of people behind others, in profile, half out of the picture, nor of hands, necks
+  and letters, which it then takes for faces.
 - mosaic: a grid of 2 x 2 to 10 x 10 photos, which shows many faces of like size at once, as groups
   do (after the mosaic of YOLOv4, Bochkovskiy et al., 2020).
 - nothing: no face at all.
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 
     from blurgate.types import U8
 
-SHARES: Final = {"scene": 0.35, "photo": 0.3, "mosaic": 0.27, "nothing": 0.08}
+SHARES: Final = {"scene": 0.25, "photo": 0.42, "mosaic": 0.25, "nothing": 0.08}
 """Kinds of samples and how many of each."""
 CLOSE_SHARES: Final = {"scene": 0.35, "photo": 0.5, "mosaic": 0.1, "nothing": 0.05}
 """The same for samples that are meant for faces close to the camera."""
@@ -67,9 +68,9 @@ LEAST_PX: Final = 7.0
 """Faces with a shorter side than this in the sample are ignored."""
 LEAN: Final = 1.6
 """How sizes of a scene's faces spread over the octaves: at 1 evenly, above 1 more are small."""
-_ROOM: Final = 16.0  # a picture as many times larger than its largest face is always taken
-_LEAST_ROOM: Final = 0.1  # of pictures that show little but a face as large a share is taken
-_TRIES: Final = 20
+_ROOM: Final = 64.0  # a picture as many times larger than its one face is always taken
+_LEAST_ROOM: Final = 0.03  # of pictures that show little but a face such a share is taken
+_TRIES: Final = 60
 _NOWHERE: Final = Path()
 
 
@@ -250,7 +251,8 @@ class Composed:
             face = int(np.where(faces.ignore, 0, sides).argmax())
             found = picture, face
             h, w = picture.image.shape[:2]
-            room = float((~faces.ignore).sum() * h * w / max(sides[face], 1.0)) / _ROOM
+            n = int((~faces.ignore).sum())
+            room = float(n**2 * h * w / max(sides[face], 1.0)) / _ROOM
             if not roomy or rng.random() < max(room, _LEAST_ROOM):
                 return found
         if found is None:
