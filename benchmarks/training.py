@@ -1,7 +1,7 @@
 """How many pictures a second: making them, training on them, and both at once.
 
     python benchmarks/training.py FACES --embedder arcface.onnx [--align] [--detector scrfd.onnx]
-        [--plugin mobilenetv2_0.25] [--device cuda] [--batch 64] [--seconds 20]
+        [--plugin mobilenetv2_0.25] [--device cuda] [--batch 64] [--seconds 20] [--set KEY=VALUE]
 
 FACES are blurred and labelled on the fly, as `blurgate train --faces` does; "both" is that
 command's own loop. `--data DIR` measures a folder of `blurgate synth`, and how long 100,000
@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from blurgate.training import loop
-from blurgate.training.config import TrainConfig
+from blurgate.training.config import TrainConfig, make_config, parse_settings
 from blurgate.training.feeds import Feed, Pictures, open_feed
 from blurgate.training.losses import parse_loss
 from blurgate.training.model import build_model
@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     if bool(arguments.faces) == bool(arguments.data):
         parser.error("give FACES or --data DIR")
@@ -134,6 +135,7 @@ def main() -> None:
         precision=arguments.precision,
         val=0.05,
     )
+    config = make_config(config.facts(), parse_settings(arguments.set))
     feed = open_feed(config, device=str(device), workers=arguments.threads)
     data = rate(made(feed, config.batch), arguments.seconds, device)
     some = next(iter(feed.train(0, config.batch)))

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import av
 import cv2
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from blurgate.io.orient import Turn, turned
 from blurgate.profiling import timed
 from blurgate.types import F32, U8, Frame, Pixels, View
 
-# The pipeline's workers have the cores; older releases know no such argument and use one thread.
-_ONE_THREAD: Final[Mapping[str, Any]] = (
-    {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-)
+if TYPE_CHECKING:
+    import av
+
 _ALIGNMENT: Final = 16
 """Parts of planes begin at multiples of this, so that colour and brightness stay in step."""
 
@@ -59,6 +56,9 @@ def to_bgr(frame: av.VideoFrame, matrix: int, *, full: bool) -> U8:
         (H, W, 3) uint8 BGR, contiguous and writable; holds its memory itself.
     """
     if not hasattr(_threads, "reformatter"):  # it keeps swscale's tables from call to call
+        # Not above: who detects faces in pictures only, as a training does, needs no PyAV.
+        from av.video.reformatter import VideoReformatter
+
         _threads.reformatter = VideoReformatter()
     # Stated outright: releases of PyAV differ in which of the frame's tags reach swscale.
     bgr = _threads.reformatter.reformat(
@@ -68,7 +68,7 @@ def to_bgr(frame: av.VideoFrame, matrix: int, *, full: bool) -> U8:
         src_color_range="JPEG" if full else "MPEG",
         # Means nothing for BGR, but PyAV before 17 heeds the source's only if they differ.
         dst_color_range="MPEG" if full else "JPEG",
-        **_ONE_THREAD,
+        threads=1,
     )
     return np.ascontiguousarray(bgr.to_ndarray(), np.uint8)
 
@@ -176,7 +176,9 @@ class Planes(Pixels):
         )
 
     def _convert(self, x1: int, y1: int, x2: int, y2: int) -> U8:
-        part = av.VideoFrame(x2 - x1, y2 - y1, "yuv420p")
+        from av import VideoFrame
+
+        part = VideoFrame(x2 - x1, y2 - y1, "yuv420p")
         for plane, values, shift in zip(part.planes, self._planes, (0, 1, 1), strict=True):
             cut = values[y1 >> shift : y2 >> shift, x1 >> shift : x2 >> shift]
             h, w = cut.shape

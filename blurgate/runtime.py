@@ -144,7 +144,7 @@ def make_session(model: Path, runtime: Runtime, outputs: Sequence[str] | None = 
         raise ConfigError(f"a model runs on at least one thread, not {runtime.threads}")
     ort = onnxruntime()
     wanted = providers(runtime.device)
-    data = _read(model)
+    data = read_model(model)
     if outputs is not None:
         data = _with_outputs(data, outputs, model)
     session = None
@@ -236,7 +236,7 @@ def first_line(error: Exception) -> str:
     return _NOISE.sub("", lines[0]).strip()
 
 
-def _read(model: Path) -> bytes:
+def read_model(model: Path) -> bytes:
     """Read a model file, and refuse one that is no ONNX or that names other files.
 
     onnxruntime would read such other files, found in the current folder when the model comes as

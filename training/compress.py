@@ -113,20 +113,20 @@ def _transform(
     bias = arrays.single(arrays.floats(1 + np.arange(colour.shape[3]) % 2))  # as libjpeg does
     colour = xp.floor((colour + bias) / 4)
 
-    tables = [[_table(c, s, base) for c, s in zip(codec, strength, strict=True)]
-              for base in (_LUMA, _CHROMA)]  # fmt: skip
-    luma = _blocks(arrays, ycc[:, :1], tables[0], codec)
-    colour = _enlarge(arrays, _blocks(arrays, colour, tables[1], codec))
+    luma = _blocks(arrays, ycc[:, :1], _tables(codec, strength, _LUMA), codec)
+    colour = _enlarge(arrays, _blocks(arrays, colour, _tables(codec, strength, _CHROMA), codec))
     ycc = xp.concatenate([luma, colour - 128], 1)
     out = xp.floor(_mix(arrays, ycc, _TO_BGR) + 0.5)
     return xp.clip(out, 0, 255)[:, :, :h, :w]
 
 
-def _table(codec: str, strength: int, base: Any) -> Any:
-    if codec == "h264":
-        return np.full((8, 8), 2 ** ((strength - 4) / 6))
-    scale = 5000 // strength if strength < 50 else 200 - 2 * strength
-    return np.clip((base * scale + 50) // 100, 1, 255)
+def _tables(codec: Sequence[str], strength: Sequence[int], base: Any) -> Any:
+    """Give the quantiser's steps of every picture, (n, 8, 8) float64."""
+    number = np.array(strength)[:, None, None]
+    scale = np.where(number < 50, 5000 // np.maximum(number, 1), 200 - 2 * number)
+    jpeg = np.clip((base * scale + 50) // 100, 1, 255)
+    flat = 2.0 ** ((number - 4) / 6)
+    return np.where(np.array([name == "jpeg" for name in codec])[:, None, None], jpeg, flat)
 
 
 def _blocks(arrays: Arrays, planes: Array, tables: Any, codec: Sequence[str]) -> Array:
@@ -134,7 +134,7 @@ def _blocks(arrays: Arrays, planes: Array, tables: Any, codec: Sequence[str]) ->
     xp = arrays.xp
     n, c, h, w = planes.shape
     wave = arrays.single(arrays.floats(_WAVE))
-    step = arrays.single(arrays.floats(np.stack(tables)))[:, None, None, :, None, :]
+    step = arrays.single(arrays.floats(tables))[:, None, None, :, None, :]
     offset = [_DEAD_ZONE if name == "h264" else _ROUND for name in codec]
     offset = arrays.single(arrays.floats(offset))[:, None, None, None, None, None]
     # Products of small matrices only: for larger ones NumPy's BLAS starts threads.

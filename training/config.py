@@ -70,6 +70,8 @@ class TrainConfig:
     detector: str = ""
     embedder: str = ""
     size: int = 224
+    one_size: bool = False
+    """Bring every face to `size`, so that a GPU blurs many together."""
     synthesizer: str = "random"
     synthesizer_options: Mapping[str, Any] = field(default_factory=dict)
     iterative: int = 1
@@ -82,6 +84,9 @@ class TrainConfig:
     per_face: int = 1
     """Pictures of every face per epoch, on the fly."""
     val_per_face: int = 1
+    fresh: int = 0
+    """Epochs whose pictures are new, on the fly; then these come again, in another order. 0: all
+    are new."""
 
     # Training.
     init: str = ""
@@ -145,6 +150,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "harsh": (0, 1),
     "per_face": (1, math.inf),
     "val_per_face": (1, math.inf),
+    "fresh": (0, math.inf),
     "epochs": (1, math.inf),
     "batch": (2, math.inf),
     "weight_decay": (0, 1),

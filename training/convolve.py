@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 _BLOCK: Final = 4
+_BLOCK_GPU: Final = 1024
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +52,8 @@ def convolve_batch(images: Tensor, kernels: Tensor) -> Tensor:
     import torch
 
     if images.device.type != "cpu":
-        return _through_fft(images, kernels)
+        parts = [slice(at, at + _BLOCK_GPU) for at in range(0, len(images), _BLOCK_GPU)]
+        return torch.cat([_through_fft(images[part], kernels[part]) for part in parts])
     # On a CPU the caches and the number of operations count: few images at once, kernels of about
     # one size together, and no wider than they are.
     middle = kernels.shape[1] // 2

@@ -253,7 +253,8 @@ class LiveData:
         import torch
 
         self._chain, self._embed, self._seed, self._curve = chain, embed, seed, curve
-        self._device = torch_device(device)
+        self.device = self._device = torch_device(device)
+        self.on_gpu = self._device.type != "cpu"
         place = torch_device(hold or device)
         self._crops: dict[int, Tensor] = {}
         self._sides = np.array([len(crop) for crop in crops])
@@ -274,12 +275,14 @@ class LiveData:
         """Number of clean crops."""
         return len(self._sides)
 
-    def batch(self, faces: Sequence[int] | NDArray[Any], epoch: int = 0) -> Batch:
+    def batch(
+        self, faces: Sequence[int] | NDArray[Any], epoch: int | NDArray[np.int64] = 0
+    ) -> Batch:
         """Make one picture of each of some faces.
 
         Args:
             faces: (n,) numbers of crops, from 0.
-            epoch: From 0; another epoch blurs the same face otherwise.
+            epoch: From 0, one or (n,); another epoch blurs the same face otherwise.
         """
         import torch
 
@@ -295,7 +298,8 @@ class LiveData:
         for at in same_side(self._sides[number].tolist()):
             made = self._chain.apply(self._take(number[at]), [params[i] for i in at])
             pictures[torch.tensor(at, device=self._device)] = made.degraded
-        cosine = (self._clean[torch.from_numpy(number)] * self._embed(pictures)).sum(1)
+        clean = self._clean[torch.from_numpy(number).to(self._device)]
+        cosine = (clean * self._embed(pictures)).sum(1)
         return Batch(pictures, (1 - cosine).clamp(0, 1), number, params)
 
     def epoch(self, number: int, batch_size: int) -> Iterator[Batch]:

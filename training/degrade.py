@@ -54,6 +54,7 @@ HARSH_QUALITY: Final = (8, 30)
 HARSH_QP: Final = (34, 44)
 
 _CHUNK: Final = 64  # pictures that are held in floating point at once
+_CHUNK_GPU: Final = 1024  # the same on a GPU, which wants many and has memory for them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +171,7 @@ class Chain:
         import torch
 
         light: Tensor = self._blurred(crops, params, px)
-        size = 8 if light.device.type == "cpu" else max(len(light), 1)  # what a CPU's caches hold
+        size = 8 if light.device.type == "cpu" else _CHUNK_GPU  # 8: what a CPU's caches hold
         parts = [slice(at, at + size) for at in range(0, len(light), size)]
         pictures = [_exposed_batch(light[part], params[part]) for part in parts]
         shrunk = [self._shrink_batch(picture) for picture in pictures]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,11 +20,11 @@ from torch import Tensor
 from blurgate import zoo
 from blurgate.errors import ConfigError
 from blurgate.interfaces import DetectorOptions, Runtime
-from blurgate.pipeline import ordered_map
+from blurgate.pipeline import ordered_map, prefetch
 from blurgate.training import even, layout
-from blurgate.training.bound import tensor_embed
 from blurgate.training.dataset import Dataset, LiveData, read_crops
-from blurgate.training.faces import Face, FaceReader, list_faces
+from blurgate.training.faces import Face, FaceReader, list_faces, resized
+from blurgate.training.graph import tensor_embed, torch_embedder
 from blurgate.training.labels import Labeller
 from blurgate.training.pairs import make_chain, torch_device
 from blurgate.types import CROP_SIZE
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from blurgate.types import U8
 
 __all__ = ["Feed", "FolderFeed", "LiveFeed", "Pictures", "open_feed"]
+
+_MADE: Final = 4096
+"""Pictures that a GPU makes at once: the 2000 steps of a random path take it as long for one."""
 
 
 class Pictures(NamedTuple):
@@ -213,50 +217,127 @@ class _Joined:
         return out
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class LiveFeed:
     """Blurs and labels faces as they are asked for.
+
+    An epoch shows every training face `per_face` times, each time blurred otherwise. With `fresh`
+    the pictures of as many epochs are made and then come again, in another order: they stay where
+    they were made, 38 KB each.
+
+    Args:
+        train_data: Makes training pictures.
+        val_data: Makes validation pictures.
+        facts: What the data is; see `Feed`.
+        val_identities: Who is shown by the faces of `val_data`.
+        seed: Decides the order.
+        per_face: Pictures of every training face per epoch.
+        val_per_face: The same for validation.
+        fresh: Epochs whose pictures are new; 0: all.
 
     Raises:
         ConfigError: There are fewer than two training faces.
     """
 
-    train_data: LiveData
-    val_data: LiveData
-    facts: Mapping[str, Any]
-    val_identities: Sequence[str] = ()
-    seed: int = 0
-    per_face: int = 1
-    """Pictures of every training face per epoch, each blurred otherwise."""
-    val_per_face: int = 1
+    def __init__(
+        self,
+        train_data: LiveData,
+        val_data: LiveData,
+        facts: Mapping[str, Any],
+        val_identities: Sequence[str] = (),
+        *,
+        seed: int = 0,
+        per_face: int = 1,
+        val_per_face: int = 1,
+        fresh: int = 0,
+    ) -> None:
+        self.facts = facts
+        self._train, self._val = train_data, val_data
+        self._people = val_identities
+        self._seed, self._fresh = seed, fresh
+        self._count, self._val_count = len(train_data) * per_face, len(val_data) * val_per_face
+        self._held: dict[tuple[int, int, int], Pictures] = {}
+        self._held_val: Pictures | None = None
 
     def steps(self, batch: int, *, world: int = 1) -> int:
         """Give the number of batches of an epoch, per process."""
-        return _shares(len(self.train_data), batch, world)[0] * self.per_face
+        return _shares(self._count, batch, world)[0]
 
     def train(
         self, epoch: int, batch: int, *, rank: int = 0, world: int = 1
     ) -> Generator[Pictures]:
-        """Give an epoch's batches; see `Feed`."""
-        for copy in range(epoch * self.per_face, (epoch + 1) * self.per_face):
-            for faces in _order(len(self.train_data), self.seed, copy, batch, rank, world):
-                made = self.train_data.batch(faces, copy)
-                yield Pictures(made.pictures, made.labels)
+        """Give an epoch's batches; see `Feed`.
+
+        Raises:
+            ConfigError: The memory is too small for `fresh` epochs.
+        """
+        batches, step = _shares(self._count, batch, world)
+        share = np.arange(self._count)[rank::world]  # the same in every epoch: it may be held
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(share))
+        parts = [order[number * step : (number + 1) * step] for number in range(batches)]
+        if not self._fresh:
+            yield from self._make(parts, share, epoch)
+            return
+        key = (epoch % self._fresh, rank, world)
+        if key not in self._held:
+            # What does not fill a batch now may be shown later.
+            parts = [*parts, order[batches * step :]] if len(share) > batches * step else parts
+            held = self._room(len(share))
+            for part, made in zip(parts, self._make(parts, share, key[0]), strict=True):
+                at = torch.from_numpy(part).to(held.degrees.device)
+                held.pictures[at], held.degrees[at] = made
+                if len(part) == step:
+                    yield made
+            self._held[key] = held
+            return
+        held = self._held[key]
+        for part in parts:
+            at = torch.from_numpy(part).to(held.degrees.device)
+            yield Pictures(held.pictures[at], held.degrees[at])
 
     def val(self, batch: int) -> Generator[Pictures]:
         """Give the validation pictures: the same faces, blurred the same way, every time."""
-        for copy in range(self.val_per_face):
-            for at in range(0, len(self.val_data), batch):
-                faces = range(at, min(at + batch, len(self.val_data)))
-                made = self.val_data.batch(faces, copy)
-                yield Pictures(made.pictures, made.labels)
+        if self._held_val is None:
+            every = np.arange(self._val_count)
+            parts = [every[at : at + _MADE] for at in every[::_MADE]]
+            made = [self._one(self._val, part, 0) for part in parts]
+            self._held_val = Pictures(*(torch.cat(some) for some in zip(*made, strict=True)))
+        for at in range(0, self._val_count, batch):
+            yield Pictures(*(values[at : at + batch] for values in self._held_val))
 
     def clean_val(self, count: int) -> U8:
         """Give clean validation faces; see `Feed`."""
         first: dict[str, int] = {}
-        for face, person in enumerate(self.val_identities):
+        for face, person in enumerate(self._people):
             first.setdefault(person, face)
-        return self.val_data.clean_pictures(list(first.values())[:count])
+        return self._val.clean_pictures(list(first.values())[:count])
+
+    def _make(
+        self, parts: Sequence[NDArray[np.int64]], share: NDArray[np.int64], epoch: int
+    ) -> Generator[Pictures]:
+        """Make pictures, on a GPU those of many parts at once and a step ahead."""
+        many = max(1, _MADE // len(parts[0])) if self._train.on_gpu else 1
+        groups = [parts[at : at + many] for at in range(0, len(parts), many)]
+        made = (self._one(self._train, share[np.concatenate(group)], epoch) for group in groups)
+        with closing(prefetch(made, 1)) as ready:
+            for group, pictures in zip(groups, ready, strict=True):
+                ends = np.cumsum([0, *map(len, group)])
+                for low, high in pairwise(ends.tolist()):
+                    yield Pictures(*(values[low:high] for values in pictures))
+
+    def _one(self, data: LiveData, number: NDArray[np.int64], epoch: int) -> Pictures:
+        copies = (self._count if data is self._train else self._val_count) // len(data)
+        made = data.batch(number % len(data), epoch * copies + number // len(data))
+        return Pictures(made.pictures, made.labels)
+
+    def _room(self, n: int) -> Pictures:
+        device = self._train.device
+        try:
+            pictures = torch.empty((n, 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8, device=device)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            raise ConfigError(
+                f"there is no memory for {n} more pictures on {device}: lower fresh or per_face"
+            ) from error
+        return Pictures(pictures, torch.empty(n, device=device))
 
 
 def open_feed(
@@ -296,8 +377,11 @@ def _open_live(
 ) -> LiveFeed:
     if not config.val:
         raise ConfigError("training on the fly needs a validation part: set val, such as 0.2")
-    runtime = Runtime(device)
-    labeller = Labeller(zoo.open_embedder(config.embedder or None, runtime))
+    place = torch_device(device)
+    on_gpu = torch_embedder(config.embedder or None, place) if place.type == "cuda" else None
+    runtime = Runtime("auto" if place.type == "cuda" else device)
+    embedder = on_gpu or zoo.open_embedder(config.embedder or None, runtime)
+    labeller = Labeller(embedder)
     detection = DetectorOptions()
     finder = (
         zoo.open_detector(config.detector or None, runtime, detection) if config.align else None
@@ -305,6 +389,8 @@ def _open_live(
     reader = FaceReader(config.size, finder, repr(detection) if config.align else "")
     found = list_faces(config.faces, identity=config.identity, val=config.val, seed=config.seed)
     kept, crops = read_crops(found, reader, workers=workers, on_failure=on_failure)
+    if config.one_size:
+        crops = [resized(crop, config.size) for crop in crops]
     chain = make_chain(
         config.synthesizer,
         options=config.synthesizer_options,
@@ -329,11 +415,16 @@ def _open_live(
         count = even.n_tracks(len(parts[False]) * config.per_face)
         order = np.random.default_rng(config.seed).permutation(len(parts[False]))[:count]
         sample = [parts[False][i] for i in order]
-        place = torch_device(device) if device.startswith("cuda") else None
         curve = even.calibrate(
-            chain, sample, labeller, seed=config.seed, tracks=count, device=place, workers=workers
+            chain,
+            sample,
+            labeller,
+            seed=config.seed,
+            tracks=count,
+            device=place if place.type == "cuda" else None,
+            workers=1 if place.type == "cuda" else workers,
         )
-    embed = tensor_embed(config.embedder or None, labeller, torch_device(device))
+    embed = tensor_embed(labeller, on_gpu)
     train, val = (
         LiveData(
             parts[is_val],
@@ -347,7 +438,16 @@ def _open_live(
     )
     facts = _live_facts(config, kept, labeller, finder)
     people = [face.identity for face in kept if face.is_val]
-    return LiveFeed(train, val, facts, people, config.seed, config.per_face, config.val_per_face)
+    return LiveFeed(
+        train,
+        val,
+        facts,
+        people,
+        seed=config.seed,
+        per_face=config.per_face,
+        val_per_face=config.val_per_face,
+        fresh=config.fresh,
+    )
 
 
 def _live_facts(

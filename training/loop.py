@@ -80,6 +80,7 @@ def make_fabric(device: torch.device, precision: str) -> Fabric:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # every step has the same shapes
     one: Any = [device.index] if device.type == "cuda" and device.index is not None else 1
     fabric = Fabric(
         accelerator=device.type,

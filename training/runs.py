@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from blurgate.errors import ConfigError
 from blurgate.training import checkpoints
@@ -134,13 +135,18 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, number: i
 
     Early on, the average is over the steps there are: it must not remember the first weights.
     """
-    decay = min(decay, (1 + number) / (10 + number))
-    new = model.state_dict()
-    for name, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(new[name], 1 - decay)
-        else:
-            value.copy_(new[name])
+    move = get_ema_multi_avg_fn(min(decay, (1 + number) / (10 + number)))
+    pairs = [
+        pair
+        for kind in (nn.Module.parameters, nn.Module.buffers)
+        for pair in zip(kind(average), kind(model), strict=True)
+    ]
+    floating = [pair for pair in pairs if pair[0].is_floating_point()]
+    # All at once: on a GPU a small network's hundreds of tensors take longer than its step.
+    move([old for old, _ in floating], [new for _, new in floating], 0)
+    for old, new in pairs:
+        if not old.is_floating_point():
+            old.copy_(new)
 
 
 def log_lines(history: list[dict[str, Any]], columns: Sequence[str]) -> Iterator[str]:

@@ -1,10 +1,23 @@
-"""Addresses of streams, without what must not be shown."""
+"""What an address says by itself: a stream, a video; and what of it must not be shown."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
+VIDEO_SUFFIXES: Final = frozenset(
+    (
+        *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".flv"),
+        *(".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".ogv", ".y4m", ".ivf", ".nut"),
+        *(".ts", ".mts", ".m2ts", ".m2t", ".mpg", ".mpeg", ".vob", ".mxf", ".dv"),
+        *(".h264", ".264", ".hevc", ".h265", ".265", ".av1", ".obu", ".mjpeg", ".mjpg"),
+    )
+)
+"""File name endings, in lower case, that stand for a video."""
+
+NETWORK: Final = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|rtp|srt)://", re.IGNORECASE)
+_CAMERA: Final = re.compile(r"/dev/video\d+")
 # Cameras take their password in the query too, or, with some makers, in the path.
 _SECRET: Final = re.compile(
     r"(?i)(?<=[?&/;_])((?:user(?:name)?|usr|login|pass(?:word|wd)?|pwd|token|auth|key|secret)=)"
@@ -30,3 +43,14 @@ def masked(address: str) -> str:
     place = f"***@{host}" if at else place
     del user
     return _SECRET.sub(r"\1***", f"{scheme}{separator}{place}{mark}{query}")
+
+
+def is_live(address: str) -> bool:
+    """Tell whether an address is a network address or a camera index, and not a file.
+
+    >>> is_live("rtsp://door/1"), is_live("clip.mp4")
+    (True, False)
+    """
+    if NETWORK.match(address) or _CAMERA.fullmatch(address):
+        return True
+    return address.isascii() and address.isdecimal() and not Path(address).exists()

@@ -11,21 +11,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from blurgate.errors import DecodeError, InputError
 from blurgate.io import remote
-from blurgate.io.address import masked
+from blurgate.io.address import VIDEO_SUFFIXES, is_live, masked
 from blurgate.io.images import IMAGE_SUFFIXES, is_image
-from blurgate.io.live import LiveOptions, read_live
 from blurgate.io.reduced import read_photo
 from blurgate.io.remote import filesystem, is_remote
 from blurgate.io.text import harmless, reason, shown
-from blurgate.io.video import VIDEO_SUFFIXES, is_live, read_video
 from blurgate.journal import JOURNAL
 from blurgate.pipeline import ordered_map, prefetch
 from blurgate.profiling import making, timed
 from blurgate.types import Frame, SourceEnd, Stream
+
+if TYPE_CHECKING:
+    from blurgate.io.live import LiveOptions
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,10 @@ def read_sources(
         Frames and ends, in the order of the sources. A source that cannot be read gives an end
         with the reason, and the others go on.
     """
+    # Not above: a machine that trains on pictures may have no PyAV.
+    from blurgate.io.live import read_live
+    from blurgate.io.video import read_video
+
     for still, group in itertools.groupby(sources, key=lambda source: source.kind == "image"):
         if still:
             with closing(ordered_map(_read_still, group, workers)) as stills:

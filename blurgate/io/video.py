@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import av
 from blurgate.errors import ConfigError, DecodeError
 from blurgate.io import remote
 from blurgate.io.account import Account
-from blurgate.io.address import masked
+from blurgate.io.address import NETWORK, is_live, masked
 from blurgate.io.colour import pixels_of
 from blurgate.io.orient import EXIF_TURNS, Turn, matrix_turn
 from blurgate.io.pipe import Pipe, opened_pipe
@@ -33,21 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES: Final = frozenset(
-    (
-        *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".flv"),
-        *(".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".ogv", ".y4m", ".ivf", ".nut"),
-        *(".ts", ".mts", ".m2ts", ".m2t", ".mpg", ".mpeg", ".vob", ".mxf", ".dv"),
-        *(".h264", ".264", ".hevc", ".h265", ".265", ".av1", ".obu", ".mjpeg", ".mjpg"),
-    )
-)
-"""File name endings, in lower case, that stand for a video."""
-
 TIMEOUT_S: Final = 10.0
 """How long a network stream or camera may take to open, and then to send something."""
 
-_URL: Final = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|rtp|srt)://", re.IGNORECASE)
-_CAMERA: Final = re.compile(r"/dev/video\d+")
 # A text file is "decoded" as a picture of a terminal.
 _NO_VIDEO_FORMATS: Final = frozenset(("tty",))
 _CAMERA_FORMATS: Final = {"darwin": "avfoundation", "win32": "vfwcap"}  # those that count cameras
@@ -55,17 +42,6 @@ _MAKE_UP_TIMES: Final = 0x1  # ffmpeg's AVFMT_FLAG_GENPTS
 _INDEXED: Final = (".mp4", ".m4v", ".mov", ".3gp")
 # What PyAV raises for bad media: its own errors, and Python's for metadata and unknown codecs.
 _BAD_MEDIA: Final = (av.FFmpegError, OSError, ValueError, MemoryError, NotImplementedError)
-
-
-def is_live(address: str) -> bool:
-    """Tell whether an address is a network address or a camera index, and not a file.
-
-    >>> is_live("rtsp://door/1"), is_live("clip.mp4")
-    (True, False)
-    """
-    if _URL.match(address) or _CAMERA.fullmatch(address):
-        return True
-    return address.isascii() and address.isdecimal() and not Path(address).exists()
 
 
 def read_video(
@@ -196,7 +172,7 @@ def _opened(
             raise DecodeError(f"{shown(address)} is an empty file", source=address)
         # The prefix keeps names such as "a:b.mp4" or "-" from being taken for something else.
         return av.open(f"file:{address}", metadata_errors="replace", hwaccel=decoder)
-    if _URL.match(address):
+    if NETWORK.match(address):
         options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
         return av.open(
             address, options=options, timeout=timeout_s, metadata_errors="replace", hwaccel=decoder

@@ -11,11 +11,12 @@ from PIL import Image
 
 from blurgate.errors import DecodeError, EnvironmentLackError, InputError
 from blurgate.io import remote
+from blurgate.io.address import is_live
 from blurgate.io.images import read_image
 from blurgate.io.reduced import read_photo
 from blurgate.io.remote import is_remote
 from blurgate.io.sources import expand, read_sources
-from blurgate.io.video import is_live, read_video
+from blurgate.io.video import read_video
 from blurgate.types import Frame, SourceEnd
 
 fsspec = pytest.importorskip("fsspec")

@@ -23,10 +23,11 @@ import pytest
 
 from blurgate.errors import ConfigError
 from blurgate.io import video
+from blurgate.io.address import VIDEO_SUFFIXES, is_live
 from blurgate.io.colour import pixels_of
 from blurgate.io.images import IMAGE_SUFFIXES
 from blurgate.io.orient import Turn, turned
-from blurgate.io.video import VIDEO_SUFFIXES, estimate_frames, is_live, read_video
+from blurgate.io.video import estimate_frames, read_video
 from blurgate.types import Frame, SourceEnd
 
 FAST = {"preset": "ultrafast", "qp": "0"}  # lossless

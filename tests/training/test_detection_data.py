@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ from blurgate.training.detection.pictures import (
     annotated_in,
     backgrounds_in,
 )
-from blurgate.training.detection.samples import Sample
+from blurgate.training.detection.samples import Held, Sample
 from blurgate.training.detection.teacher import Search, Teacher
 from blurgate.types import Detections
 
@@ -455,6 +456,31 @@ def test_a_stretched_sample_keeps_its_landmarks_and_boxes():
     assert 0 < flattened < 12
 
 
+def test_a_cut_sample_shows_a_part_of_one_face():
+    image = np.zeros((200, 200, 3), np.uint8)
+    boxes = np.float32([[60, 50, 120, 130]])
+    kps = np.float32([[[70, 70], [110, 72], [90, 90], [75, 110], [105, 112]]])
+    for x, y in kps[0].astype(int):
+        image[y - 1 : y + 2, x - 1 : x + 2] = 255
+    shares = []
+    for seed in range(60):
+        faces = paste.Faces(boxes.copy(), kps.copy(), np.zeros(1, np.bool_))
+        made = compose._cut(image, faces, np.random.default_rng(seed))
+        assert made.shape == image.shape
+        inside = np.clip(faces.boxes[0], 0, 200)
+        seen = (inside[2:] - inside[:2]).prod() / (faces.boxes[0, 2:] - faces.boxes[0, :2]).prod()
+        shares.append(float(seen))
+        for x, y in faces.kps[0]:
+            if 3 < x < 196 and 3 < y < 196:
+                around = made[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4, 0]
+                where = np.argwhere(around > 128) - 3 + (round(y), round(x))
+                assert np.abs(where.mean(axis=0) - (y, x)).max() < 0.8
+    cut = [share for share in shares if share < 0.999]
+    assert len(cut) > 20  # where a window can end on the face
+    assert min(cut) > 0.3
+    assert max(cut) < 0.95
+
+
 @pytest.mark.parametrize("grid", [2, 3, 10])
 def test_no_cell_of_a_mosaic_vanishes(grid):
     rng = np.random.default_rng(0)
@@ -646,3 +672,48 @@ def test_pictures_and_videos_are_labelled_for_evaluation(
     (row,) = read_annotations(out)
     assert row.boxes[0].tolist() == pytest.approx([50, 60, 150, 160], abs=2)
     assert (cv2.imread(str(row.path)) == image).all()
+
+
+# --- other processes
+
+
+def test_shared_pictures_are_the_same_and_lie_in_a_file(photo, tmp_path):
+    larger = tmp_path / "larger.png"
+    cv2.imwrite(str(larger), face_photo(700, 4.0))  # shrunk when read
+    both = [photo, annotated(larger, box=BOX * 4, kps=KPS * 4)]
+    decoded, shared = list(map(Pictures(both).__getitem__, (0, 1))), Pictures(both)
+    shared.share(tmp_path / "pixels", workers=2)
+    copy = deepcopy(shared)  # goes through the state that another process is given
+    assert copy._lock is not shared._lock
+    assert copy._pixels is None  # it maps the file itself
+    for path in (photo.path, larger):
+        path.unlink()
+    for pictures in (shared, copy):
+        for index, wanted in enumerate(decoded):
+            got = pictures[index]
+            assert [a.shape for a in got.smaller] == [a.shape for a in wanted.smaller]
+            for a, b in zip(
+                (got.image, *got.smaller), (wanted.image, *wanted.smaller), strict=True
+            ):
+                np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(got.faces.boxes, wanted.faces.boxes)
+            with pytest.raises(ValueError, match="read-only"):
+                got.image[0] = 0
+
+
+def test_pictures_beyond_the_memory_are_decoded_each_time(photo, tmp_path):
+    pictures = Pictures([photo, photo], cache_mib=0)
+    pictures.share(tmp_path / "pixels")
+    assert (tmp_path / "pixels").stat().st_size == 0
+    np.testing.assert_array_equal(pictures[1].image, face_photo())
+
+
+def test_held_samples_are_composed_once(photo, background):
+    samples = Composed([photo], background, size=64, length=3)
+    held = Held(samples)
+    assert len(held) == 3
+    first = held.sample(0, 2)
+    assert held.sample(0, 2) is first
+    np.testing.assert_array_equal(first.image, samples.sample(0, 2).image)
+    with pytest.raises(ValueError, match="epoch 0"):
+        held.sample(1, 0)

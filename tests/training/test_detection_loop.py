@@ -27,7 +27,7 @@ from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.runtime import make_session
 from blurgate.runtime import run as run_session
 from blurgate.training import checkpoints, runs
-from blurgate.training.detection import export, loop
+from blurgate.training.detection import export, feeding, loop
 from blurgate.training.detection.assign import BACKGROUND, IGNORED
 from blurgate.training.detection.config import DetectionConfig, make_detection_config
 from blurgate.training.detection.export import OUTPUTS, card_facts, export_detector
@@ -111,7 +111,7 @@ def test_a_sample_becomes_targets():
     boxes = np.float32([[8, 8, 40, 40], [50, 0, 57, 6], [56, 20, 90, 60], [10, 44, 21, 55]])
     kps = np.ones((4, 5, 2), np.float32)
     sample = Sample(np.zeros((64, 64, 3), np.uint8), boxes, kps, np.zeros(4, bool))
-    got = loop.targets_of(sample, config(least=8, least_kps=12))
+    got = feeding.targets_of(sample, config(least=8, least_kps=12))
     np.testing.assert_array_equal(got.boxes[2], [56, 20, 64, 60])  # as far as it can be seen
     present = set(got.faces)
     assert {0, 3, IGNORED, BACKGROUND} == present  # 1 is too small, of 2 too little is left
@@ -120,8 +120,8 @@ def test_a_sample_becomes_targets():
 
 
 def test_faces_of_a_batch_are_numbered_through():
-    made = [loop.targets_of(Drawn(3).sample(0, i), config()) for i in range(3)]
-    batch = loop.collate(made)
+    made = [feeding.targets_of(Drawn(3).sample(0, i), config()) for i in range(3)]
+    batch = feeding.collate(made)
     assert batch.pictures.shape == (3, 3, 64, 64)
     np.testing.assert_array_equal(batch.pictures[1].permute(1, 2, 0), made[1].image)
     start = 0
@@ -173,7 +173,7 @@ def test_a_resumed_run_gives_the_same_to_the_bit(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        loop.fit_detector(network(), *args, parted, facts=data, on_step=stop, workers=2)
+        loop.fit_detector(network(), *args, parted, facts=data, on_step=stop, workers=1)
     assert len(rows(parted)) == 2
     seen = Drawn(8)
     fit = loop.fit_detector(

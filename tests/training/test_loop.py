@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 
 from blurgate.errors import ConfigError, ModelError, WeightsError
-from blurgate.training import checkpoints, loop
+from blurgate.training import checkpoints, feeds, loop
 from blurgate.training.config import TrainConfig
 from blurgate.training.feeds import LiveFeed, Pictures, _order
 from blurgate.training.heads import make_head
@@ -335,7 +335,9 @@ def test_too_few_pictures_are_refused():
         list(_order(3, 0, 0, 8, 0, 2))
 
 
-def test_a_live_feed_blurs_every_face_anew_in_each_epoch():
+@pytest.fixture
+def live():
+    """Make a live feed of five faces."""
     from blurgate.training.dataset import LiveData
     from blurgate.training.pairs import make_chain
 
@@ -345,16 +347,91 @@ def test_a_live_feed_blurs_every_face_anew_in_each_epoch():
     def embed(pictures):
         return torch.nn.functional.normalize(pictures[:, :, ::8, ::8].flatten(1).float(), dim=1)
 
-    data = LiveData(crops, make_chain("gaussian"), embed, seed=1)
-    feed = LiveFeed(data, data, {}, seed=1, per_face=2, val_per_face=2)
-    assert feed.steps(2) == 4
+    def make(on_gpu=False, **options):
+        data = LiveData(crops, make_chain("gaussian"), embed, seed=1)
+        data.on_gpu = on_gpu
+        return LiveFeed(data, data, {}, seed=1, **options)
+
+    return make
+
+
+def degrees(batches):
+    return torch.cat([batch.degrees for batch in batches])
+
+
+def test_a_live_feed_blurs_every_face_anew_in_each_epoch(live):
+    feed = live(per_face=2, val_per_face=2)
+    assert feed.steps(2) == 5
     first, again, second = (list(feed.train(epoch, 2)) for epoch in (0, 0, 1))
-    assert len(first) == 4
+    assert len(first) == 5
     assert all(torch.equal(a.pictures, b.pictures) for a, b in zip(first, again, strict=True))
-    assert not any(torch.equal(a.degrees, b.degrees) for a, b in zip(first, second, strict=True))
-    assert [len(batch.degrees) for batch in feed.val(3)] == [3, 2, 3, 2]
-    shown, repeated = (torch.cat([b.degrees for b in feed.val(3)]) for _ in range(2))
+    assert not set(degrees(first).tolist()) & set(degrees(second).tolist())
+    assert len(set(degrees(first).tolist())) == 10  # each face twice, each time otherwise
+    assert [len(batch.degrees) for batch in feed.val(3)] == [3, 3, 3, 1]
+    shown, repeated = (degrees(feed.val(batch)) for batch in (3, 4))
     assert torch.equal(shown, repeated)
+    assert len(set(shown.tolist())) == 10
+
+
+def test_pictures_that_come_again_are_the_same_in_another_order(live):
+    feed, anew = live(per_face=2, fresh=2), live(per_face=2)
+    epochs = [list(feed.train(epoch, 3)) for epoch in range(5)]
+    assert [len(epoch) for epoch in epochs] == [3] * 5  # of ten pictures one is left out
+    for epoch in (0, 1):
+        made = list(anew.train(epoch, 3))
+        assert torch.equal(degrees(epochs[epoch]), degrees(made))
+        held = feed._held[(epoch, 0, 1)]
+        assert sorted(degrees(live(per_face=2).train(epoch, 10)).tolist()) == sorted(
+            held.degrees.tolist()
+        )
+        for again in range(epoch + 2, 5, 2):
+            assert not torch.equal(degrees(epochs[again]), degrees(epochs[epoch]))
+            assert set(degrees(epochs[again]).tolist()) <= set(held.degrees.tolist())
+            known = {float(d): p for p, d in zip(*held, strict=True)}
+            for batch in epochs[again]:
+                for picture, degree in zip(*batch, strict=True):
+                    assert torch.equal(picture, known[float(degree)])
+    # A run that was interrupted makes them again.
+    resumed = live(per_face=2, fresh=2)
+    list(resumed.train(2, 3))
+    assert torch.equal(degrees(resumed.train(4, 3)), degrees(epochs[4]))
+
+
+def test_processes_hold_their_own_share(live):
+    feed = live(per_face=2, fresh=1)
+    shares = [
+        [set(degrees(feed.train(epoch, 5, rank=rank, world=2)).tolist()) for epoch in (0, 1)]
+        for rank in (0, 1)
+    ]
+    assert shares[0][0] == shares[0][1]
+    assert not shares[0][0] & shares[1][0]
+    assert len(shares[0][0] | shares[1][0]) == 10
+
+
+def test_a_gpu_makes_the_pictures_of_many_batches_at_once(live, monkeypatch):
+    plain = list(live(per_face=4).train(0, 3))
+    monkeypatch.setattr(feeds, "_MADE", 7)  # two batches at once
+    feed, asked = live(on_gpu=True, per_face=4), []
+    batch = feed._train.batch
+    monkeypatch.setattr(feed._train, "batch", lambda *given: asked.append(given) or batch(*given))
+    together = list(feed.train(0, 3))
+    assert [len(faces) for faces, _ in asked] == [6, 6, 6]
+    for one, other in zip(plain, together, strict=True):
+        torch.testing.assert_close(one.degrees, other.degrees, atol=1e-4, rtol=0)
+
+
+def test_pictures_without_room_are_refused(live, monkeypatch):
+    feed = live(fresh=3)
+    empty = torch.empty
+
+    def full(shape, *args, **options):
+        if options.get("dtype") is torch.uint8 and shape[0] == 5:
+            raise torch.OutOfMemoryError("no memory")
+        return empty(shape, *args, **options)
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(ConfigError, match="no memory for 5 more pictures on cpu: lower fresh"):
+        list(feed.train(0, 2))
 
 
 def test_scores_against_definitions():

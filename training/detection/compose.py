@@ -70,6 +70,7 @@ LEAN: Final = 1.6
 """How sizes of a scene's faces spread over the octaves: at 1 evenly, above 1 more are small."""
 _ROOM: Final = 64.0  # a picture as many times larger than its one face is always taken
 _LEAST_ROOM: Final = 0.03  # of pictures that show little but a face such a share is taken
+_LEAST_WINDOW: Final = 0.4  # of a sample's side, where a part of it is cut out
 _TRIES: Final = 60
 _NOWHERE: Final = Path()
 
@@ -139,6 +140,12 @@ class Composed:
         other._smallest, other._lean = size / 10, 1.0
         return other
 
+    def share(self, folder: Path, *, workers: int = 1) -> None:
+        """Decode the photos into files of a folder, for other processes; see `Pictures.share`."""
+        for name, pictures in (("photos", self._photos), ("backgrounds", self._empty)):
+            if pictures is not None:
+                pictures.share(folder / name, workers=workers)
+
     def __len__(self) -> int:
         """Samples in one epoch."""
         return self._length
@@ -157,6 +164,8 @@ class Composed:
         }[str(kind)](rng)
         if rng.random() < 0.3:
             image = _stretched(image, faces, rng)
+        if len(faces) and rng.random() < 0.15:
+            image = _cut(image, faces, rng)
         if rng.random() < 0.2:
             image = self._blurred(image, faces, rng)
         image = self._finish(image, rng)
@@ -381,6 +390,30 @@ def _stretched(image: U8, faces: Faces, rng: Generator) -> U8:
     faces.boxes[:, axis::2] = (faces.boxes[:, axis::2] - at) * scale
     faces.kps[..., axis] = (faces.kps[..., axis] - at + 0.5) * scale - 0.5
     out: Any = cv2.resize(cut, (side, side), interpolation=cv2.INTER_LINEAR)
+    return out  # type: ignore[no-any-return]
+
+
+def _cut(image: U8, faces: Faces, rng: Generator) -> U8:
+    """Zoom in so that the border cuts one face: people at the edge of a photo are rarely whole."""
+    side = len(image)
+    box = faces.boxes[int(rng.integers(len(faces)))]
+    axis, share = int(rng.integers(2)), rng.uniform(0.5, 0.9)
+    low, high = float(box[axis]), float(box[axis + 2])
+    after = rng.random() < 0.5  # the face lies at the window's end, not at its beginning
+    edge = low + share * (high - low) if after else high - share * (high - low)
+    room = edge if after else side - edge
+    if not _LEAST_WINDOW * side < room < side:  # too near a border, or over it
+        return image
+    part = round(rng.uniform(_LEAST_WINDOW * side, room))
+    first = edge - part if after else edge
+    other = float(box[1 - axis] + box[3 - axis]) / 2 - part * rng.uniform(0.2, 0.8)
+    starts = np.array([first, other] if axis == 0 else [other, first])
+    corner = starts.round().clip(0, side - part).astype(np.float32)
+    x, y = (int(v) for v in corner)
+    scale = side / part
+    faces.boxes[:] = (faces.boxes - np.tile(corner, 2)) * scale
+    faces.kps[:] = (faces.kps - corner + 0.5) * scale - 0.5
+    out: Any = cv2.resize(image[y : y + part, x : x + part], (side, side))
     return out  # type: ignore[no-any-return]
 
 

@@ -14,20 +14,20 @@ from contextlib import closing
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from blurgate.errors import ModelError
 from blurgate.journal import write_atomically
-from blurgate.pipeline import ordered_map, prefetch
+from blurgate.pipeline import ordered_map
 from blurgate.training import checkpoints
 from blurgate.training.board import Board
-from blurgate.training.detection.assign import assign
 from blurgate.training.detection.config import DetectionConfig
-from blurgate.training.detection.losses import Losses, Targets, detection_loss
+from blurgate.training.detection.feeding import Batch, batches
+from blurgate.training.detection.losses import Losses, detection_loss
 from blurgate.training.detection.network import DetectorNet, anchors, predictions, prepare
 from blurgate.training.detection.samples import Sample, Samples
 from blurgate.training.detection.scores import DetectionScores, Found, found, score
@@ -42,7 +42,7 @@ from blurgate.training.runs import (
     update_average,
 )
 
-__all__ = ["Batch", "collate", "fit_detector", "learning_rate", "targets_of", "validate"]
+__all__ = ["find_all", "fit_detector", "learning_rate", "validate"]
 
 COLUMNS: Final = (
     "epoch",
@@ -57,21 +57,6 @@ COLUMNS: Final = (
     "seconds",
     "pictures_per_s",
 )
-_AHEAD: Final = 2  # batches that are made before they are asked for
-_LEAST_SEEN: Final = 0.3  # share of a box inside the picture from which a face is learnt
-
-
-class Batch(NamedTuple):
-    """Pictures and what is to be said of them."""
-
-    pictures: Tensor
-    """(n, 3, h, w) uint8 BGR."""
-    targets: Targets
-
-    def to(self, device: torch.device) -> Batch:
-        """Bring it to a device."""
-        moved = Targets(*(part.to(device) for part in self.targets))
-        return Batch(self.pictures.to(device), moved)
 
 
 def learning_rate(config: DetectionConfig, step: int, steps: int) -> float:
@@ -92,43 +77,6 @@ def learning_rate(config: DetectionConfig, step: int, steps: int) -> float:
     if config.schedule == "constant":
         return config.lr
     return config.lr * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
-
-
-class _Target(NamedTuple):
-    """A sample's part of a batch."""
-
-    image: Any
-    faces: Any
-    boxes: Any
-    kps: Any
-
-
-def targets_of(sample: Sample, config: DetectionConfig) -> _Target:
-    """Say what the anchors of a sample are to say.
-
-    Faces end at the picture's border. Those that are too small, or of which the border leaves too
-    little, are ignored; landmarks of small faces are not learnt.
-    """
-    h, w = sample.image.shape[:2]
-    boxes = sample.boxes.clip(0, np.array([w, h, w, h], np.float32))
-    sides = boxes[:, 2:] - boxes[:, :2]
-    whole = (sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(1)
-    side = sides.min(1, initial=np.inf)
-    ignore = sample.ignore | (side < config.least) | (sides.prod(1) < _LEAST_SEEN * whole)
-    kps = sample.kps.reshape(-1, 10).copy()
-    kps[side < config.least_kps] = np.nan
-    return _Target(sample.image, assign(boxes, ignore, (h, w)), boxes, kps)
-
-
-def collate(parts: list[_Target]) -> Batch:
-    """Put samples together."""
-    before = np.cumsum([0, *(len(part.boxes) for part in parts)])
-    faces = np.stack([part.faces for part in parts]).astype(np.int64)
-    faces += np.where(faces >= 0, before[:-1, None], 0)
-    pictures = torch.from_numpy(np.stack([part.image for part in parts])).permute(0, 3, 1, 2)
-    boxes = torch.from_numpy(np.concatenate([part.boxes for part in parts]))
-    kps = torch.from_numpy(np.concatenate([part.kps for part in parts]))
-    return Batch(pictures, Targets(torch.from_numpy(faces), boxes, kps))
 
 
 def validate(
@@ -185,7 +133,7 @@ def fit_detector(
         folder: An existing folder for checkpoints and logs.
         close: Larger training pictures, for a share of the steps; see `DetectionConfig.close`.
         device: Where to train.
-        workers: Threads that make pictures.
+        workers: Processes that compose pictures; see `feeding.batches`.
         facts: About the data, as plain values; a run is resumed only with the same.
         resume: Go on from the folder's checkpoint, if there is one.
         on_step: Called after every step.
@@ -234,47 +182,35 @@ class _Run:
         path = self.folder / LAST
         if resume and path.is_file():
             self._restore(path)
-        while not self.fit.is_over(self.config):
-            began = time.perf_counter()
-            losses, pictures = self._train_epoch(on_step)
-            self._close_epoch(losses, pictures, began)
+        feeding = batches(
+            self.samples,
+            self.close,
+            self.config,
+            first=self.fit.epoch,
+            workers=self.workers,
+            pin=self.device.type == "cuda",
+        )
+        with feeding as ready:
+            while not self.fit.is_over(self.config):
+                began = time.perf_counter()
+                losses, pictures = self._train_epoch(ready, on_step)
+                self._close_epoch(losses, pictures, began)
         self.network.load_state_dict(checkpoints.load(self.folder / BEST)[0])
         return self.fit
 
-    def _train_epoch(self, on_step: OnStep) -> tuple[list[float], int]:
+    def _train_epoch(self, ready: Iterator[Batch], on_step: OnStep) -> tuple[list[float], int]:
         """Train one epoch; gives the mean losses and the number of pictures."""
         total = torch.zeros(4, device=self.device)
-        pictures = step = 0
-        with closing(prefetch(self._batches(), _AHEAD)) as ready:
-            for step, batch in enumerate(ready, 1):
-                number = self.fit.epoch * self.steps + step - 1
-                total += torch.stack(self._step(batch, number)).detach()
-                pictures += len(batch.pictures)
-                on_step(number + 1, self.config.epochs * self.steps, self._text())
-        losses: list[float] = (total / step).tolist()
+        pictures = 0
+        for step, batch in enumerate(islice(ready, self.steps), 1):
+            number = self.fit.epoch * self.steps + step - 1
+            total += torch.stack(self._step(batch.to(self.device), number)).detach()
+            pictures += len(batch.pictures)
+            on_step(number + 1, self.config.epochs * self.steps, self._text())
+        losses: list[float] = (total / self.steps).tolist()
         if not math.isfinite(losses[0]):
             raise ModelError(f"the loss of epoch {self.fit.epoch + 1} is not a number: lower --lr")
         return losses, pictures
-
-    def _batches(self) -> Iterator[Batch]:
-        epoch, batch = self.fit.epoch, min(self.config.batch, len(self.samples))
-        rng = np.random.default_rng((self.config.seed, epoch))
-        close = rng.random(self.steps) < (self.config.close if self.close is not None else 0)
-        counts = np.where(close, max(batch // 4, 1), batch)  # twice the side, four times the work
-        plan = [
-            (bool(near), step * batch + i)
-            for step, (near, count) in enumerate(zip(close, counts, strict=True))
-            for i in range(count)
-        ]
-
-        def make(which: tuple[bool, int]) -> _Target:
-            near, index = which
-            source = self.close if near and self.close is not None else self.samples
-            return targets_of(source.sample(epoch, index), self.config)
-
-        with closing(ordered_map(make, iter(plan), self.workers)) as parts:
-            for count in counts:
-                yield collate(list(islice(parts, int(count)))).to(self.device)
 
     def _step(self, batch: Batch, number: int) -> Losses:
         config = self.config

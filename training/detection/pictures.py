@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from blurgate.errors import ConfigError, InputError
 from blurgate.io.images import read_image
 from blurgate.io.sources import expand
+from blurgate.pipeline import ordered_map
 from blurgate.training.detection.annotations import Annotated, read_annotations
 
 if TYPE_CHECKING:
@@ -47,7 +49,10 @@ class Picture:
 
 
 class Pictures:
-    """Annotated pictures, by position. Safe to call from several threads at once.
+    """Annotated pictures, by position.
+
+    Safe to call from several threads at once, and from other processes, which see the same pixels
+    once `share` has put them into a file.
 
     Args:
         annotated: The pictures; those larger than `LONGEST` are shrunk to it when read.
@@ -64,6 +69,9 @@ class Pictures:
         self._kept: dict[int, Picture] = {}
         self._left = cache_mib << 20
         self._lock = threading.Lock()
+        self._file: Path | None = None
+        self._stored: dict[int, tuple[Annotated, int, list[tuple[int, ...]]]] = {}
+        self._pixels: U8 | None = None
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -78,6 +86,8 @@ class Pictures:
         kept = self._kept.get(index)
         if kept is not None:
             return kept
+        if index in self._stored:
+            return self._mapped(index)
         picture = _shrunk(self._annotated[index])
         picture.image.setflags(write=False)
         size = picture.image.nbytes * 4 // 3
@@ -86,6 +96,55 @@ class Pictures:
                 self._left -= size
                 self._kept[index] = picture
         return picture
+
+    def share(self, file: Path, *, workers: int = 1) -> None:
+        """Decode what there is memory for into a file that is mapped and not read.
+
+        However many processes use these pictures, their pixels then lie in memory once.
+
+        Args:
+            file: Written; has to stay as long as the pictures are used.
+            workers: Threads that decode.
+
+        Raises:
+            DecodeError: A picture cannot be read.
+        """
+        at = 0
+        with (
+            file.open("wb") as out,
+            closing(ordered_map(_shrunk, self._annotated, workers)) as all_,
+        ):
+            for index, picture in enumerate(all_):
+                levels = [picture.image, *picture.smaller]
+                size = sum(level.nbytes for level in levels)
+                if at + size > self._left:
+                    break
+                for level in levels:
+                    out.write(np.ascontiguousarray(level).data)
+                self._stored[index] = picture.faces, at, [level.shape for level in levels]
+                at += size
+        self._file, self._left = file, 0
+        self._kept.clear()
+
+    def _mapped(self, index: int) -> Picture:
+        if self._pixels is None:
+            assert self._file is not None
+            self._pixels = np.memmap(self._file, np.uint8, "r")
+        faces, at, shapes = self._stored[index]
+        levels = []
+        for shape in shapes:
+            size = math.prod(shape)
+            levels.append(np.asarray(self._pixels[at : at + size]).reshape(shape))
+            at += size
+        return Picture(levels[0], faces, tuple(levels[1:]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process."""
+        return self.__dict__ | {"_lock": None, "_kept": {}, "_pixels": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin with nothing mapped and nothing decoded."""
+        self.__dict__.update(state | {"_lock": threading.Lock()})
 
 
 def _shrunk(annotated: Annotated) -> Picture:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from blurgate.errors import ShapeError
 
-__all__ = ["Sample", "Samples"]
+__all__ = ["Held", "Sample", "Samples"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,3 +74,27 @@ class Samples(Protocol):
             A square picture of the source's size, augmented.
         """
         ...
+
+
+class Held:
+    """Samples that are composed once and kept: those that every epoch is validated on.
+
+    Args:
+        samples: Where they come from; only epoch 0 may be asked for.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self._samples)
+
+    def sample(self, epoch: int, index: int) -> Sample:
+        """One picture; see `Samples.sample`."""
+        if epoch:
+            raise ValueError("only the samples of epoch 0 are kept")
+        if index not in self._kept:
+            self._kept[index] = self._samples.sample(epoch, index)
+        return self._kept[index]

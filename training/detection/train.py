@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +27,7 @@ from blurgate.training.detection.export import card_facts, export_detector
 from blurgate.training.detection.loop import find_all, fit_detector, validate
 from blurgate.training.detection.network import DetectorNet, lower_scores
 from blurgate.training.detection.pictures import backgrounds_in
+from blurgate.training.detection.samples import Held
 from blurgate.training.detection.scores import fair_score, false_alarms
 from blurgate.training.runs import LAST, Fit, OnStep, begin_with
 from blurgate.training.train import CONFIG, prepare_folder
@@ -119,7 +121,7 @@ def train_detector(
         config: What, on what, and how.
         folder: Where to.
         device: Where to train.
-        workers: Threads that compose pictures.
+        workers: Processes that compose pictures, and threads for those of the validation.
         resume: Continue what an interrupted run has left in the folder.
         overwrite: Replace an earlier run.
         on_step: Called after every step.
@@ -144,22 +146,26 @@ def train_detector(
         train, background, size=config.size, length=config.pictures, seed=config.seed
     )
     # Another seed: the validation pictures are not composed like the first epoch's.
-    validation = Composed(
+    other = Composed(
         val, background, size=config.size, length=config.val_pictures, seed=config.seed + 1
     )
-    fit = fit_detector(
-        network,
-        samples,
-        validation,
-        config,
-        folder,
-        close=samples.close(2 * config.size) if config.close else None,
-        device=device,
-        workers=workers,
-        facts=facts,
-        resume=resume,
-        on_step=on_step,
-    )
+    validation = Held(other)
+    with TemporaryDirectory(prefix="blurgate-", ignore_cleanup_errors=True) as shared:
+        if workers > 1:
+            samples.share(Path(shared), workers=workers)
+        fit = fit_detector(
+            network,
+            samples,
+            validation,
+            config,
+            folder,
+            close=samples.close(2 * config.size) if config.close else None,
+            device=device,
+            workers=workers,
+            facts=facts,
+            resume=resume,
+            on_step=on_step,
+        )
     # More pictures than after every epoch: few of them hold a false alarm.
     many = Composed(
         val, background, size=config.size, length=CALIBRATION_PICTURES, seed=config.seed + 2

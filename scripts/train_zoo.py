@@ -1,0 +1,260 @@
+"""Train many blur models one after the other on a GPU, in the time there is.
+
+    python scripts/train_zoo.py FACES... --embedder arcface.onnx --plan small --minutes 9 --out RUNS
+    python scripts/train_zoo.py --finish RUNS --data TRAINSET [--kinds NAME]
+
+FACES are folders of aligned faces (`scripts/align_faces.py`). All models see the same pictures,
+which the first one's training makes (`fresh`); each gets a share of the minutes, and as many epochs
+as its own speed, measured beforehand, makes of that. RUNS/<name> is a run of `blurgate train`, and
+RUNS/<name>/config.yaml says how to repeat it alone.
+
+--finish exports what was trained, here or elsewhere, to RUNS/<name>/<name>.onnx with its card. It
+needs a folder of `blurgate synth` to check the files on, and trains the head for kinds there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import torch
+
+from blurgate.training import card, checkpoints, loop
+from blurgate.training.config import TrainConfig, make_config, parse_settings, parse_yaml
+from blurgate.training.export import card_facts, export
+from blurgate.training.feeds import Feed, FolderFeed, open_feed
+from blurgate.training.kinds import KINDS, fit_kinds
+from blurgate.training.losses import parse_loss
+from blurgate.training.model import build_model
+from blurgate.training.runs import BEST, Fit
+from blurgate.training.train import CONFIG
+
+BASE: Final = {
+    "identity": "name",
+    "val": 0.08,
+    "size": 160,
+    "one_size": True,
+    "harsh": 0.4,
+    "even": True,
+    "per_face": 6,
+    "val_per_face": 8,
+    "batch": 512,
+    "lr": 0.003,
+    "ema": 0.999,
+    "clip": 1.0,
+    "precision": "bf16",
+    "seed": 1,
+}
+_MEASURED_S: Final = 1.5
+
+
+class Run(NamedTuple):
+    """One training."""
+
+    name: str
+    backbone: str
+    share: float
+    """Of the plan's minutes."""
+    options: dict[str, Any]
+
+
+BINS: Final = {"head": "bins40", "loss": "cmse"}
+
+
+def _heads(backbone: str, share: float) -> list[Run]:
+    rows = {
+        "bins40_cmse": BINS,
+        "simple_huber": {"head": "regression", "loss": "huber"},
+        "complex_huber": {"head": "complex", "loss": "huber"},
+        "bins20_cmse": {"head": "bins20", "loss": "cmse"},
+        "bins20_wmse": {"head": "bins20", "loss": "wmse"},
+        "bins40_wmse": {"head": "bins40", "loss": "wmse"},
+        "simple_mse": {"head": "regression", "loss": "mse"},
+        "simple_l1": {"head": "regression", "loss": "l1"},
+    }
+    common = {"ema": 0.99, "lr": 0.002}
+    return [Run(f"{backbone}_{row}", backbone, share, common | own) for row, own in rows.items()]
+
+
+PLANS: Final = {
+    "small": [
+        Run("mobilenetv2_0.25", "mobilenetv2_0.25", 0.3, BINS),
+        Run("mobilenetv2_0.25_huber", "mobilenetv2_0.25", 0.2, {}),
+        Run("mobilenetv2_0.5", "mobilenetv2_0.5", 0.2, BINS),
+        Run("yolov5n_xx", "yolov5n_xx", 0.18, BINS),
+        Run("squeezenet1_1", "squeezenet1_1", 0.12, BINS | {"lr": 0.002}),
+    ],
+    "large": [
+        Run("edgenext_xx_small", "edgenext_xx_small", 0.2, BINS | {"lr": 0.002}),
+        *_heads("resnet18", 0.05),
+        Run("resnet34", "resnet34", 0.15, BINS | {"lr": 0.002}),
+        Run("efficientnet_lite0", "efficientnet_lite0", 0.14, BINS | {"lr": 0.002}),
+        Run("yolov5n_x", "yolov5n_x", 0.11, BINS),
+    ],
+}
+"""What is trained in one go, the most wanted first."""
+
+
+def speed(feed: Feed, config: TrainConfig, device: torch.device) -> float:
+    """Measure how many pictures a second are trained on, once they are made."""
+    some = next(iter(feed.val(config.batch)))
+    fabric = loop.make_fabric(device, config.precision)
+    model = build_model(config.backbone, head=config.head).train()
+    model.to(memory_format=torch.channels_last)
+    wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3))
+    loss = parse_loss(config.loss)
+    began = count = 0.0
+    for step in itertools.count():
+        output = wrapped(loop.prepare(some.pictures.to(device)))
+        fabric.backward(loss(output, some.degrees.to(device)))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if step == 10:
+            began = time.perf_counter()
+        elif step > 10:
+            count += len(some.pictures)
+            if time.perf_counter() - began > _MEASURED_S:
+                break
+    return count / (time.perf_counter() - began)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train a plan's models."""
+    device = torch.device(arguments.device)
+    began = time.perf_counter()
+    given = {"faces": arguments.faces, "embedder": arguments.embedder, "fresh": arguments.fresh}
+    base = make_config(BASE, given, parse_settings(arguments.set))
+    feed = open_feed(base, device=str(device), workers=arguments.workers)
+    end = began + arguments.minutes * 60
+    runs = PLANS[arguments.plan]
+    print(f"{feed.facts['train']} faces after {time.perf_counter() - began:.1f} s", flush=True)
+    # The first pictures are made while nobody learns from them, so that all runs are timed alike.
+    for epoch in range(base.fresh):
+        for _ in feed.train(epoch, base.batch):
+            if time.perf_counter() > end:
+                return
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    print(f"pictures made after {time.perf_counter() - began:.1f} s", flush=True)
+    for number, run in enumerate(runs):
+        left = end - time.perf_counter()
+        share = run.share / sum(later.share for later in runs[number:])
+        config = replace(make_config(base.facts(), run.options), backbone=run.backbone)
+        if run.name != run.backbone:
+            config = replace(config, name=run.name)
+        try:
+            rate = speed(feed, config, device)
+            pictures = feed.steps(config.batch) * config.batch
+            epochs = max(int(share * left * rate * arguments.slack / pictures), 1)
+            text = f"{run.name}: {rate:.0f} pictures/s, {epochs} epochs, {left:.0f} s left"
+            print(text, flush=True)
+            if share * left < pictures / rate / 2:
+                print(f"{run.name}: no time", flush=True)
+                continue
+            _fit(replace(config, epochs=epochs), feed, arguments.out / run.name, device)
+        except Exception:  # noqa: BLE001 - the others are to be trained all the same
+            traceback.print_exc()
+
+
+def _fit(config: TrainConfig, feed: Feed, folder: Path, device: torch.device) -> None:
+    torch.manual_seed(config.seed)
+    model = build_model(config.backbone, head=config.head)
+    fabric = loop.make_fabric(device, config.precision)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
+    done = loop.fit(model, parse_loss(config.loss), feed, config, folder, fabric=fabric)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    facts = {"config": config.facts(), "data": dict(feed.facts), "device": name, **done.facts()}
+    checkpoints.save(folder / BEST, model.state_dict(), facts)
+    best, last = done.best, done.history[-1]
+    print(
+        f"{folder.name}: MAE {best['mae']:.4f}, rho {best['spearman']:.4f}, epoch {done.best_epoch}"
+        f" of {done.epoch}, {last['pictures_per_s']:.0f} pictures/s at last",
+        flush=True,
+    )
+
+
+def finish(arguments: argparse.Namespace) -> None:
+    """Export what was trained."""
+    data = [Path(folder) for folder in arguments.data]
+    seen = next(iter(FolderFeed(data).val(64))).pictures
+    for path in sorted(arguments.finish.glob(f"*/{BEST}")):
+        tensors, facts = checkpoints.load(path)
+        text = (path.parent / CONFIG).read_text(encoding="utf-8")
+        config = make_config(parse_yaml(text, str(path)))
+        name = config.name or config.backbone
+        if "device" not in facts:
+            print(f"{name}: interrupted", flush=True)
+        model = build_model(config.backbone, head=config.head)
+        model.load_state_dict({key: value.float() if value.is_floating_point() else value
+                               for key, value in tensors.items()})  # fmt: skip
+        fit = Fit(**{key: facts[key] for key in Fit().facts()})
+        about = card.about(
+            config,
+            facts["data"],
+            fit,
+            parameters=sum(p.numel() for p in model.parameters()),
+            device=facts.get("device", "GPU"),
+        )
+        kinds = fit_kinds(model, data, seed=config.seed) if name in arguments.kinds else None
+        good = kinds is not None and kinds.good
+        if kinds is not None:
+            about["kinds"] = kinds.facts
+        given = card_facts(
+            name, threshold=config.threshold, licence=arguments.licence,
+            kinds=KINDS if good else (), about=about,
+        )  # fmt: skip
+        out = path.parent / f"{name}.onnx"
+        head = kinds.head if kinds is not None and good else None
+        difference = export(model.eval(), out, given, pictures=seen, kinds=head)
+        card.write_card(out, given, difference)
+        print(f"{out}: MAE {fit.best['mae']:.4f}, rho {fit.best['spearman']:.4f}", flush=True)
+    rows = []
+    for log in sorted(arguments.finish.glob("*/log.csv")):
+        with log.open(newline="", encoding="utf-8") as file:
+            epochs = list(csv.DictReader(file))
+        best = min(epochs, key=lambda epoch: float(epoch["val_mae"]))
+        seconds = sum(float(epoch["seconds"]) for epoch in epochs)
+        scores = [f"{float(best[key]):.4f}" for key in ("val_mae", "val_rmse", "val_spearman")]
+        rows.append([log.parent.name, *scores, best["epoch"], str(len(epochs)), f"{seconds:.0f}"])
+    print("| run | MAE | RMSE | rho | best epoch | epochs | s |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def main() -> None:
+    """Train, or finish."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("faces", nargs="*", metavar="FACES")
+    add("--embedder", default="")
+    add("--plan", choices=sorted(PLANS), default="small")
+    add("--minutes", type=float, default=9.0)
+    add("--slack", type=float, default=0.92, help="share of a run's time that is for its steps")
+    add("--fresh", type=int, default=10)
+    add("--device", default="cuda")
+    add("--workers", type=int, default=4)
+    add("--set", action="append", default=[], metavar="KEY=VALUE")
+    add("--out", type=Path)
+    add("--finish", type=Path, metavar="RUNS")
+    add("--data", nargs="+", default=[], metavar="TRAINSET")
+    add("--kinds", action="append", default=[], metavar="NAME")
+    add("--licence", default="")
+    arguments = parser.parse_args()
+    if arguments.finish:
+        finish(arguments)
+    else:
+        train(arguments)
+
+
+if __name__ == "__main__":
+    main()

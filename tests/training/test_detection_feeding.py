@@ -1,0 +1,63 @@
+"""Batches of a detector's training, composed here and in other processes."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason='training needs the extra: pip install "blurgate[train]"')
+
+from blurgate.errors import DecodeError
+from blurgate.training.detection import feeding
+from blurgate.training.detection.annotations import Annotated
+from blurgate.training.detection.compose import Composed
+from blurgate.training.detection.config import make_detection_config
+
+
+def config(**given):
+    facts = {"size": 64, "batch": 4, "pictures": 8, "epochs": 2, "close": 0.5, **given}
+    return make_detection_config(facts)
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """Samples of one photo with a bright ellipse for a face."""
+    path = tmp_path / "photo.png"
+    image = np.full((120, 120, 3), 60, np.uint8)
+    cv2.ellipse(image, (55, 55), (30, 40), 0, 0, 360, (150, 170, 190), -1)
+    cv2.imwrite(str(path), image)
+    kps = np.float32([[[40, 42], [68, 40], [55, 58], [43, 74], [66, 73]]])
+    photo = Annotated(path, "photo", np.float32([[25, 15, 85, 95]]), kps, np.array([False]))
+    return Composed([photo], size=64, length=8)
+
+
+def test_other_processes_compose_the_same_batches(samples, tmp_path):
+    with feeding.batches(samples, samples.close(128), config()) as ready:
+        own = list(ready)
+    (tmp_path / "shared").mkdir()
+    samples.share(tmp_path / "shared", workers=2)
+    (tmp_path / "photo.png").unlink()  # the processes see the pixels that were shared
+    with feeding.batches(samples, samples.close(128), config(), workers=2) as ready:
+        theirs = list(ready)
+    assert len(own) == len(theirs) == 4
+    sides = {tuple(batch.pictures.shape[i] for i in (0, 2)) for batch in own}
+    assert sides == {(4, 64), (1, 128)}  # ordinary and close ones
+    for a, b in zip(own, theirs, strict=True):
+        np.testing.assert_array_equal(a.pictures, b.pictures)
+        for one, other in zip(a.targets, b.targets, strict=True):
+            np.testing.assert_array_equal(one, other)
+    # A run that goes on after its first epoch sees the second one's.
+    with feeding.batches(samples, samples.close(128), config(), first=1) as ready:
+        np.testing.assert_array_equal(next(ready).pictures, own[2].pictures)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_another_process_arrives_as_itself(samples, tmp_path, workers):
+    (tmp_path / "photo.png").unlink()
+    with (
+        feeding.batches(samples, None, config(close=0), workers=workers) as ready,
+        pytest.raises(DecodeError, match=r"photo\.png") as caught,
+    ):
+        list(ready)
+    assert "Traceback" not in str(caught.value)
