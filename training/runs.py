@@ -135,7 +135,9 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, number: i
 
     Early on, the average is over the steps there are: it must not remember the first weights.
     """
-    move = get_ema_multi_avg_fn(min(decay, (1 + number) / (10 + number)))
+    move = get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
+        min(decay, (1 + number) / (10 + number))
+    )
     pairs = [
         pair
         for kind in (nn.Module.parameters, nn.Module.buffers)

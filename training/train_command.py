@@ -119,7 +119,10 @@ def train_command(
     ] = False,
     device: options.Device = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads [default: cores].")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Threads; for a detector also processes [default: cores]."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")

@@ -55,7 +55,7 @@ class Plan(NamedTuple):
     epoch: int
     first: int
     """The first sample's index in the epoch; the others follow it."""
-    count: int
+    pictures: int
 
 
 class _Target(NamedTuple):
@@ -110,7 +110,7 @@ class _Composing(Dataset["Batch | BlurgateError"]):
             return collate(
                 [
                     targets_of(source.sample(plan.epoch, plan.first + i), self._config)
-                    for i in range(plan.count)
+                    for i in range(plan.pictures)
                 ]
             )
         except BlurgateError as error:
