@@ -685,7 +685,8 @@ def test_shared_pictures_are_the_same_and_lie_in_a_file(photo, tmp_path):
     shared.share(tmp_path / "pixels", workers=2)
     copy = deepcopy(shared)  # goes through the state that another process is given
     assert copy._lock is not shared._lock
-    assert copy._pixels is None  # it maps the file itself
+    assert copy._pixels is not shared._pixels  # it maps the file itself
+    (tmp_path / "pixels").unlink()
     for path in (photo.path, larger):
         path.unlink()
     for pictures in (shared, copy):
@@ -705,6 +706,7 @@ def test_pictures_beyond_the_memory_are_decoded_each_time(photo, tmp_path):
     pictures = Pictures([photo, photo], cache_mib=0)
     pictures.share(tmp_path / "pixels")
     assert (tmp_path / "pixels").stat().st_size == 0
+    assert deepcopy(pictures)[1].image.shape == (120, 120, 3)
     np.testing.assert_array_equal(pictures[1].image, face_photo())
 
 
@@ -717,3 +719,8 @@ def test_held_samples_are_composed_once(photo, background):
     np.testing.assert_array_equal(first.image, samples.sample(0, 2).image)
     with pytest.raises(ValueError, match="epoch 0"):
         held.sample(1, 0)
+
+
+def test_no_room_for_shared_pictures_is_said_in_one_line(photo, tmp_path):
+    with pytest.raises(ConfigError, match=r"no room for .* decoded photos .*--workers 1"):
+        Pictures([photo]).share(tmp_path / "nowhere" / "pixels")

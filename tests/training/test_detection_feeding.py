@@ -38,8 +38,17 @@ def test_other_processes_compose_the_same_batches(samples, tmp_path):
     (tmp_path / "shared").mkdir()
     samples.share(tmp_path / "shared", workers=2)
     (tmp_path / "photo.png").unlink()  # the processes see the pixels that were shared
-    with feeding.batches(samples, samples.close(128), config(), workers=2) as ready:
+    gone = []
+
+    def remove():
+        for path in (tmp_path / "shared").iterdir():
+            path.unlink()
+            gone.append(path.name)
+
+    given = {"workers": 2, "on_running": remove}
+    with feeding.batches(samples, samples.close(128), config(), **given) as ready:
         theirs = list(ready)
+    assert gone == ["photos"]  # once, while the processes go on
     assert len(own) == len(theirs) == 4
     sides = {tuple(batch.pictures.shape[i] for i in (0, 2)) for batch in own}
     assert sides == {(4, 64), (1, 128)}  # ordinary and close ones

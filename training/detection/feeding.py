@@ -7,8 +7,7 @@ its plan alone and not from the process that composes it.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -144,6 +143,7 @@ def batches(
     first: int = 0,
     workers: int = 1,
     pin: bool = False,
+    on_running: Callable[[], None] = lambda: None,
 ) -> Iterator[Iterator[Batch]]:
     """Give the batches of a run, epoch after epoch.
 
@@ -154,6 +154,7 @@ def batches(
         first: The epoch to begin with, from 0.
         workers: Processes; 1 composes in this one, when a batch is asked for.
         pin: Put them where a GPU fetches them without waiting.
+        on_running: Called once every process has given a batch.
     """
     several = workers > 1
     loader: DataLoader[Batch | BlurgateError] = DataLoader(
@@ -162,19 +163,17 @@ def batches(
         sampler=_Plans(config, len(samples), first, close is not None),
         num_workers=workers if several else 0,
         prefetch_factor=_AHEAD if several else None,
-        # Not fork: OpenCV's and torch's threads are not there in a fork, and their locks are.
-        multiprocessing_context=_CONTEXT if several else None,
+        # Not fork: OpenCV's and torch's threads are not there in a fork, and their locks are. Not
+        # forkserver: its children do not see that this process is gone, and stay.
+        multiprocessing_context="spawn" if several else None,
         worker_init_fn=_start_worker if several else None,
         pin_memory=pin and several,
     )
     iterator = iter(loader)
     try:
-        yield _checked(iterator)
+        yield _checked(iterator, workers, on_running)
     finally:
         del iterator  # which ends the processes
-
-
-_CONTEXT = "forkserver" if sys.platform == "linux" else "spawn"
 
 
 def _start_worker(number: int) -> None:
@@ -182,8 +181,12 @@ def _start_worker(number: int) -> None:
     torch.set_num_threads(1)
 
 
-def _checked(made: Iterator[Batch | BlurgateError]) -> Iterator[Batch]:
-    for batch in made:
+def _checked(
+    made: Iterator[Batch | BlurgateError], workers: int, on_running: Callable[[], None]
+) -> Iterator[Batch]:
+    for number, batch in enumerate(made, 1):
         if isinstance(batch, BlurgateError):
             raise batch
+        if number == workers:  # they give batches in turn
+            on_running()
         yield batch

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from copy import deepcopy
 from itertools import islice
@@ -122,6 +122,7 @@ def fit_detector(
     facts: Mapping[str, Any] | None = None,
     resume: bool = False,
     on_step: OnStep = lambda done, total, text: None,
+    on_running: Callable[[], None] = lambda: None,
 ) -> Fit:
     """Train.
 
@@ -137,6 +138,7 @@ def fit_detector(
         facts: About the data, as plain values; a run is resumed only with the same.
         resume: Go on from the folder's checkpoint, if there is one.
         on_step: Called after every step.
+        on_running: Called once all processes compose.
 
     Returns:
         What came of it.
@@ -147,7 +149,7 @@ def fit_detector(
         KeyboardInterrupt: Passed on; a later run can resume.
     """
     run = _Run(network, samples, validation, config, folder, torch.device(device), workers)
-    run.close = close
+    run.close, run.on_running = close, on_running
     return run.go(dict(facts or {}), resume, on_step)
 
 
@@ -155,6 +157,7 @@ class _Run:
     """One call of `fit_detector`."""
 
     close: Samples | None = None
+    on_running: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
         self,
@@ -189,6 +192,7 @@ class _Run:
             first=self.fit.epoch,
             workers=self.workers,
             pin=self.device.type == "cuda",
+            on_running=self.on_running,
         )
         with feeding as ready:
             while not self.fit.is_over(self.config):

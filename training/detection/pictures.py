@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from blurgate.errors import ConfigError, InputError
+from blurgate.errors import BlurgateError, ConfigError, InputError
 from blurgate.io.images import read_image
 from blurgate.io.sources import expand
 from blurgate.pipeline import ordered_map
@@ -103,33 +103,44 @@ class Pictures:
         However many processes use these pictures, their pixels then lie in memory once.
 
         Args:
-            file: Written; has to stay as long as the pictures are used.
+            file: Written. Where files that are open can be removed, it may go once every process
+                has these pictures.
             workers: Threads that decode.
 
         Raises:
+            ConfigError: There is no room for the file.
             DecodeError: A picture cannot be read.
         """
         at = 0
-        with (
-            file.open("wb") as out,
-            closing(ordered_map(_shrunk, self._annotated, workers)) as all_,
-        ):
-            for index, picture in enumerate(all_):
-                levels = [picture.image, *picture.smaller]
-                size = sum(level.nbytes for level in levels)
-                if at + size > self._left:
-                    break
-                for level in levels:
-                    out.write(np.ascontiguousarray(level).data)
-                self._stored[index] = picture.faces, at, [level.shape for level in levels]
-                at += size
-        self._file, self._left = file, 0
+        with closing(ordered_map(_shrunk, self._annotated, workers)) as decoded:
+            try:
+                with file.open("wb") as out:
+                    for index, picture in enumerate(decoded):
+                        levels = [picture.image, *picture.smaller]
+                        size = sum(level.nbytes for level in levels)
+                        if at + size > self._left:
+                            break
+                        for level in levels:
+                            out.write(np.ascontiguousarray(level).data)
+                        self._stored[index] = picture.faces, at, [x.shape for x in levels]
+                        at += size
+            except BlurgateError:
+                raise
+            except OSError as error:
+                raise ConfigError(
+                    f"{file.parent} has no room for {self._left >> 20} MB of decoded photos "
+                    f"({error.strerror}): set TMPDIR to another folder, or use --workers 1"
+                ) from error
+        self._file, self._left = file if at else None, 0
         self._kept.clear()
+        self._map()
+
+    def _map(self) -> None:
+        if self._file is not None:
+            self._pixels = np.memmap(self._file, np.uint8, "r")
 
     def _mapped(self, index: int) -> Picture:
-        if self._pixels is None:
-            assert self._file is not None
-            self._pixels = np.memmap(self._file, np.uint8, "r")
+        assert self._pixels is not None
         faces, at, shapes = self._stored[index]
         levels = []
         for shape in shapes:
@@ -143,8 +154,9 @@ class Pictures:
         return self.__dict__ | {"_lock": None, "_kept": {}, "_pixels": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Begin with nothing mapped and nothing decoded."""
+        """Begin with nothing decoded, and the shared file mapped: it may be removed soon."""
         self.__dict__.update(state | {"_lock": threading.Lock()})
+        self._map()
 
 
 def _shrunk(annotated: Annotated) -> Picture:

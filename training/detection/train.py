@@ -8,6 +8,7 @@ best.safetensors, last.safetensors, log.csv: see `blurgate.training.detection.lo
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -165,6 +166,8 @@ def train_detector(
             facts=facts,
             resume=resume,
             on_step=on_step,
+            # Nobody could remove it after a kill; the processes have it open.
+            on_running=lambda: shutil.rmtree(shared, ignore_errors=True),
         )
     # More pictures than after every epoch: few of them hold a false alarm.
     many = Composed(
