@@ -26,15 +26,15 @@ class DetectionConfig:
 
     # The network.
     detector: Literal["scrfd"] = "scrfd"
-    stem: int = 16
+    stem: int = NetShape().stem
     """Channels at stride 2."""
     widths: tuple[int, ...] = NetShape().widths
     """Channels at strides 4, 8, 16, 32."""
     depths: tuple[int, ...] = NetShape().depths
     """Blocks at strides 4, 8, 16, 32."""
-    neck: int = 16
-    head: int = 64
-    stacked: int = 2
+    neck: int = NetShape().neck
+    head: int = NetShape().head
+    stacked: int = NetShape().stacked
 
     # Data.
     data: tuple[str, ...] = ()

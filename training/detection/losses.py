@@ -43,7 +43,7 @@ class Weights:
     """How much each loss counts."""
 
     boxes: float = 2.0
-    kps: float = 5.0
+    kps: float = 15.0
 
 
 class Losses(NamedTuple):

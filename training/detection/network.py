@@ -63,13 +63,13 @@ class NetShape:
 
     stem: int = 16
     """Channels at stride 2."""
-    widths: tuple[int, int, int, int] = (40, 72, 128, 224)
+    widths: tuple[int, int, int, int] = (40, 72, 144, 256)
     """Channels at strides 4, 8, 16, 32."""
-    depths: tuple[int, int, int, int] = (2, 3, 3, 3)
+    depths: tuple[int, int, int, int] = (2, 3, 4, 3)
     """Blocks at strides 4, 8, 16, 32."""
-    neck: int = 16
+    neck: int = 32
     """Channels of the PAFPN."""
-    head: int = 64
+    head: int = 80
     """Channels of a level's head."""
     stacked: int = 2
     """Blocks of a level's head."""
