@@ -235,6 +235,10 @@ class LiveData:
         ShapeError: There are no crops.
         ModelError: `embed` does not give one vector of length 1 per picture.
         EnvironmentLackError: torch or the GPU is missing.
+
+    Attributes:
+        device: Where pictures and labels are made.
+        on_gpu: Whether that is not a CPU.
     """
 
     def __init__(
@@ -253,8 +257,8 @@ class LiveData:
         import torch
 
         self._chain, self._embed, self._seed, self._curve = chain, embed, seed, curve
-        self.device = self._device = torch_device(device)
-        self.on_gpu = self._device.type != "cpu"
+        self.device = torch_device(device)
+        self.on_gpu = self.device.type != "cpu"
         place = torch_device(hold or device)
         self._crops: dict[int, Tensor] = {}
         self._sides = np.array([len(crop) for crop in crops])
@@ -293,12 +297,12 @@ class LiveData:
             severity = self._curve.severity(even.draws(self._seed, 0, index))
         params = self._chain.sample(Streams(self._seed, index), severity)
         pictures = torch.empty(
-            (len(number), 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8, device=self._device
+            (len(number), 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8, device=self.device
         )
         for at in same_side(self._sides[number].tolist()):
             made = self._chain.apply(self._take(number[at]), [params[i] for i in at])
-            pictures[torch.tensor(at, device=self._device)] = made.degraded
-        clean = self._clean[torch.from_numpy(number).to(self._device)]
+            pictures[torch.tensor(at, device=self.device)] = made.degraded
+        clean = self._clean[torch.from_numpy(number).to(self.device)]
         cosine = (clean * self._embed(pictures)).sum(1)
         return Batch(pictures, (1 - cosine).clamp(0, 1), number, params)
 
@@ -323,16 +327,16 @@ class LiveData:
 
         crops = self._crops[int(self._sides[faces[0]])]
         rows = torch.from_numpy(self._place[faces]).to(crops.device)
-        return crops[rows].to(self._device)
+        return crops[rows].to(self.device)
 
     def _clean_twins(self, faces: NDArray[np.int64]) -> Tensor:
         import torch
 
         out = torch.empty(
-            (len(faces), 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8, device=self._device
+            (len(faces), 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8, device=self.device
         )
         for at in same_side(self._sides[faces].tolist()):
             crops = self._take(faces[at])
             none = self._chain.sample(Streams(0, range(len(at))), np.zeros(len(at), np.float32))
-            out[torch.tensor(at, device=self._device)] = self._chain.apply(crops, none).clean
+            out[torch.tensor(at, device=self.device)] = self._chain.apply(crops, none).clean
         return out

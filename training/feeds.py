@@ -39,6 +39,7 @@ __all__ = ["Feed", "FolderFeed", "LiveFeed", "Pictures", "open_feed"]
 
 _MADE: Final = 4096
 """Pictures that a GPU makes at once: the 2000 steps of a random path take it as long for one."""
+_MADE_CPU: Final = 64
 
 
 class Pictures(NamedTuple):
@@ -297,8 +298,8 @@ class LiveFeed:
     def val(self, batch: int) -> Generator[Pictures]:
         """Give the validation pictures: the same faces, blurred the same way, every time."""
         if self._held_val is None:
-            every = np.arange(self._val_count)
-            parts = [every[at : at + _MADE] for at in every[::_MADE]]
+            every, many = np.arange(self._val_count), _MADE if self._val.on_gpu else _MADE_CPU
+            parts = [every[at : at + many] for at in every[::many]]
             made = [self._one(self._val, part, 0) for part in parts]
             self._held_val = Pictures(*(torch.cat(some) for some in zip(*made, strict=True)))
         for at in range(0, self._val_count, batch):

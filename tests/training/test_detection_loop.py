@@ -157,7 +157,7 @@ def test_learns_to_find_drawn_faces_and_their_landmarks(tmp_path):
     assert float(logged[-1]["train_loss"]) < float(logged[0]["train_loss"]) / 2
     total = [float(logged[0][f"train_{part}"]) for part in ("scores", "boxes", "kps")]
     assert float(logged[0]["train_loss"]) == pytest.approx(
-        total[0] + 2 * total[1] + 5 * total[2], rel=1e-4
+        total[0] + settings.box_weight * total[1] + settings.kps_weight * total[2], rel=1e-4
     )
 
 
