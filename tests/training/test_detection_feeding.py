@@ -32,23 +32,22 @@ def samples(tmp_path):
     return Composed([photo], size=64, length=8)
 
 
-def test_other_processes_compose_the_same_batches(samples, tmp_path):
+def test_other_processes_compose_the_same_batches(samples, tmp_path, monkeypatch):
     with feeding.batches(samples, samples.close(128), config()) as ready:
         own = list(ready)
-    (tmp_path / "shared").mkdir()
-    samples.share(tmp_path / "shared", workers=2)
-    (tmp_path / "photo.png").unlink()  # the processes see the pixels that were shared
-    gone = []
+    share, shared = Composed.share, []
 
-    def remove():
-        for path in (tmp_path / "shared").iterdir():
-            path.unlink()
-            gone.append(path.name)
+    def watched(self, folder, **given):
+        share(self, folder, **given)
+        shared.append(folder)
+        assert [path.name for path in folder.iterdir()] == ["photos"]
+        (tmp_path / "photo.png").unlink()  # the processes see the pixels that were shared
 
-    given = {"workers": 2, "on_running": remove}
-    with feeding.batches(samples, samples.close(128), config(), **given) as ready:
-        theirs = list(ready)
-    assert gone == ["photos"]  # once, while the processes go on
+    monkeypatch.setattr(Composed, "share", watched)
+    with feeding.batches(samples, samples.close(128), config(), workers=2) as ready:
+        theirs = [next(ready), next(ready)]
+        assert not shared[0].exists()  # gone once both have it open, while they go on
+        theirs += ready
     assert len(own) == len(theirs) == 4
     sides = {tuple(batch.pictures.shape[i] for i in (0, 2)) for batch in own}
     assert sides == {(4, 64), (1, 128)}  # ordinary and close ones
@@ -62,7 +61,8 @@ def test_other_processes_compose_the_same_batches(samples, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_of_another_process_arrives_as_itself(samples, tmp_path, workers):
+def test_an_error_of_another_process_arrives_as_itself(samples, tmp_path, workers, monkeypatch):
+    monkeypatch.setattr(Composed, "share", lambda self, folder, workers: None)
     (tmp_path / "photo.png").unlink()
     with (
         feeding.batches(samples, None, config(close=0), workers=workers) as ready,

@@ -232,6 +232,16 @@ def test_some_steps_have_larger_and_fewer_pictures(tmp_path):
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
+def test_a_finished_run_composes_nothing_when_it_is_resumed(tmp_path, monkeypatch):
+    settings = config(epochs=1)
+    done = loop.fit_detector(network(), Drawn(8), Drawn(4, seed=1), settings, tmp_path)
+    monkeypatch.setattr(loop, "batches", None)
+    again = loop.fit_detector(
+        network(), Drawn(8), Drawn(4, seed=1), settings, tmp_path, resume=True
+    )
+    assert repr(again.facts()) == repr(done.facts())  # there are NaNs among them
+
+
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
     class Broken(Drawn):
         def sample(self, epoch, index):

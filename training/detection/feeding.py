@@ -7,8 +7,11 @@ its plan alone and not from the process that composes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -143,7 +146,6 @@ def batches(
     first: int = 0,
     workers: int = 1,
     pin: bool = False,
-    on_running: Callable[[], None] = lambda: None,
 ) -> Iterator[Iterator[Batch]]:
     """Give the batches of a run, epoch after epoch.
 
@@ -154,26 +156,28 @@ def batches(
         first: The epoch to begin with, from 0.
         workers: Processes; 1 composes in this one, when a batch is asked for.
         pin: Put them where a GPU fetches them without waiting.
-        on_running: Called once every process has given a batch.
     """
     several = workers > 1
-    loader: DataLoader[Batch | BlurgateError] = DataLoader(
-        _Composing(samples, close, config),
-        batch_size=None,
-        sampler=_Plans(config, len(samples), first, close is not None),
-        num_workers=workers if several else 0,
-        prefetch_factor=_AHEAD if several else None,
-        # Not fork: OpenCV's and torch's threads are not there in a fork, and their locks are. Not
-        # forkserver: its children do not see that this process is gone, and stay.
-        multiprocessing_context="spawn" if several else None,
-        worker_init_fn=_start_worker if several else None,
-        pin_memory=pin and several,
-    )
-    iterator = iter(loader)
-    try:
-        yield _checked(iterator, workers, on_running)
-    finally:
-        del iterator  # which ends the processes
+    with TemporaryDirectory(prefix="blurgate-", ignore_cleanup_errors=True) as shared:
+        if several:
+            samples.share(Path(shared), workers=workers)
+        loader: DataLoader[Batch | BlurgateError] = DataLoader(
+            _Composing(samples, close, config),
+            batch_size=None,
+            sampler=_Plans(config, len(samples), first, close is not None),
+            num_workers=workers if several else 0,
+            prefetch_factor=_AHEAD if several else None,
+            # Not fork: OpenCV's and torch's threads are not there in a fork, and their locks are.
+            # Not forkserver: its children do not see that this process is gone, and stay.
+            multiprocessing_context="spawn" if several else None,
+            worker_init_fn=_start_worker if several else None,
+            pin_memory=pin and several,
+        )
+        iterator = iter(loader)
+        try:
+            yield _checked(iterator, workers, Path(shared))
+        finally:
+            del iterator  # which ends the processes
 
 
 def _start_worker(number: int) -> None:
@@ -181,12 +185,12 @@ def _start_worker(number: int) -> None:
     torch.set_num_threads(1)
 
 
-def _checked(
-    made: Iterator[Batch | BlurgateError], workers: int, on_running: Callable[[], None]
-) -> Iterator[Batch]:
+def _checked(made: Iterator[Batch | BlurgateError], workers: int, shared: Path) -> Iterator[Batch]:
     for number, batch in enumerate(made, 1):
         if isinstance(batch, BlurgateError):
             raise batch
-        if number == workers:  # they give batches in turn
-            on_running()
+        if number == workers:
+            # They give batches in turn, so that all have it open by now. After a kill nobody could
+            # remove it.
+            shutil.rmtree(shared, ignore_errors=True)
         yield batch

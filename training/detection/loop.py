@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from copy import deepcopy
 from itertools import islice
@@ -122,7 +122,6 @@ def fit_detector(
     facts: Mapping[str, Any] | None = None,
     resume: bool = False,
     on_step: OnStep = lambda done, total, text: None,
-    on_running: Callable[[], None] = lambda: None,
 ) -> Fit:
     """Train.
 
@@ -138,7 +137,6 @@ def fit_detector(
         facts: About the data, as plain values; a run is resumed only with the same.
         resume: Go on from the folder's checkpoint, if there is one.
         on_step: Called after every step.
-        on_running: Called once all processes compose.
 
     Returns:
         What came of it.
@@ -149,7 +147,7 @@ def fit_detector(
         KeyboardInterrupt: Passed on; a later run can resume.
     """
     run = _Run(network, samples, validation, config, folder, torch.device(device), workers)
-    run.close, run.on_running = close, on_running
+    run.close = close
     return run.go(dict(facts or {}), resume, on_step)
 
 
@@ -157,7 +155,6 @@ class _Run:
     """One call of `fit_detector`."""
 
     close: Samples | None = None
-    on_running: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
         self,
@@ -185,6 +182,12 @@ class _Run:
         path = self.folder / LAST
         if resume and path.is_file():
             self._restore(path)
+        if not self.fit.is_over(self.config):
+            self._train(on_step)
+        self.network.load_state_dict(checkpoints.load(self.folder / BEST)[0])
+        return self.fit
+
+    def _train(self, on_step: OnStep) -> None:
         feeding = batches(
             self.samples,
             self.close,
@@ -192,15 +195,12 @@ class _Run:
             first=self.fit.epoch,
             workers=self.workers,
             pin=self.device.type == "cuda",
-            on_running=self.on_running,
         )
         with feeding as ready:
             while not self.fit.is_over(self.config):
                 began = time.perf_counter()
                 losses, pictures = self._train_epoch(ready, on_step)
                 self._close_epoch(losses, pictures, began)
-        self.network.load_state_dict(checkpoints.load(self.folder / BEST)[0])
-        return self.fit
 
     def _train_epoch(self, ready: Iterator[Batch], on_step: OnStep) -> tuple[list[float], int]:
         """Train one epoch; gives the mean losses and the number of pictures."""

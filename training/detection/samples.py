@@ -8,6 +8,7 @@ that is interrupted and resumed sees the very pictures it would have seen.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,6 +76,15 @@ class Samples(Protocol):
         """
         ...
 
+    def share(self, folder: Path, *, workers: int = 1) -> None:
+        """Put into files what other processes need; asked for before some are started.
+
+        Args:
+            folder: Where to. It may be removed once every process has given a sample.
+            workers: Threads.
+        """
+        ...
+
 
 class Held:
     """Samples that are composed once and kept: those that every epoch is validated on.
@@ -98,3 +108,7 @@ class Held:
         if index not in self._kept:
             self._kept[index] = self._samples.sample(epoch, index)
         return self._kept[index]
+
+    def share(self, folder: Path, *, workers: int = 1) -> None:
+        """Share the samples' source; what is kept stays in this process."""
+        self._samples.share(folder, workers=workers)

@@ -8,11 +8,9 @@ best.safetensors, last.safetensors, log.csv: see `blurgate.training.detection.lo
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -151,24 +149,19 @@ def train_detector(
         val, background, size=config.size, length=config.val_pictures, seed=config.seed + 1
     )
     validation = Held(other)
-    with TemporaryDirectory(prefix="blurgate-", ignore_cleanup_errors=True) as shared:
-        if workers > 1:
-            samples.share(Path(shared), workers=workers)
-        fit = fit_detector(
-            network,
-            samples,
-            validation,
-            config,
-            folder,
-            close=samples.close(2 * config.size) if config.close else None,
-            device=device,
-            workers=workers,
-            facts=facts,
-            resume=resume,
-            on_step=on_step,
-            # Nobody could remove it after a kill; the processes have it open.
-            on_running=lambda: shutil.rmtree(shared, ignore_errors=True),
-        )
+    fit = fit_detector(
+        network,
+        samples,
+        validation,
+        config,
+        folder,
+        close=samples.close(2 * config.size) if config.close else None,
+        device=device,
+        workers=workers,
+        facts=facts,
+        resume=resume,
+        on_step=on_step,
+    )
     # More pictures than after every epoch: few of them hold a false alarm.
     many = Composed(
         val, background, size=config.size, length=CALIBRATION_PICTURES, seed=config.seed + 2
