@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 
 from blurgate.training import loop
+from blurgate.training.bench import rate, training_steps
 from blurgate.training.config import TrainConfig, make_config, parse_settings
 from blurgate.training.feeds import Feed, Pictures, open_feed
 from blurgate.training.losses import parse_loss
@@ -37,42 +38,10 @@ def endless(feed: Feed, batch: int) -> Iterator[Pictures]:
         yield from feed.train(epoch, batch)
 
 
-def rate(batches: Iterator[int], seconds: float, device: torch.device) -> float:
-    """Give pictures per second of what yields numbers of pictures."""
-
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    warm = now() + seconds / 4
-    while time.perf_counter() < warm:
-        next(batches)
-    began, count = now(), 0
-    while time.perf_counter() < began + seconds:
-        count += next(batches)
-    return count / (now() - began)
-
-
 def made(feed: Feed, batch: int) -> Iterator[int]:
     """Make pictures and do nothing with them."""
     for some in endless(feed, batch):
         yield len(some.pictures)
-
-
-def trained(config: TrainConfig, some: Pictures, device: torch.device) -> Iterator[int]:
-    """Train on one batch again and again."""
-    torch.manual_seed(0)
-    fabric = loop.make_fabric(device, config.precision)
-    model = build_model(config.backbone).train().to(memory_format=torch.channels_last)
-    wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3))
-    loss = parse_loss(config.loss)
-    pictures, degrees = some.pictures.to(device), some.degrees.to(device)
-    while True:
-        fabric.backward(loss(wrapped(loop.prepare(pictures)), degrees))
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        yield len(pictures)
 
 
 def both(feed: Feed, config: TrainConfig, seconds: float, device: torch.device) -> float:
@@ -139,7 +108,7 @@ def main() -> None:
     feed = open_feed(config, device=str(device), workers=arguments.threads)
     data = rate(made(feed, config.batch), arguments.seconds, device)
     some = next(iter(feed.train(0, config.batch)))
-    training = rate(trained(config, some, device), arguments.seconds, device)
+    training = rate(training_steps(config, some, device), arguments.seconds, device)
     together = both(feed, config, arguments.seconds, device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     print(

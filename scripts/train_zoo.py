@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import time
 import traceback
 from dataclasses import replace
@@ -25,15 +24,22 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from blurgate.training import card, checkpoints, loop
-from blurgate.training.config import TrainConfig, make_config, parse_settings, parse_yaml
-from blurgate.training.export import card_facts, export
+from blurgate.training import checkpoints, loop
+from blurgate.training.bench import rate, training_steps
+from blurgate.training.config import (
+    TrainConfig,
+    make_config,
+    parse_settings,
+    parse_yaml,
+    preset_names,
+    read_config,
+)
 from blurgate.training.feeds import Feed, FolderFeed, open_feed
-from blurgate.training.kinds import KINDS, fit_kinds
+from blurgate.training.kinds import fit_kinds
 from blurgate.training.losses import parse_loss
 from blurgate.training.model import build_model
-from blurgate.training.runs import BEST, Fit
-from blurgate.training.train import CONFIG
+from blurgate.training.runs import BEST, Fit, device_name
+from blurgate.training.train import CONFIG, export_run
 
 BASE: Final = {
     "identity": "name",
@@ -67,19 +73,15 @@ class Run(NamedTuple):
 BINS: Final = {"head": "bins40", "loss": "cmse"}
 
 
-def _heads(backbone: str, share: float) -> list[Run]:
-    rows = {
-        "bins40_cmse": BINS,
-        "simple_huber": {"head": "regression", "loss": "huber"},
-        "complex_huber": {"head": "complex", "loss": "huber"},
-        "bins20_cmse": {"head": "bins20", "loss": "cmse"},
-        "bins20_wmse": {"head": "bins20", "loss": "wmse"},
-        "bins40_wmse": {"head": "bins40", "loss": "wmse"},
-        "simple_mse": {"head": "regression", "loss": "mse"},
-        "simple_l1": {"head": "regression", "loss": "l1"},
-    }
-    common = {"ema": 0.99, "lr": 0.002}
-    return [Run(f"{backbone}_{row}", backbone, share, common | own) for row, own in rows.items()]
+def _heads(share: float) -> list[Run]:
+    """Give the original's heads and losses, which are presets, for ResNet18."""
+    runs = []
+    for preset in preset_names():
+        if preset.startswith("original_resnet18_"):
+            config = make_config(read_config(preset))
+            own = {"head": config.head, "loss": config.loss, "ema": 0.99, "lr": 0.002}
+            runs.append(Run(preset.removeprefix("original_"), "resnet18", share, own))
+    return runs
 
 
 PLANS: Final = {
@@ -92,38 +94,13 @@ PLANS: Final = {
     ],
     "large": [
         Run("edgenext_xx_small", "edgenext_xx_small", 0.2, BINS | {"lr": 0.002}),
-        *_heads("resnet18", 0.05),
+        *_heads(0.05),
         Run("resnet34", "resnet34", 0.15, BINS | {"lr": 0.002}),
         Run("efficientnet_lite0", "efficientnet_lite0", 0.14, BINS | {"lr": 0.002}),
         Run("yolov5n_x", "yolov5n_x", 0.11, BINS),
     ],
 }
 """What is trained in one go, the most wanted first."""
-
-
-def speed(feed: Feed, config: TrainConfig, device: torch.device) -> float:
-    """Measure how many pictures a second are trained on, once they are made."""
-    some = next(iter(feed.val(config.batch)))
-    fabric = loop.make_fabric(device, config.precision)
-    model = build_model(config.backbone, head=config.head).train()
-    model.to(memory_format=torch.channels_last)
-    wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3))
-    loss = parse_loss(config.loss)
-    began = count = 0.0
-    for step in itertools.count():
-        output = wrapped(loop.prepare(some.pictures.to(device)))
-        fabric.backward(loss(output, some.degrees.to(device)))
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        if step == 10:
-            began = time.perf_counter()
-        elif step > 10:
-            count += len(some.pictures)
-            if time.perf_counter() - began > _MEASURED_S:
-                break
-    return count / (time.perf_counter() - began)
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -151,12 +128,13 @@ def train(arguments: argparse.Namespace) -> None:
         if run.name != run.backbone:
             config = replace(config, name=run.name)
         try:
-            rate = speed(feed, config, device)
+            some = next(iter(feed.val(config.batch)))
+            speed = rate(training_steps(config, some, device), _MEASURED_S, device)
             pictures = feed.steps(config.batch) * config.batch
-            epochs = max(int(share * left * rate * arguments.slack / pictures), 1)
-            text = f"{run.name}: {rate:.0f} pictures/s, {epochs} epochs, {left:.0f} s left"
+            epochs = max(int(share * left * speed * arguments.slack / pictures), 1)
+            text = f"{run.name}: {speed:.0f} pictures/s, {epochs} epochs, {left:.0f} s left"
             print(text, flush=True)
-            if share * left < pictures / rate / 2:
+            if share * left < pictures / speed / 2:
                 print(f"{run.name}: no time", flush=True)
                 continue
             _fit(replace(config, epochs=epochs), feed, arguments.out / run.name, device)
@@ -171,8 +149,12 @@ def _fit(config: TrainConfig, feed: Feed, folder: Path, device: torch.device) ->
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
     done = loop.fit(model, parse_loss(config.loss), feed, config, folder, fabric=fabric)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    facts = {"config": config.facts(), "data": dict(feed.facts), "device": name, **done.facts()}
+    facts = {
+        "config": config.facts(),
+        "data": dict(feed.facts),
+        "device": device_name(device),
+        **done.facts(),
+    }
     checkpoints.save(folder / BEST, model.state_dict(), facts)
     best, last = done.best, done.history[-1]
     print(
@@ -197,25 +179,13 @@ def finish(arguments: argparse.Namespace) -> None:
         model.load_state_dict({key: value.float() if value.is_floating_point() else value
                                for key, value in tensors.items()})  # fmt: skip
         fit = Fit(**{key: facts[key] for key in Fit().facts()})
-        about = card.about(
-            config,
-            facts["data"],
-            fit,
-            parameters=sum(p.numel() for p in model.parameters()),
-            device=facts.get("device", "GPU"),
-        )
         kinds = fit_kinds(model, data, seed=config.seed) if name in arguments.kinds else None
-        good = kinds is not None and kinds.good
-        if kinds is not None:
-            about["kinds"] = kinds.facts
-        given = card_facts(
-            name, threshold=config.threshold, licence=arguments.licence,
-            kinds=KINDS if good else (), about=about,
+        config = replace(config, licence=arguments.licence)
+        device = facts.get("device", "GPU")
+        out, _ = export_run(
+            model.eval(), config, path.parent, facts["data"], fit,
+            device=device, pictures=seen, kinds=kinds,
         )  # fmt: skip
-        out = path.parent / f"{name}.onnx"
-        head = kinds.head if kinds is not None and good else None
-        difference = export(model.eval(), out, given, pictures=seen, kinds=head)
-        card.write_card(out, given, difference)
         print(f"{out}: MAE {fit.best['mae']:.4f}, rho {fit.best['spearman']:.4f}", flush=True)
     rows = []
     for log in sorted(arguments.finish.glob("*/log.csv")):

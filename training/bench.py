@@ -1,8 +1,12 @@
-"""Networks for `blurgate bench`: the same model in torch, and backbones that nobody has trained."""
+"""Networks for `blurgate bench`: the same model in torch, and backbones that nobody has trained.
+
+And how fast one of them trains.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +17,18 @@ from blurgate.errors import BlurgateError
 from blurgate.host import get_host
 from blurgate.interfaces import ModelFile, ModelInfo, Runtime
 from blurgate.training.export import card_facts, export
-from blurgate.training.loop import prepare
+from blurgate.training.loop import make_fabric, prepare
+from blurgate.training.losses import parse_loss
 from blurgate.training.model import build_model
 
 if TYPE_CHECKING:
     from blurgate.benching import Call
+    from blurgate.training.config import TrainConfig
+    from blurgate.training.feeds import Pictures
     from blurgate.training.model import BlurModel
     from blurgate.types import U8
 
-__all__ = ["torch_calls", "untrained"]
+__all__ = ["rate", "torch_calls", "training_steps", "untrained"]
 
 
 def torch_calls(about: Mapping[str, Any], threads: Sequence[int]) -> dict[tuple[str, int], Call]:
@@ -82,3 +89,42 @@ def _calls(model: BlurModel, threads: Sequence[int]) -> dict[tuple[str, int], Ca
         return call
 
     return {("torch", count): on(count) for count in threads}
+
+
+def rate(batches: Iterator[int], seconds: float, device: torch.device) -> float:
+    """Give pictures per second of what yields numbers of pictures, after a quarter to warm up."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    warm = now() + seconds / 4
+    while time.perf_counter() < warm:
+        next(batches)
+    began, count = now(), 0
+    while time.perf_counter() < began + seconds:
+        count += next(batches)
+    return count / (now() - began)
+
+
+def training_steps(config: TrainConfig, some: Pictures, device: torch.device) -> Iterator[int]:
+    """Train on one batch again and again; gives its size after every step.
+
+    Args:
+        config: Backbone, head, loss and precision.
+        some: The batch.
+        device: Where to train.
+    """
+    torch.manual_seed(0)
+    fabric = make_fabric(device, config.precision)
+    model = build_model(config.backbone, head=config.head).train()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3))
+    loss = parse_loss(config.loss)
+    pictures, degrees = some.pictures.to(device), some.degrees.to(device)
+    while True:
+        fabric.backward(loss(wrapped(prepare(pictures)), degrees))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield len(pictures)

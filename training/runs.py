@@ -103,6 +103,11 @@ def begin_with(network: nn.Module, path: Path) -> None:
         ) from error
 
 
+def device_name(device: torch.device) -> str:
+    """Give what a card calls a device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
 def run_name(path: Path) -> str:
     """Give the name of a run, of its folder or of a checkpoint in it, for a card.
 

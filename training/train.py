@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from torch import Tensor
 
 from blurgate import zoo
 from blurgate.errors import ConfigError
@@ -33,7 +34,7 @@ from blurgate.training.losses import check_head, parse_loss
 from blurgate.training.model import build_model
 from blurgate.training.pairs import torch_device
 from blurgate.training.quantize import measure, note, quantize
-from blurgate.training.runs import BEST, LAST, LOG, Fit, OnStep, begin_with
+from blurgate.training.runs import BEST, LAST, LOG, Fit, OnStep, begin_with, device_name
 from blurgate.training.viz import PEOPLE, Curves
 
 if TYPE_CHECKING:
@@ -42,7 +43,14 @@ if TYPE_CHECKING:
     from blurgate.training.scores import Scores
     from blurgate.types import F32, U8
 
-__all__ = ["Trained", "choose_device", "choose_settings", "prepare_folder", "run_training"]
+__all__ = [
+    "Trained",
+    "choose_device",
+    "choose_settings",
+    "export_run",
+    "prepare_folder",
+    "run_training",
+]
 
 CONFIG: Final = "config.yaml"
 VIZ: Final = "viz"
@@ -173,29 +181,61 @@ def run_training(
     )
     if not fabric.is_global_zero:
         return None
-    name = _name(config)
     told = _kinds(model, config, workers) if kinds else None
-    about = card.about(
-        config,
-        feed.facts,
-        fit,
-        parameters=sum(p.numel() for p in model.parameters()),
-        device=_device_name(fabric.device),
-    )
+    with closing(feed.val(config.batch)) as batches:
+        seen = next(batches).pictures
+    path, written = export_run(
+        model, config, folder, feed.facts, fit, device=device_name(fabric.device),
+        pictures=seen, kinds=told,
+    )  # fmt: skip
+    twin = _quantized(path, feed, config) if int8 else None
+    return Trained(path, written, fit, twin, told)
+
+
+def export_run(
+    model: BlurModel,
+    config: TrainConfig,
+    folder: Path,
+    data: Mapping[str, Any],
+    fit: Fit,
+    *,
+    device: str,
+    pictures: Tensor,
+    kinds: Kinds | None = None,
+) -> tuple[Path, Mapping[str, Any]]:
+    """Write a trained network and its card.
+
+    Args:
+        model: With its best weights.
+        config: How it was trained.
+        folder: Where to.
+        data: The feed's facts.
+        fit: What came of it.
+        device: What it was trained on, for the card.
+        pictures: (n, 3, 112, 112) uint8 BGR on which the file is compared with torch.
+        kinds: The head for kinds of blur, if there is one; it is exported if it is good.
+
+    Returns:
+        The ONNX file and its card.
+
+    Raises:
+        ModelError: The exported model is not the trained one.
+    """
+    name = _name(config)
+    parameters = sum(p.numel() for p in model.parameters())
+    about = card.about(config, data, fit, parameters=parameters, device=device)
+    good = kinds if kinds is not None and kinds.good else None
     facts = card_facts(
         name,
         threshold=config.threshold,
         licence=config.licence,
-        kinds=KINDS if told is not None and told.good else (),
-        about=about if told is None else {**about, "kinds": told.facts},
+        kinds=KINDS if good else (),
+        about=about if kinds is None else {**about, "kinds": kinds.facts},
     )
     path = folder / f"{name}.onnx"
-    with closing(feed.val(config.batch)) as batches:
-        seen = next(batches).pictures
-    head = told.head if told is not None and told.good else None
-    difference = export(model, path, facts, pictures=seen, kinds=head)
-    twin = _quantized(path, feed, config) if int8 else None
-    return Trained(path, card.write_card(path, facts, difference), fit, twin, told)
+    head = good.head if good else None
+    difference = export(model, path, facts, pictures=pictures, kinds=head)
+    return path, card.write_card(path, facts, difference)
 
 
 def _kinds(model: BlurModel, config: TrainConfig, workers: int) -> Kinds:
@@ -283,7 +323,3 @@ def prepare_folder(folder: Path, text: str, *, resume: bool, overwrite: bool) ->
     for name in (LAST, BEST, LOG):
         (folder / name).unlink(missing_ok=True)
     write_atomically(folder / CONFIG, iter([text]))
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

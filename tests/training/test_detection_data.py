@@ -433,48 +433,47 @@ def test_composed_labels_lie_on_the_faces(photo, background, monkeypatch):
     assert max(counts) > 10
 
 
-def test_a_stretched_sample_keeps_its_landmarks_and_boxes():
+def dotted():
+    """A dark picture with a white dot at each landmark of a face."""
     image = np.zeros((200, 200, 3), np.uint8)
-    boxes = np.float32([[60, 50, 120, 130]])
     kps = np.float32([[[70, 70], [110, 72], [90, 90], [75, 110], [105, 112]]])
     for x, y in kps[0].astype(int):
         image[y - 1 : y + 2, x - 1 : x + 2] = 255
+    return image, paste.Faces(np.float32([[60, 50, 120, 130]]), kps, np.zeros(1, np.bool_))
+
+
+def assert_on_dots(image, faces):
+    for x, y in faces.kps[0]:
+        if 3 < x < 196 and 3 < y < 196:
+            around = image[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4, 0]
+            where = np.argwhere(around > 128) - 3 + (round(y), round(x))
+            assert np.abs(where.mean(axis=0) - (y, x)).max() < 0.8
+
+
+def test_a_stretched_sample_keeps_its_landmarks_and_boxes():
     flattened = 0
     for seed in range(12):
-        faces = paste.Faces(boxes.copy(), kps.copy(), np.zeros(1, np.bool_))
+        image, faces = dotted()
         made = compose._stretched(image, faces, np.random.default_rng(seed))
         assert made.shape == image.shape
         sides = faces.boxes[0, 2:] - faces.boxes[0, :2]
         assert sorted(np.isclose(sides, [60, 80])) != [False, False]  # one side stays
         assert (sides >= [59.9, 79.9]).all()
         flattened += sides[0] / sides[1] > 0.76
-        for x, y in faces.kps[0]:
-            if 3 < x < 196 and 3 < y < 196:
-                around = made[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4, 0]
-                where = np.argwhere(around > 128) - 3 + (round(y), round(x))
-                assert np.abs(where.mean(axis=0) - (y, x)).max() < 0.8
+        assert_on_dots(made, faces)
     assert 0 < flattened < 12
 
 
 def test_a_cut_sample_shows_a_part_of_one_face():
-    image = np.zeros((200, 200, 3), np.uint8)
-    boxes = np.float32([[60, 50, 120, 130]])
-    kps = np.float32([[[70, 70], [110, 72], [90, 90], [75, 110], [105, 112]]])
-    for x, y in kps[0].astype(int):
-        image[y - 1 : y + 2, x - 1 : x + 2] = 255
     shares = []
     for seed in range(60):
-        faces = paste.Faces(boxes.copy(), kps.copy(), np.zeros(1, np.bool_))
+        image, faces = dotted()
         made = compose._cut(image, faces, np.random.default_rng(seed))
         assert made.shape == image.shape
         inside = np.clip(faces.boxes[0], 0, 200)
         seen = (inside[2:] - inside[:2]).prod() / (faces.boxes[0, 2:] - faces.boxes[0, :2]).prod()
         shares.append(float(seen))
-        for x, y in faces.kps[0]:
-            if 3 < x < 196 and 3 < y < 196:
-                around = made[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4, 0]
-                where = np.argwhere(around > 128) - 3 + (round(y), round(x))
-                assert np.abs(where.mean(axis=0) - (y, x)).max() < 0.8
+        assert_on_dots(made, faces)
     cut = [share for share in shares if share < 0.999]
     assert len(cut) > 20  # where a window can end on the face
     assert min(cut) > 0.3

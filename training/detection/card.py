@@ -12,7 +12,7 @@ import torch
 from blurgate.training.card import source_commit, time_ms, write_files
 from blurgate.training.detection.config import DetectionConfig
 from blurgate.training.detection.network import DetectorNet, count_macs
-from blurgate.training.runs import Fit, run_name
+from blurgate.training.runs import Fit, device_name, run_name
 
 __all__ = ["about", "write_card"]
 
@@ -55,7 +55,7 @@ def about(
         "epochs_done": fit.epoch,
         "best_epoch": fit.best_epoch,
         "validation": fit.best,
-        "trained_on": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "trained_on": device_name(device),
         "seconds": round(sum(row["seconds"] for row in fit.history), 1),
         "versions": {"blurgate": version("blurgate"), "torch": version("torch")},
         "commit": source_commit(),
