@@ -13,14 +13,14 @@ import pytest
 
 from blurgate.errors import ConfigError, InputError, ShapeError
 from blurgate.interfaces import ModelInfo
-from blurgate.training.detection import augment, compose, paste
+from blurgate.training.detection import augment, compose, framing, paste
 from blurgate.training.detection.annotations import (
     Annotated,
     Face,
     read_annotations,
     write_annotations,
 )
-from blurgate.training.detection.backdrops import drawn, part_without_faces
+from blurgate.training.detection.backdrops import drawn, part_without_faces, sign
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.layout import cells
 from blurgate.training.detection.pictures import (
@@ -454,7 +454,7 @@ def test_a_stretched_sample_keeps_its_landmarks_and_boxes():
     flattened = 0
     for seed in range(12):
         image, faces = dotted()
-        made = compose._stretched(image, faces, np.random.default_rng(seed))
+        made = framing.stretched(image, faces, np.random.default_rng(seed))
         assert made.shape == image.shape
         sides = faces.boxes[0, 2:] - faces.boxes[0, :2]
         assert sorted(np.isclose(sides, [60, 80])) != [False, False]  # one side stays
@@ -468,7 +468,7 @@ def test_a_cut_sample_shows_a_part_of_one_face():
     shares = []
     for seed in range(60):
         image, faces = dotted()
-        made = compose._cut(image, faces, np.random.default_rng(seed))
+        made = framing.cut(image, faces, np.random.default_rng(seed))
         assert made.shape == image.shape
         inside = np.clip(faces.boxes[0], 0, 200)
         seen = (inside[2:] - inside[:2]).prod() / (faces.boxes[0, 2:] - faces.boxes[0, :2]).prod()
@@ -594,11 +594,26 @@ def test_parts_of_photos_show_no_face():
     assert all((part == 60).all() for part in parts)  # the photo's ground, outside the face
 
 
-def test_drawn_backgrounds_differ():
+@pytest.mark.parametrize("draw", [drawn, sign])
+def test_drawn_backgrounds_differ(draw):
     rng = np.random.default_rng(0)
-    several = [drawn(64, rng) for _ in range(8)]
+    several = [draw(64, rng) for _ in range(8)]
     assert all(image.shape == (64, 64, 3) and image.dtype == np.uint8 for image in several)
     assert len({image.tobytes() for image in several}) == 8
+
+
+def test_a_sign_fills_its_square():
+    """Else what is pasted as a distraction would show nothing."""
+    rng = np.random.default_rng(1)
+    shares = []
+    for _ in range(60):
+        grey = sign(64, rng).astype(int).sum(axis=2)
+        ground = np.bincount(grey.ravel()).argmax()
+        ys, xs = np.nonzero(np.abs(grey - ground) > 10)
+        if len(xs):  # a letter may have the colour of its ground
+            shares.append(max(np.ptp(xs), np.ptp(ys)) / 64)
+    assert len(shares) > 50
+    assert np.median(shares) > 0.5
 
 
 # --- the script

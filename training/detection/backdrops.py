@@ -117,6 +117,31 @@ def drawn(size: int, rng: Generator) -> U8:
     return image  # type: ignore[no-any-return]
 
 
+def sign(size: int, rng: Generator) -> U8:
+    """Draw a letter, a figure or rings that fill a plain square: they pass for small faces.
+
+    Shape:
+        (size, size, 3) uint8 BGR
+    """
+    image: U8 = np.empty((size, size, 3), np.uint8)
+    image[:] = _colour(rng)
+    bold = max(int(size * rng.uniform(0.02, 0.16)), 1)
+    if rng.random() < 0.25:
+        at = tuple(int(v) for v in size * rng.uniform(0.4, 0.6, 2))
+        for radius in sorted(rng.uniform(0.05, 0.5, int(rng.integers(1, 4))), reverse=True):
+            axes = tuple(max(int(size * radius * v), 1) for v in rng.uniform(0.6, 1.0, 2))
+            filled = -1 if rng.random() < 0.6 else bold
+            cv2.ellipse(image, at, axes, 0, 0, 360, _colour(rng), filled, cv2.LINE_AA)
+        return image
+    text = "".join(rng.choice(list(_LETTERS), int(rng.integers(1, 4))))
+    font = int(rng.choice(_FONTS))
+    (wide, high), _ = cv2.getTextSize(text, font, 1.0, 1)
+    scale = size * rng.uniform(0.5, 1.0) / max(wide, high)
+    at = int((size - wide * scale) / 2), int((size + high * scale) / 2)
+    cv2.putText(image, text, at, font, scale, _colour(rng), bold, cv2.LINE_AA)
+    return image
+
+
 def _colour(rng: Generator) -> tuple[int, int, int]:
     if rng.random() < 0.25:  # the colours of skin, on what is none
         light = rng.uniform(60, 245)

@@ -41,7 +41,8 @@ from blurgate.training.detection.augment import (
     saturated,
     toned,
 )
-from blurgate.training.detection.backdrops import Backdrops, drawn, part_without_faces
+from blurgate.training.detection.backdrops import Backdrops, drawn, part_without_faces, sign
+from blurgate.training.detection.framing import angle, cut, stretched
 from blurgate.training.detection.layout import GRIDS, MAX_FACES, SMALLEST, cells, rows
 from blurgate.training.detection.occlude import occluded
 from blurgate.training.detection.paste import (
@@ -70,7 +71,8 @@ LEAN: Final = 1.6
 """How sizes of a scene's faces spread over the octaves: at 1 evenly, above 1 more are small."""
 _ROOM: Final = 64.0  # a picture as many times larger than its one face is always taken
 _LEAST_ROOM: Final = 0.03  # of pictures that show little but a face such a share is taken
-_LEAST_WINDOW: Final = 0.4  # of a sample's side, where a part of it is cut out
+_LEAST_PHOTO: Final = 12.0  # pixels of the face of a sample that is one photo
+_PHOTO_LEAN: Final = 1.4  # as `LEAN`, for these
 _TRIES: Final = 60
 _NOWHERE: Final = Path()
 
@@ -163,9 +165,9 @@ class Composed:
             "nothing": self._nothing,
         }[str(kind)](rng)
         if rng.random() < 0.3:
-            image = _stretched(image, faces, rng)
+            image = stretched(image, faces, rng)
         if len(faces) and rng.random() < 0.15:
-            image = _cut(image, faces, rng)
+            image = cut(image, faces, rng)
         if rng.random() < 0.2:
             image = self._blurred(image, faces, rng)
         image = self._finish(image, rng)
@@ -199,7 +201,7 @@ class Composed:
                 continue
             picture, face = self._face(rng)
             placing = Placing(
-                face, size, (x, y), _angle(rng), bool(rng.random() < 0.5),
+                face, size, (x, y), angle(rng), bool(rng.random() < 0.5),
                 "photo" if rng.random() < share else "ellipse",
                 float(rng.uniform(0.02, 0.2)),
             )  # fmt: skip
@@ -209,13 +211,13 @@ class Composed:
     def _photo(self, rng: Generator) -> tuple[U8, Faces]:
         canvas = self._backdrops(rng)
         picture, face = self._face(rng, roomy=True)
-        least = max(16.0, self._smallest)
-        size = math.exp(rng.uniform(math.log(least), math.log(self._size)))
+        least = max(_LEAST_PHOTO, self._smallest)
+        size = least * math.exp(math.log(self._size / least) * rng.beta(1.0, _PHOTO_LEAN))
         x, y = (float(v) for v in rng.uniform(0.05, 0.95, 2) * self._size)
         if size > self._size / 2 and rng.random() < 0.7:  # large faces are rarely cut
             x, y = (float(v) for v in self._size / 2 + rng.normal(0, 0.12, 2) * self._size)
         mirror = bool(rng.random() < 0.5)
-        placing = Placing(face, size, (x, y), _angle(rng), mirror, "photo", 0.0)
+        placing = Placing(face, size, (x, y), angle(rng), mirror, "photo", 0.0)
         return canvas, self._add(canvas, Faces.none(), picture, placing, rng)
 
     def _mosaic(self, rng: Generator) -> tuple[U8, Faces]:
@@ -351,17 +353,17 @@ class Composed:
     def _texture(self, rng: Generator) -> U8:
         """Give a picture of nothing, of any size."""
         kind = rng.random()
-        if kind < 0.5 and self._empty is not None:
+        if kind < 0.45 and self._empty is not None:
             image = self._empty[int(rng.integers(len(self._empty)))].image
             h, w = image.shape[:2]
             side = int(min(h, w) * rng.uniform(0.2, 1.0))
             y, x = int(rng.integers(0, h - side + 1)), int(rng.integers(0, w - side + 1))
             return image[y : y + side, x : x + side]
-        if kind < 0.85:
+        if kind < 0.75:
             part = part_without_faces(self._photos[int(rng.integers(len(self._photos)))], rng)
             if part is not None:
                 return part
-        return drawn(96, rng)
+        return drawn(96, rng) if rng.random() < 0.4 else sign(96, rng)
 
     def _distract(self, canvas: U8, rng: Generator, n: int) -> None:
         """Paste things that are no faces, with the masks of faces."""
@@ -374,49 +376,7 @@ class Composed:
             size = math.exp(rng.uniform(math.log(SMALLEST), math.log(self._size * 0.7)))
             x, y = (float(v) for v in rng.uniform(0, self._size, 2))
             placing = Placing(
-                0, size, (x, y), _angle(rng), False,
+                0, size, (x, y), angle(rng), False,
                 "ellipse" if rng.random() < 0.7 else "photo", float(rng.uniform(0.02, 0.2)),
             )  # fmt: skip
             paste(canvas, thing, placing, rng, change=lambda patch, _: toned(patch, rng))
-
-
-def _stretched(image: U8, faces: Faces, rng: Generator) -> U8:
-    """Make a sample taller or wider by cutting a part out: a bent head looks like a flat face."""
-    side = len(image)
-    axis, part = int(rng.integers(2)), round(side * rng.uniform(0.7, 1.0))
-    at = int(rng.integers(0, side - part + 1))
-    cut = image[:, at : at + part] if axis == 0 else image[at : at + part]
-    scale = side / part
-    faces.boxes[:, axis::2] = (faces.boxes[:, axis::2] - at) * scale
-    faces.kps[..., axis] = (faces.kps[..., axis] - at + 0.5) * scale - 0.5
-    out: Any = cv2.resize(cut, (side, side), interpolation=cv2.INTER_LINEAR)
-    return out  # type: ignore[no-any-return]
-
-
-def _cut(image: U8, faces: Faces, rng: Generator) -> U8:
-    """Zoom in so that the border cuts one face: people at the edge of a photo are rarely whole."""
-    side = len(image)
-    box = faces.boxes[int(rng.integers(len(faces)))]
-    axis, share = int(rng.integers(2)), rng.uniform(0.5, 0.9)
-    low, high = float(box[axis]), float(box[axis + 2])
-    after = rng.random() < 0.5  # the face lies at the window's end, not at its beginning
-    edge = low + share * (high - low) if after else high - share * (high - low)
-    room = edge if after else side - edge
-    if not _LEAST_WINDOW * side < room < side:  # too near a border, or over it
-        return image
-    part = round(rng.uniform(_LEAST_WINDOW * side, room))
-    first = edge - part if after else edge
-    other = float(box[1 - axis] + box[3 - axis]) / 2 - part * rng.uniform(0.2, 0.8)
-    starts = np.array([first, other] if axis == 0 else [other, first])
-    corner = starts.round().clip(0, side - part).astype(np.float32)
-    x, y = (int(v) for v in corner)
-    scale = side / part
-    faces.boxes[:] = (faces.boxes - np.tile(corner, 2)) * scale
-    faces.kps[:] = (faces.kps - corner + 0.5) * scale - 0.5
-    out: Any = cv2.resize(image[y : y + part, x : x + part], (side, side))
-    return out  # type: ignore[no-any-return]
-
-
-def _angle(rng: Generator) -> float:
-    """Draw a roll in degrees: most heads are nearly upright."""
-    return float(np.clip(rng.normal(0, 9), -30, 30) if rng.random() < 0.8 else rng.uniform(-35, 35))

@@ -17,7 +17,7 @@ MAX_FACES: Final = 12
 """Faces of a scene."""
 SMALLEST: Final = 10.0
 """Size of the smallest face of a scene, in pixels of the sample."""
-GRIDS: Final = (2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8, 10)
+GRIDS: Final = (2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 8, 10)
 """Cells along the side of a mosaic; one of these is drawn."""
 
 
