@@ -121,7 +121,7 @@ def evaluate_command(
         str | None,
         typer.Option(
             metavar="NAME|PATH",
-            help="A second recogniser for `utility`, that no label comes from.",
+            help="A second recogniser, that no label comes from, for `fidelity` and `utility`.",
         ),
     ] = None,
     pairs: Annotated[
@@ -201,6 +201,7 @@ def evaluate_command(
     runtime = Runtime(device)
     wanted: list[str | None] = [*model] if model else [None]
     scorers = [zoo.open_scorer(name, runtime) for name in wanted]
+    second = zoo.open_embedder(judge, runtime) if judge is not None else None
     skipped: list[str] = []
 
     if is_synth:
@@ -210,11 +211,16 @@ def evaluate_command(
         labeller = Labeller(zoo.open_embedder(embedder, runtime)) if needed else None
         with _bar(quiet) as bar:
             done = evaluating.evaluate_synth(
-                Path(data[0]), labeller, scorers, plan, workers=n_workers, on_progress=bar
+                Path(data[0]),
+                labeller,
+                scorers,
+                plan,
+                judge=second and Labeller(second),
+                workers=n_workers,
+                on_progress=bar,
             )
     else:
         recogniser = zoo.open_embedder(embedder, runtime)
-        second = zoo.open_embedder(judge, runtime) if judge is not None else None
         detection = DetectorOptions(det_size, min_score)
         finder = zoo.open_detector(align_with, runtime, detection) if align or align_with else None
         from blurgate.evaluation.clean import choose_faces, read_clean
@@ -240,7 +246,13 @@ def evaluate_command(
                 on_failure=missed,
             )
             done = evaluating.evaluate_faces(
-                clean, Labeller(recogniser), scorers, plan, workers=n_workers, on_progress=bar
+                clean,
+                Labeller(recogniser),
+                scorers,
+                plan,
+                judge=second and Labeller(second),
+                workers=n_workers,
+                on_progress=bar,
             )
             if "utility" in parts:
                 # Of a sample of the faces a list leaves next to nothing.
@@ -353,6 +365,9 @@ def _tables(done: Evaluation) -> Iterator[str]:
         yield "Degrees against labels\n" + page.text_table(*page.summary_rows(done))
         for title, head, rows in page.family_tables(done)[:2]:
             yield f"\n{title}\n" + page.text_table(head, rows)
+    if done.judged:
+        title = f"\nLabels by {done.judge}, which sees the clean twin, against the labels\n"
+        yield title + page.text_table(*page.judged_rows(done))
     if done.protocol is not None:
         yield "\nThe original's protocol\n" + page.text_table(*page.protocol_rows(done))
     if done.leaks is not None:

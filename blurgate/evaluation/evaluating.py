@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -68,6 +68,8 @@ class Evaluation:
     """Name in all tables -> scorer."""
     plan: Plan
     embedder: ModelInfo | None
+    judge: ModelInfo | None
+    """The second recogniser, whose labels are compared with the embedder's."""
     material: dict[str, Any]
     """What the pictures are."""
     rows: Rows | None = None
@@ -81,6 +83,9 @@ class Evaluation:
     """Scorer -> `all`, `trained`, `held_out`, `families` and `sides` by name, and `groups` and
     `groups_sharp` by axis and name; see `blurgate.evaluation.fidelity.whole` for what each holds,
     and `blurgate.evaluation.groups.compare_groups`."""
+    judged: dict[str, Any] = field(default_factory=dict)
+    """The same for the second recogniser's labels: how far recognisers agree on what a blur does.
+    They see the clean twin, and a scorer does not."""
 
     def facts(self) -> dict[str, Any]:
         """Give everything as plain values for results.json."""
@@ -107,9 +112,11 @@ class Evaluation:
             ],
             "embedder": self.embedder
             and {"name": self.embedder.name, "sha256": self.embedder.sha256},
+            "judge": self.judge and {"name": self.judge.name, "sha256": self.judge.sha256},
             "material": self.material,
             "set": rows and _set_facts(rows),
             "fidelity": self.fidelity or None,
+            "judged": self.judged or None,
             "worst": rows and {name: _worst_facts(rows, name) for name in rows.worst},
             "original": self.protocol and self.protocol.facts(),
             "leaks": self.leaks and self.leaks.facts(),
@@ -157,6 +164,7 @@ def evaluate_faces(
     scorers: Sequence[Scorer],
     plan: Plan,
     *,
+    judge: Labeller | None = None,
     workers: int = 1,
     on_progress: Progress = lambda part, done: None,
 ) -> Evaluation:
@@ -167,6 +175,7 @@ def evaluate_faces(
         labeller: Makes the labels.
         scorers: What is evaluated, side by side.
         plan: What is measured.
+        judge: Labels by a second recogniser, to be compared with the first one's.
         workers: Threads; the results do not depend on them.
         on_progress: See `Progress`.
     """
@@ -180,7 +189,7 @@ def evaluate_faces(
         },
         "side_px_quantiles": np.quantile(clean.sides, [0, 0.25, 0.5, 0.75, 1]).round(1).tolist(),
     }
-    done = Evaluation(models, plan, labeller.info, material)
+    done = Evaluation(models, plan, labeller.info, judge and judge.info, material)
     if "fidelity" in plan.parts:
         families = [make_family(name, seed=plan.seed) for name in plan.families]
         done.rows = measure_faces(
@@ -188,11 +197,12 @@ def evaluate_faces(
             families,
             labeller,
             models,
+            judge=judge,
             per_face=plan.per_face,
             workers=workers,
             on_progress=lambda n: on_progress("fidelity", n),
         )
-        done.fidelity = compare_all(done.rows)
+        _compare(done, done.rows)
     _clean_parts(done, clean, labeller, workers, on_progress)
     return done
 
@@ -203,6 +213,7 @@ def evaluate_synth(
     scorers: Sequence[Scorer],
     plan: Plan,
     *,
+    judge: Labeller | None = None,
     workers: int = 1,
     on_progress: Progress = lambda part, done: None,
 ) -> Evaluation:
@@ -214,23 +225,25 @@ def evaluate_synth(
             `fidelity` is planned.
         scorers: What is evaluated.
         plan: What is measured; its families and its seed count for the other parts only.
+        judge: Labels by a second recogniser, to be compared with those of the folder.
         workers: Threads.
         on_progress: See `Progress`.
     """
     models = name_models(scorers)
     group_of = GroupNames(plan.groups)
     check_fit(plan.groups, Dataset(folder).clean_files)
-    done = Evaluation(models, plan, labeller.info if labeller else None, {})
+    done = Evaluation(models, plan, labeller and labeller.info, judge and judge.info, {})
     if "fidelity" in plan.parts:
         done.rows, facts = measure_synth(
             folder,
             models,
+            judge=judge,
             group_of=group_of,
             workers=workers,
             on_progress=lambda n: on_progress("fidelity", n),
         )
         done.material = {"dataset": facts}
-        done.fidelity = compare_all(done.rows)
+        _compare(done, done.rows)
     if labeller is not None and set(plan.parts) - {"fidelity"}:
         _clean_parts(done, _clean_of(folder, group_of), labeller, workers, on_progress)
     return done
@@ -291,15 +304,21 @@ def _clean_of(folder: Path, group_of: GroupNames) -> CleanFaces:
     )
 
 
-def compare_all(rows: Rows) -> dict[str, dict[str, Any]]:
-    """Compare every scorer's degrees with the labels; see `Evaluation.fidelity`."""
+def _compare(done: Evaluation, rows: Rows) -> None:
+    done.fidelity = compare_all(rows, rows.degree)
+    if done.judge is not None:
+        (done.judged,) = compare_all(rows, {"": rows.judged}).values()
+
+
+def compare_all(rows: Rows, degrees: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
+    """Compare degrees by name with the labels; see `Evaluation.fidelity`."""
     label = np.array(rows.label)
     kind = ["held_out" if rows.held_out[name] else "trained" for name in rows.family]
     sides = [fidelity.side_name(side) if side else "" for side in rows.side]
     # What a group's sharp faces get shows a shortcut without any blur in between.
     sharp = [g if f == "sharp" else {} for g, f in zip(rows.group, rows.family, strict=True)]
     out = {}
-    for name, values in rows.degree.items():
+    for name, values in degrees.items():
         degree = np.array(values)
         parts: dict[str, Any] = {"all": fidelity.whole(degree, label)}
         parts |= fidelity.compare(degree, label, kind)
@@ -322,6 +341,7 @@ def write_rows(rows: Rows, path: Path) -> None:
         Column("held_out", int),
         Column("side_px", float),
         Column("label", float),
+        *([Column("label_judge", float)] if rows.judged else []),
     )
     columns = (*head, *(Column(name, float) for name in rows.degree))
     path.unlink(missing_ok=True)
@@ -336,6 +356,7 @@ def write_rows(rows: Rows, path: Path) -> None:
                     "held_out": int(rows.held_out[rows.family[i]]),
                     "side_px": rows.side[i] or None,
                     "label": rows.label[i],
+                    **({"label_judge": rows.judged[i]} if rows.judged else {}),
                     **{name: values[i] for name, values in rows.degree.items()},
                 }
             )

@@ -65,6 +65,8 @@ class Rows:
     side: list[float] = field(default_factory=list)
     """Pixels of the picture along a side of the crop."""
     label: list[float] = field(default_factory=list)
+    judged: list[float] = field(default_factory=list)
+    """The labels that a second recogniser gives; empty without one."""
     degree: dict[str, list[float]] = field(default_factory=dict)
     """Scorer -> n degrees."""
     worst: dict[str, list[Case]] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class _Block:
     pictures: U8
     clean: U8
     label: F32
+    judged: F32 | None
     degree: dict[str, F32]
     rows: list[tuple[str, str, Groups, str, float]]
     """(source, identity, groups, family, side)"""
@@ -93,6 +96,7 @@ def measure_faces(
     labeller: Labeller,
     scorers: Mapping[str, Scorer],
     *,
+    judge: Labeller | None = None,
     per_face: int = 1,
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
@@ -104,15 +108,19 @@ def measure_faces(
         families: What is done to them; those that can are set so that labels come out even.
         labeller: Makes the labels.
         scorers: Name -> scorer.
+        judge: Labels the pictures too, by a second recogniser.
         per_face: Pictures of each face in each family.
         workers: Threads; the result does not depend on them.
         on_progress: Called with the number of pictures that are done.
     """
     twins = clean_twins(clean.crops)
     parts = [slice(at, at + BLOCK) for at in range(0, len(twins), BLOCK)]
-    embedded = np.concatenate(
-        list(ordered_map(lambda part: labeller.embed(twins[part]), parts, workers))
-    )
+
+    def embed_twins(by: Labeller) -> F32:
+        return np.concatenate(list(ordered_map(lambda p: by.embed(twins[p]), parts, workers)))
+
+    embedded = embed_twins(labeller)
+    embedded_too = embed_twins(judge) if judge is not None else embedded
     spread = np.linspace(0, len(clean) - 1, min(len(clean), _CALIBRATION_FACES)).astype(int)
     sample = [clean.crops[i] for i in spread]
     for family in families:
@@ -134,8 +142,9 @@ def measure_faces(
             for i, side in zip(own, made.sides, strict=True)
         ]
         label = labeller.label(embedded, list(own), made.pictures)
+        judged = judge and judge.label(embedded_too, list(own), made.pictures)
         degree = {name: scorer(made.pictures) for name, scorer in scorers.items()}
-        return _Block(made.pictures, twins[own.start : own.stop], label, degree, rows)
+        return _Block(made.pictures, twins[own.start : own.stop], label, judged, degree, rows)
 
     jobs = (
         (family, copy, start)
@@ -152,6 +161,7 @@ def measure_synth(
     folder: Path,
     scorers: Mapping[str, Scorer],
     *,
+    judge: Labeller | None = None,
     group_of: Callable[[str], Groups] = lambda source: {},
     workers: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
@@ -161,6 +171,7 @@ def measure_synth(
     Args:
         folder: The folder. Where it has a validation part, only that is taken.
         scorers: Name -> scorer.
+        judge: Labels the pictures anew, by a second recogniser.
         group_of: Gives the groups of a clean file.
         workers: Threads.
         on_progress: Called with the number of pictures that are done.
@@ -188,8 +199,10 @@ def measure_synth(
             (data.files[i], data.identities[i], group[data.clean_files[i]], data.methods[i], 0.0)
             for i in own
         ]
+        clean, label = data.clean_pictures(own), data.labels[own]
+        judged = judge and judge.label(judge.embed(clean), range(len(own)), pictures)
         degree = {name: scorer(pictures) for name, scorer in scorers.items()}
-        return _Block(pictures, data.clean_pictures(own), data.labels[own], degree, rows)
+        return _Block(pictures, clean, label, judged, degree, rows)
 
     blocks = ordered_map(read, range(0, len(data), BLOCK), workers)
     rows = _gather(blocks, scorers, on_progress)
@@ -214,6 +227,8 @@ def _gather(
             rows.family.append(family)
             rows.side.append(side)
         rows.label += block.label.astype(np.float64).tolist()
+        if block.judged is not None:
+            rows.judged += block.judged.astype(np.float64).tolist()
         for name, degree in block.degree.items():
             rows.degree[name] += degree.astype(np.float64).tolist()
             _keep_worst(block, degree, start, cases[name])

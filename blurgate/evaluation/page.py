@@ -29,7 +29,7 @@ def make_page(done: Evaluation) -> str:
 
     content: list[Html] = [element("p", line, class_="warning") for line in done.left_out]
     if done.fidelity:
-        content += [_summary(done), _families(done), _reliability(done)]
+        content += [_summary(done), _families(done), _judged(done), _reliability(done)]
         content += [*_sizes(done), *_groups(done)]
     if done.protocol is not None:
         content.append(_original(done, done.protocol))
@@ -108,6 +108,34 @@ def _families(done: Evaluation) -> Html:
     for title, head, rows in family_tables(done):
         content += [element("h3", title), table(head, rows)]
     return section("By family of blur", *content)
+
+
+def judged_rows(done: Evaluation) -> tuple[list[str], list[list[Any]]]:
+    """Give head and rows of the table of the second recogniser's labels; no rows without one."""
+    head = ["families", "", "pictures", "MAE", "bias", "Spearman"]
+    found, rows = done.judged, []
+    parts = [(_TITLES[part], "", found[part]) for part in _SUMMARY if part in found]
+    held = done.rows.held_out if done.rows is not None else {}
+    for family, one in found.get("families", {}).items():
+        parts.append((family, "held out" if held[family] else "", one))
+    for name, kind, one in parts:
+        rows.append([name, kind, one["n"], one["mae"], one["bias"], one["spearman"]])
+    return head, rows
+
+
+def _judged(done: Evaluation) -> Html:
+    head, rows = judged_rows(done)
+    if not rows:
+        return Html("")
+    return section(
+        "How far recognisers agree",
+        _note(
+            f"Labels by {done.judge} against those of the embedder. It sees the clean twin, which "
+            "no scorer does: a scorer that is not trained on this very embedder can hardly be "
+            "nearer to its labels than that."
+        ),
+        table(head, rows),
+    )
 
 
 def _reliability(done: Evaluation) -> Html:

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from blurgate.evaluation import leaks, protocol
+from blurgate.hookspecs import hookimpl
 from blurgate.host import get_host
+from blurgate.interfaces import ModelInfo
+from blurgate.training.dataset import Dataset
 
 DATA = Path(__file__).parents[1] / "data"
 FEW = ("--family", "sharp", "--family", "c-defocus", "--family", "second-order")
@@ -170,6 +173,66 @@ def test_a_synth_folder_is_taken_with_its_labels(run, evaluate, faces, tmp_path)
     refused = evaluate("set", "--part", "utility")
     assert refused.code == 2
     assert "--part utility needs photos of people and not a synth folder" in refused.err
+
+
+class Dim:
+    """A second recogniser: it sees little of a picture."""
+
+    info = ModelInfo("dim", "ab" * 32)
+
+    def __init__(self, embedder):
+        self.embedder = embedder
+
+    def __call__(self, crops):
+        return self.embedder(crops // 8)
+
+
+@pytest.fixture
+def dim(tiny):
+    class Plugin:
+        @staticmethod
+        @hookimpl
+        def register_embedders(register):
+            register("dim", lambda model, runtime: Dim(tiny.TinyEmbedder()))
+
+    get_host().add(Plugin, "dim-plugin")
+    yield lambda crops: Dim(tiny.TinyEmbedder())(crops)
+    get_host().remove("dim-plugin")
+
+
+def test_a_second_recogniser_labels_too(run, evaluate, faces, dim, tmp_path):
+    made = run(
+        "synth", "in", "--out", "set", "--blur", "gaussian", "--val", 0.4, "--embedder", "tiny",
+        "--per-image", 2, "--quiet",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    ran = evaluate("set", "--part", "fidelity", "--judge", "dim", "--out", "o", "--seed", 1)
+    assert ran.code == 0, ran.err
+    data = Dataset(tmp_path / "set", split="val")
+    every = range(len(data))
+    clean, blurred = dim(data.clean_pictures(every)), dim(data.pictures(every))
+    wanted = (1 - (clean * blurred).sum(axis=1)).clip(0, 1)
+    assert np.abs(wanted - data.labels).max() > 0.001  # else this would show nothing
+    with (tmp_path / "o/rows.csv").open(newline="") as file:
+        got = [float(r["label_judge"]) for r in csv.DictReader(file)]
+    assert got == pytest.approx(wanted.tolist(), abs=1e-5)
+    facts = json.loads((tmp_path / "o/results.json").read_text())
+    assert facts["judge"] == {"name": "dim", "sha256": "ab" * 32}
+    error = np.abs(wanted - data.labels).mean()
+    assert facts["judged"]["all"]["mae"] == pytest.approx(error, abs=1e-5)
+    assert facts["judged"]["families"]["gaussian"]["mae"] == pytest.approx(error, abs=1e-5)
+    assert f"Labels by dim@{'ab' * 6}" in ran.out
+    page = Page((tmp_path / "o/evaluation.html").read_text(encoding="utf-8"))
+    assert "How far recognisers agree" in page.titles
+
+
+def test_a_recogniser_agrees_with_itself(evaluate, faces):
+    ran = evaluate("in", *FEW, "--part", "fidelity", "--judge", "tiny", "--json")
+    judged = json.loads(ran.out)["judged"]
+    assert set(judged["families"]) == {"sharp", "c-defocus", "second-order"}
+    for part in (judged["all"], judged["held_out"], *judged["families"].values()):
+        assert (part["mae"], part["rmse"]) == (0, 0)
+    assert judged["all"]["spearman"] == pytest.approx(1)
 
 
 def test_a_sample_of_people(evaluate, faces):

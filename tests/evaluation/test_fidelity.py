@@ -159,10 +159,10 @@ def test_trained_and_held_out_and_sharp_groups():
     label = np.linspace(0, 1, n)
     rows = Rows(
         [f"{i}.jpg" for i in range(n)], ["p"] * n, group, family, [100.0] * 11 + [0.0],
-        label.tolist(), {"one": (label + 0.1).clip(0, 1).tolist(), "two": [0.5] * n},
-        {}, {"sharp": False, "c-motion": True, "linear": False},
+        label.tolist(), held_out={"sharp": False, "c-motion": True, "linear": False},
     )  # fmt: skip
-    found = compare_all(rows)["one"]
+    degrees = {"one": (label + 0.1).clip(0, 1).tolist(), "two": [0.5] * n}
+    found = compare_all(rows, degrees)["one"]
     assert list(found["families"]) == ["sharp", "c-motion", "linear"]  # in the plan's order
     assert (found["all"]["n"], found["trained"]["n"], found["held_out"]["n"]) == (12, 8, 4)
     assert found["sides"]["96-112"]["n"] == 11  # a side of 0 is not known
