@@ -91,8 +91,11 @@ def test_a_face_looks_where_it_is_told_to():
     assert moved("nose", yaw=30, pitch=0)[0] > 10  # right
     assert moved("nose", yaw=-30, pitch=0)[0] < -10
     assert moved("eye", yaw=0, pitch=25)[1] > 10  # down
-    # The nose stands out: it goes further than the eyes.
-    assert moved("nose", yaw=30, pitch=0)[0] > moved("eye", yaw=30, pitch=0)[0] + 3
+    # The nose stands out of the skull, by so much at its landmark.
+    out = -0.03 * 100 + 0.17 * 100 * math.sqrt(1 - (0.05 * 130 / (0.17 * 130)) ** 2)
+    above = KPS[2] - (0, 0.05 * 130) - CENTRE
+    wanted = (depth(*above) + out) * math.sin(math.radians(20))
+    assert moved("nose", yaw=20, pitch=0)[0] == pytest.approx(wanted, abs=2)
 
 
 def test_the_axes_are_those_of_a_head_that_is_tilted():
