@@ -3,8 +3,8 @@
 Four kinds of samples are made, each from the generator of (seed, epoch, index) alone:
 
 - scene: faces pasted with soft masks onto a background, scattered or in rows, at sizes spread
-  over the octaves, the lower ones somewhat more often (most faces of a crowd are small, and they
-  are the hard ones); turned, mirrored, hidden in part, each with a tone and a blur of its own.
+  over the octaves, the lower ones more often (most faces of a crowd are small, and they are the
+  hard ones); turned, mirrored, hidden in part, each with a tone and a blur of its own.
   Things that are no faces are pasted in the same way, so that an edge of a mask tells nothing.
 - photo: one photo as a whole, enlarged, shrunk and cut by the border. Like mosaics it prefers
   photos that show several faces, or a face with its surroundings: from pasted faces alone a network
@@ -61,18 +61,18 @@ if TYPE_CHECKING:
 
     from blurgate.types import U8
 
-SHARES: Final = {"scene": 0.25, "photo": 0.42, "mosaic": 0.25, "nothing": 0.08}
+SHARES: Final = {"scene": 0.3, "photo": 0.34, "mosaic": 0.28, "nothing": 0.08}
 """Kinds of samples and how many of each."""
 CLOSE_SHARES: Final = {"scene": 0.35, "photo": 0.5, "mosaic": 0.1, "nothing": 0.05}
 """The same for samples that are meant for faces close to the camera."""
 LEAST_PX: Final = 7.0
 """Faces with a shorter side than this in the sample are ignored."""
-LEAN: Final = 1.6
-"""How sizes of a scene's faces spread over the octaves: at 1 evenly, above 1 more are small."""
+LEAN: Final = 2.0
+"""How sizes of faces in scenes and photos spread over the octaves: at 1 evenly, above 1 more are
+small. 1080p video is searched at 640 pixels, where a face of 60 is one of 20."""
 _ROOM: Final = 64.0  # a picture as many times larger than its one face is always taken
 _LEAST_ROOM: Final = 0.03  # of pictures that show little but a face such a share is taken
 _LEAST_PHOTO: Final = 12.0  # pixels of the face of a sample that is one photo
-_PHOTO_LEAN: Final = 1.4  # as `LEAN`, for these
 _TRIES: Final = 60
 _NOWHERE: Final = Path()
 
@@ -212,7 +212,7 @@ class Composed:
         canvas = self._backdrops(rng)
         picture, face = self._face(rng, roomy=True)
         least = max(_LEAST_PHOTO, self._smallest)
-        size = least * math.exp(math.log(self._size / least) * rng.beta(1.0, _PHOTO_LEAN))
+        size = least * math.exp(math.log(self._size / least) * rng.beta(1.0, self._lean))
         x, y = (float(v) for v in rng.uniform(0.05, 0.95, 2) * self._size)
         if size > self._size / 2 and rng.random() < 0.7:  # large faces are rarely cut
             x, y = (float(v) for v in self._size / 2 + rng.normal(0, 0.12, 2) * self._size)
