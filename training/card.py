@@ -17,7 +17,7 @@ import numpy as np
 from blurgate.interfaces import Runtime
 from blurgate.journal import write_atomically
 from blurgate.runtime import make_session, run
-from blurgate.training.runs import Fit, run_name
+from blurgate.training.runs import Fit, run_names
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def about(
         "data": dict(data),
         "seed": config.seed,
         "training": {key: getattr(config, key) for key in _FROM_CONFIG},
-        **({"begun_with": run_name(Path(config.init))} if config.init else {}),
+        **({"begun_with": run_names(config.init)} if config.init else {}),
         "epochs_done": fit.epoch,
         "best_epoch": fit.best_epoch,
         "validation": fit.best,

@@ -89,8 +89,9 @@ class TrainConfig:
     are new."""
 
     # Training.
-    init: str = ""
-    """A checkpoint or an earlier run's folder to take the weights from; empty: drawn."""
+    init: tuple[str, ...] = ()
+    """Checkpoints or earlier runs' folders whose weights are begun with, of several their mean;
+    empty: drawn."""
     epochs: int = 50
     batch: int = 64
     """Pictures per step and process."""

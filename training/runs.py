@@ -26,7 +26,7 @@ __all__ = [
     "begin_with",
     "compare",
     "log_lines",
-    "run_name",
+    "run_names",
     "update_average",
 ]
 
@@ -80,27 +80,36 @@ class Fit:
         }
 
 
-def begin_with(network: nn.Module, path: Path) -> None:
-    """Take a network's weights from an earlier run, averaged ones where it has them.
+def begin_with(network: nn.Module, runs: Sequence[str]) -> None:
+    """Take a network's weights from earlier runs, averaged ones where they have them.
+
+    Of several the mean is taken, which does well where one run began with another: a model soup
+    (Wortsman et al., 2022, arXiv 2203.05482).
 
     Args:
         network: Changed in place.
-        path: The run's folder, whose best weights are taken, or a checkpoint.
+        runs: Folders of runs, whose best weights are taken, or checkpoints.
 
     Raises:
         WeightsError: There is no such checkpoint.
-        ConfigError: It is of a network of another shape.
+        ConfigError: One is of a network of another shape.
     """
-    file = path / BEST if path.is_dir() else path
-    tensors, _ = checkpoints.load(file)
-    for prefix in ("ema", "model"):
-        tensors = checkpoints.select(tensors, prefix) or tensors
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"{file} does not fit the network: give it the shape that it had in that run"
-        ) from error
+    sums: dict[str, torch.Tensor] = {}
+    for path in map(Path, runs):
+        file = path / BEST if path.is_dir() else path
+        tensors, _ = checkpoints.load(file)
+        for prefix in ("ema", "model"):
+            tensors = checkpoints.select(tensors, prefix) or tensors
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{file} does not fit the network: give it the shape that it had in that run"
+            ) from error
+        for name, value in tensors.items():
+            sums[name] = sums[name] + value.double() if name in sums else value.double()
+    own = network.state_dict()
+    network.load_state_dict({k: (v / len(runs)).to(own[k].dtype) for k, v in sums.items()})
 
 
 def device_name(device: torch.device) -> str:
@@ -108,13 +117,14 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
-def run_name(path: Path) -> str:
-    """Give the name of a run, of its folder or of a checkpoint in it, for a card.
+def run_names(runs: Sequence[str]) -> str:
+    """Give the names of runs, of their folders or of checkpoints in them, for a card.
 
-    >>> run_name(Path("runs/first/last.safetensors"))
-    'first'
+    >>> run_names(["runs/first/last.safetensors", "second"])
+    'first, second'
     """
-    return path.parent.name if path.suffix == ".safetensors" else path.name
+    paths = map(Path, runs)
+    return ", ".join(p.parent.name if p.suffix == ".safetensors" else p.name for p in paths)
 
 
 def compare(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -161,7 +161,7 @@ def run_training(
     )
     check_head(loss, model.head)
     if config.init and not (resume and (folder / LAST).is_file()):
-        begin_with(model, Path(config.init))
+        begin_with(model, config.init)
     fabric = loop.make_fabric(device, config.precision)
     if fabric.is_global_zero:
         prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)

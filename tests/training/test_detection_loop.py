@@ -489,16 +489,23 @@ def test_the_command_refuses_what_makes_no_sense(run, tmp_path, monkeypatch, arg
 def test_a_run_begins_with_the_weights_of_another(tmp_path):
     first, fresh = network(1), network(2)
     checkpoints.save(tmp_path / "best.safetensors", first.state_dict(), {})
-    runs.begin_with(fresh, tmp_path)
+    runs.begin_with(fresh, [str(tmp_path)])
     assert torch.equal(fresh.stem[0].weight, first.stem[0].weight)
     averaged, plain = network(3), network(4)
     tensors = {f"model.{name}": value for name, value in plain.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in averaged.state_dict().items()}
     checkpoints.save(tmp_path / "last.safetensors", tensors, {})
-    runs.begin_with(fresh, tmp_path / "last.safetensors")
+    runs.begin_with(fresh, [str(tmp_path / "last.safetensors")])
     assert torch.equal(fresh.stem[0].weight, averaged.stem[0].weight)
+    runs.begin_with(fresh, [str(tmp_path), str(tmp_path / "last.safetensors")])
+    before = [first.state_dict(), averaged.state_dict()]
+    for name, value in fresh.state_dict().items():
+        assert value.dtype == before[0][name].dtype
+        torch.testing.assert_close(
+            value, (before[0][name] + before[1][name]) / 2, check_dtype=False
+        )
     with pytest.raises(ConfigError, match="does not fit the network: give it the shape"):
-        runs.begin_with(network(stem=4), tmp_path)
+        runs.begin_with(network(stem=4), [str(tmp_path)])
     (tmp_path / "best.safetensors").write_bytes(b"no")
     with pytest.raises(WeightsError, match="is not a checkpoint of blurgate train"):
-        runs.begin_with(fresh, tmp_path)
+        runs.begin_with(fresh, [str(tmp_path)])

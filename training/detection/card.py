@@ -12,7 +12,7 @@ import torch
 from blurgate.training.card import source_commit, time_ms, write_files
 from blurgate.training.detection.config import DetectionConfig
 from blurgate.training.detection.network import DetectorNet, count_macs
-from blurgate.training.runs import Fit, device_name, run_name
+from blurgate.training.runs import Fit, device_name, run_names
 
 __all__ = ["about", "write_card"]
 
@@ -51,7 +51,7 @@ def about(
         "data": dict(data),
         "seed": config.seed,
         "training": {key: facts[key] for key in _FROM_CONFIG},
-        **({"begun_with": run_name(Path(config.init))} if config.init else {}),
+        **({"begun_with": run_names(config.init)} if config.init else {}),
         "epochs_done": fit.epoch,
         "best_epoch": fit.best_epoch,
         "validation": fit.best,

@@ -65,8 +65,9 @@ class DetectionConfig:
     schedule: Literal["cosine", "constant"] = "cosine"
     """cosine: down to 0 at the last epoch; constant: for a run to be stopped at any time, from
     whose weights another then begins."""
-    init: str = ""
-    """A checkpoint or an earlier run's folder to take the weights from; empty: drawn."""
+    init: tuple[str, ...] = ()
+    """Checkpoints or earlier runs' folders whose weights are begun with, of several their mean;
+    empty: drawn."""
     weight_decay: float = 0.05
     ema: float = 0.999
     """Decay per step of the averaged weights, which are what is validated and exported; 0: none."""

@@ -140,7 +140,7 @@ def train_detector(
     torch.manual_seed(config.seed)
     network = DetectorNet(config.shape())
     if config.init and not (resume and (folder / LAST).is_file()):
-        begin_with(network, Path(config.init))
+        begin_with(network, config.init)
     samples = Composed(
         train, background, size=config.size, length=config.pictures, seed=config.seed
     )
