@@ -201,7 +201,8 @@ def evaluate_command(
     runtime = Runtime(device)
     wanted: list[str | None] = [*model] if model else [None]
     scorers = [zoo.open_scorer(name, runtime) for name in wanted]
-    second = zoo.open_embedder(judge, runtime) if judge is not None else None
+    judging = zoo.open_embedder(judge, runtime) if judge is not None else None
+    second = Labeller(judging) if judging is not None else None
     skipped: list[str] = []
 
     if is_synth:
@@ -215,7 +216,7 @@ def evaluate_command(
                 labeller,
                 scorers,
                 plan,
-                judge=second and Labeller(second),
+                judge=second,
                 workers=n_workers,
                 on_progress=bar,
             )
@@ -250,7 +251,7 @@ def evaluate_command(
                 Labeller(recogniser),
                 scorers,
                 plan,
-                judge=second and Labeller(second),
+                judge=second,
                 workers=n_workers,
                 on_progress=bar,
             )
@@ -258,7 +259,7 @@ def evaluate_command(
                 # Of a sample of the faces a list leaves next to nothing.
                 listed = pairs or ("all" if people or photos else None)
                 try:
-                    _utility(done, clean, recogniser, second, listed, data, bar)
+                    _utility(done, clean, recogniser, judging, listed, data, bar)
                 except InputError as error:
                     if part or pairs:
                         raise

@@ -189,7 +189,7 @@ def evaluate_faces(
         },
         "side_px_quantiles": np.quantile(clean.sides, [0, 0.25, 0.5, 0.75, 1]).round(1).tolist(),
     }
-    done = Evaluation(models, plan, labeller.info, judge and judge.info, material)
+    done = Evaluation(models, plan, labeller.info, judge.info if judge else None, material)
     if "fidelity" in plan.parts:
         families = [make_family(name, seed=plan.seed) for name in plan.families]
         done.rows = measure_faces(
@@ -232,7 +232,8 @@ def evaluate_synth(
     models = name_models(scorers)
     group_of = GroupNames(plan.groups)
     check_fit(plan.groups, Dataset(folder).clean_files)
-    done = Evaluation(models, plan, labeller and labeller.info, judge and judge.info, {})
+    by, second = (one.info if one is not None else None for one in (labeller, judge))
+    done = Evaluation(models, plan, by, second, {})
     if "fidelity" in plan.parts:
         done.rows, facts = measure_synth(
             folder,

@@ -142,7 +142,9 @@ def measure_faces(
             for i, side in zip(own, made.sides, strict=True)
         ]
         label = labeller.label(embedded, list(own), made.pictures)
-        judged = judge and judge.label(embedded_too, list(own), made.pictures)
+        judged = None
+        if judge is not None:
+            judged = judge.label(embedded_too, list(own), made.pictures)
         degree = {name: scorer(made.pictures) for name, scorer in scorers.items()}
         return _Block(made.pictures, twins[own.start : own.stop], label, judged, degree, rows)
 
@@ -200,7 +202,9 @@ def measure_synth(
             for i in own
         ]
         clean, label = data.clean_pictures(own), data.labels[own]
-        judged = judge and judge.label(judge.embed(clean), range(len(own)), pictures)
+        judged = None
+        if judge is not None:
+            judged = judge.label(judge.embed(clean), range(len(own)), pictures)
         degree = {name: scorer(pictures) for name, scorer in scorers.items()}
         return _Block(pictures, clean, label, judged, degree, rows)
 
