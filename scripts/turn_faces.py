@@ -66,7 +66,9 @@ def copies(name: str, share: float) -> int:
     return math.floor(share + int(digest(name)[:8], 16) / 2**32)
 
 
-def make(job: tuple[Annotated, int, int], by: Teacher, yaw: float, pitch: float) -> object:
+def make(
+    job: tuple[Annotated, int, int], by: Teacher, yaw: float, pitch: float
+) -> tuple[np.ndarray, list[Face]] | None:
     """Turn and label one picture; None where the teacher finds no face in it any more."""
     picture, face, number = job
     rng = np.random.default_rng(int(digest(f"{picture.name} {number}")[:16], 16))
@@ -97,8 +99,7 @@ def turn_all(
             if n % 500 == 0:
                 print(f"{n} of {len(jobs)}", flush=True)
             if result is not None:
-                image, faces = result  # type: ignore[misc]
-                yield f"images/{digest(picture.name)[:12]}_{number}.jpg", image, faces
+                yield f"images/{digest(picture.name)[:12]}_{number}.jpg", *result
 
 
 def main() -> None:

@@ -308,7 +308,7 @@ def _clean_of(folder: Path, group_of: GroupNames) -> CleanFaces:
 def _compare(done: Evaluation, rows: Rows) -> None:
     done.fidelity = compare_all(rows, rows.degree)
     if done.judge is not None:
-        (done.judged,) = compare_all(rows, {"": rows.judged}).values()
+        done.judged = compare_all(rows, {"judge": rows.judged})["judge"]
 
 
 def compare_all(rows: Rows, degrees: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
