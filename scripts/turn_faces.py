@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
@@ -35,6 +36,8 @@ from blurgate.training.faces import digest
 
 LEAST_PX = 48.0
 """Smallest face that is turned, by its shorter side: the teacher's landmarks must be exact."""
+_DIGEST = re.compile(r"-[0-9a-f]{16}$")  # of make_detection_data.py
+_NUMBERED = re.compile(r"(.+)_(\d{4})")  # the second photo of a person: Ada_Lovelace_0002
 SAME_IOU = 0.25
 """Least overlap of the turned face with the one before."""
 
@@ -66,6 +69,22 @@ def copies(name: str, share: float) -> int:
     return math.floor(share + int(digest(name)[:8], 16) / 2**32)
 
 
+def turned_name(name: str, number: int) -> str:
+    """Name a turned picture so that `--identity name` still tells who it shows.
+
+    >>> turned_name("images/lfw/Ada_Lovelace_0002-f93de10318824bcd.jpg", 0)
+    'lfw/Ada_Lovelace_1002.jpg'
+    >>> turned_name("images/chips/105_0_0_20170112.jpg", 1)
+    'chips/105_0_0_20170112_2000.jpg'
+    """
+    path = PurePosixPath(name)
+    stem = _DIGEST.sub("", path.stem)
+    numbered = _NUMBERED.fullmatch(stem)
+    person, photo = (numbered[1], int(numbered[2])) if numbered else (stem, 0)
+    new = f"{person}_{(1000 * (number + 1) + photo) % 10000:04d}.jpg"
+    return str(PurePosixPath(path.parent.name) / new)
+
+
 def make(
     job: tuple[Annotated, int, int], by: Teacher, yaw: float, pitch: float
 ) -> tuple[np.ndarray, list[Face]] | None:
@@ -93,13 +112,18 @@ def turn_all(
         if (face := single(picture)) is not None
         for number in range(copies(picture.name, args.share))
     ]
+    used: set[str] = set()
     with ThreadPoolExecutor(args.workers) as pool:
         made = pool.map(lambda job: make(job, by, args.yaw, args.pitch), jobs)
         for n, ((picture, _, number), result) in enumerate(zip(jobs, made, strict=True), 1):
             if n % 500 == 0:
                 print(f"{n} of {len(jobs)}", flush=True)
             if result is not None:
-                yield f"images/{digest(picture.name)[:12]}_{number}.jpg", *result
+                name = turned_name(picture.name, number)
+                if name in used:  # names may have been cut short
+                    name = f"{name.removesuffix('.jpg')}-{digest(picture.name)[:8]}.jpg"
+                used.add(name)
+                yield f"images/{name}", *result
 
 
 def main() -> None:

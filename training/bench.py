@@ -39,8 +39,10 @@ def torch_calls(about: Mapping[str, Any], threads: Sequence[int]) -> dict[tuple[
         threads: Threads of torch, each timed.
 
     Returns:
-        Empty where the card does not name a backbone that is registered here.
+        Empty where the card does not name a backbone that is registered here, and for 8-bit twins.
     """
+    if "int8" in about:
+        return {}
     backbone, head = about.get("backbone"), about.get("training", {}).get("head", "regression")
     try:
         options = about.get("backbone_options", {})

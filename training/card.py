@@ -119,13 +119,15 @@ def time_ms(
     return median(taken[runs // 6 :]) * 1000
 
 
-def write_card(path: Path, card: Mapping[str, Any], difference: float) -> dict[str, Any]:
+def write_card(
+    path: Path, card: Mapping[str, Any], difference: float | None = None
+) -> dict[str, Any]:
     """Write `<stem>.json` and `<stem>.md` beside an ONNX file.
 
     Args:
         path: The ONNX file; its size and speed are measured.
         card: The card that the file holds.
-        difference: Between torch and onnxruntime.
+        difference: Between torch and onnxruntime; None: of an 8-bit twin, which torch does not run.
 
     Returns:
         The card with what was measured.
@@ -138,7 +140,7 @@ def write_files(
     path: Path,
     card: Mapping[str, Any],
     spent_ms: Mapping[str, float],
-    difference: float,
+    difference: float | None,
     markdown: Callable[[str, Mapping[str, Any]], Iterator[str]],
 ) -> dict[str, Any]:
     """Write a card's two files; see `write_card`.
@@ -157,7 +159,7 @@ def write_files(
             "how": f"median, onnxruntime {version_of_onnxruntime()}, 1 CPU thread, "
             f"{platform.machine()}",
         },
-        "torch_against_onnxruntime": difference,
+        **({} if difference is None else {"torch_against_onnxruntime": difference}),
     }
     whole = {**card, "about": {**card["about"], **measured}}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
@@ -183,6 +185,17 @@ def _kinds_row(facts: Mapping[str, Any]) -> dict[str, str]:
         f"{told['counted_above']:g}; direction off by {told['angle_median_error_deg']:.1f} degrees "
         "in the median"
     }
+
+
+def _difference_row(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Say how far the file is from what was trained."""
+    if twin := facts.get("int8"):
+        return {
+            "8 bits": f"ranges from {twin['pictures']} training pictures; validation MAE "
+            f"{twin['mae_loss']:+.4f} against the model that it was made of"
+        }
+    apart = facts["torch_against_onnxruntime"]
+    return {"torch against onnxruntime": f"at most {apart:.2g} apart"}
 
 
 def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
@@ -213,7 +226,7 @@ def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
         "trained on": f"{facts['trained_on']}, {facts['seconds']} s",
         "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
         "commit": facts["commit"] or "unknown",
-        "torch against onnxruntime": f"at most {facts['torch_against_onnxruntime']:.2g} apart",
+        **_difference_row(facts),
         "licence": card["licence"],
     }
     yield f"# {card['name']}\n\n| | |\n| --- | --- |\n"

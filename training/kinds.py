@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from blurgate.errors import ConfigError
+from blurgate.interfaces import Runtime
 from blurgate.pipeline import ordered_map
+from blurgate.runtime import make_session, run
 from blurgate.training import layout
 from blurgate.training.dataset import read_rows
 from blurgate.training.loop import prepare
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from blurgate.training.model import BlurModel
 
-__all__ = ["KINDS", "KindHead", "Kinds", "fit_kinds", "read_kinds", "taps"]
+__all__ = ["KINDS", "KindHead", "Kinds", "fit_kinds", "measure_kinds", "read_kinds", "taps"]
 
 KINDS: Final = ("sharp", "motion", "defocus", "lowres")
 SHARP_BELOW: Final = 0.1
@@ -39,6 +41,8 @@ COUNTED_ABOVE: Final = 0.2
 """Accuracy is counted above this degree; below it, kinds hardly differ."""
 LEAST_ACCURACY: Final = 0.85
 """A head that is right less often is not exported."""
+OUTPUTS: Final = ("kind", "direction")
+"""What an exported model calls the answers."""
 TAPS: Final = 5
 """Early layers that are read: more were no better."""
 HIDDEN: Final = 32
@@ -246,22 +250,26 @@ _Part = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def _described(model: BlurModel, rows: KindRows, workers: int) -> _Part:
     """Give what the head reads of pictures, with their kinds, angles and degrees."""
-
-    def read(files: Sequence[str]) -> Tensor:
-        pictures = np.stack([layout.read_picture(rows.folder / file) for file in files])
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2)
-
     model.eval()
-    files: Iterator[list[str]] = (rows.files[at : at + 64] for at in range(0, len(rows.files), 64))
     with torch.no_grad():
         found = [
-            pooled(taps(model.backbone, prepare(pictures))[1])
-            for pictures in ordered_map(read, files, workers)
+            pooled(taps(model.backbone, prepare(pictures))[1]) for pictures in _read(rows, workers)
         ]
     described = torch.cat(found) if found else torch.zeros(0, 0)
     numbers = (torch.from_numpy(values) for values in (rows.kind, rows.angle, rows.degree))
     kind, angle, degree = numbers
     return described, kind, angle, degree
+
+
+def _read(rows: KindRows, workers: int) -> Iterator[Tensor]:
+    """Give the pictures of rows, some at a time: (n, 3, 112, 112) uint8."""
+
+    def read(files: Sequence[str]) -> Tensor:
+        pictures = np.stack([layout.read_picture(rows.folder / file) for file in files])
+        return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+
+    files: Iterator[list[str]] = (rows.files[at : at + 64] for at in range(0, len(rows.files), 64))
+    return ordered_map(read, files, workers)
 
 
 def _joined(parts: Sequence[_Part]) -> _Part:
@@ -271,11 +279,44 @@ def _joined(parts: Sequence[_Part]) -> _Part:
     return x, kind, angle, degree
 
 
-def _measured(
-    head: KindHead, x: Tensor, kind: Tensor, angle: Tensor, degree: Tensor
-) -> dict[str, Any]:
+def _measured(head: KindHead, *part: Tensor) -> dict[str, Any]:
     with torch.inference_mode():
-        probability, direction = head(x)
+        probability, direction = head(part[0])
+    return _right(probability, direction, *part[1:])
+
+
+def measure_kinds(model: Path, folders: Sequence[Path], *, workers: int = 1) -> dict[str, Any]:
+    """Measure an exported model's kinds of blur on the validation parts of folders.
+
+    Args:
+        model: An ONNX file with the outputs `kind` and `direction`.
+        folders: As for `fit_kinds`.
+        workers: Threads that read pictures.
+
+    Returns:
+        What `Kinds.facts` holds.
+    """
+    session = make_session(model, Runtime("cpu"))
+    name = session.get_inputs()[0].name
+    found: list[_Part] = []
+    for folder in folders:
+        rows = read_kinds(folder, "val")
+        numbers = [torch.from_numpy(values) for values in (rows.kind, rows.angle, rows.degree)]
+        at = 0
+        for pictures in _read(rows, workers):
+            out = run(session, {name: prepare(pictures).contiguous().numpy()}, str(model), OUTPUTS)
+            kind, angle, degree = (values[at : at + len(pictures)] for values in numbers)
+            both = torch.from_numpy(np.concatenate(out, axis=1))
+            found.append((both, kind, angle, degree))
+            at += len(pictures)
+    both, *truth = _joined(found)
+    return _right(both[:, : len(KINDS)], both[:, len(KINDS) :], *truth)
+
+
+def _right(
+    probability: Tensor, direction: Tensor, kind: Tensor, angle: Tensor, degree: Tensor
+) -> dict[str, Any]:
+    """Count right answers; see `Kinds.facts`."""
     found = probability.argmax(1)
     counted = degree > COUNTED_ABOVE
     confusion = torch.zeros(len(KINDS), len(KINDS), dtype=torch.int64)

@@ -27,6 +27,7 @@ __all__ = [
     "compare",
     "log_lines",
     "run_names",
+    "run_weights",
     "update_average",
 ]
 
@@ -36,6 +37,9 @@ LOG: Final = "log.csv"
 
 OnStep = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, a line of text)."""
+
+Reader = Callable[[str, nn.Module], Mapping[str, torch.Tensor]]
+"""Gives a whole state dict for a network; called with a name or a path."""
 
 
 class Limits(Protocol):
@@ -80,32 +84,48 @@ class Fit:
         }
 
 
-def begin_with(network: nn.Module, runs: Sequence[str]) -> None:
-    """Take a network's weights from earlier runs, averaged ones where they have them.
+def run_weights(run: str, network: nn.Module) -> dict[str, torch.Tensor]:
+    """Read the weights of an earlier run, averaged ones where it has them.
+
+    Args:
+        run: A run's folder, whose best weights are taken, or a checkpoint.
+        network: That they are for; not changed.
+
+    Raises:
+        WeightsError: There is no such checkpoint.
+        ConfigError: It is of a network of another shape.
+    """
+    path = Path(run)
+    file = path / BEST if path.is_dir() else path
+    tensors, _ = checkpoints.load(file)
+    for prefix in ("ema", "model"):
+        tensors = checkpoints.select(tensors, prefix) or tensors
+    own = {name: value.shape for name, value in network.state_dict().items()}
+    if {name: value.shape for name, value in tensors.items()} != own:
+        raise ConfigError(
+            f"{file} does not fit the network: give it the shape that it had in that run"
+        )
+    return tensors
+
+
+def begin_with(network: nn.Module, runs: Sequence[str], read: Reader = run_weights) -> None:
+    """Take a network's weights from earlier runs.
 
     Of several the mean is taken, which does well where one run began with another: a model soup
     (Wortsman et al., 2022, arXiv 2203.05482).
 
     Args:
         network: Changed in place.
-        runs: Folders of runs, whose best weights are taken, or checkpoints.
+        runs: What is read.
+        read: Gives a run's weights for the network.
 
     Raises:
-        WeightsError: There is no such checkpoint.
+        WeightsError: There is no such run.
         ConfigError: One is of a network of another shape.
     """
     sums: dict[str, torch.Tensor] = {}
-    for path in map(Path, runs):
-        file = path / BEST if path.is_dir() else path
-        tensors, _ = checkpoints.load(file)
-        for prefix in ("ema", "model"):
-            tensors = checkpoints.select(tensors, prefix) or tensors
-        try:
-            network.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"{file} does not fit the network: give it the shape that it had in that run"
-            ) from error
+    for run in runs:
+        tensors = read(run, network)
         for name, value in tensors.items():
             sums[name] = sums[name] + value.double() if name in sums else value.double()
     own = network.state_dict()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,8 +27,9 @@ from blurgate.journal import is_unused, write_atomically
 from blurgate.training import card, loop
 from blurgate.training.config import TrainConfig, make_config, parse_yaml, read_config
 from blurgate.training.export import card_facts, export
+from blurgate.training.exported import is_exported, read_weights, settle
 from blurgate.training.feeds import open_feed
-from blurgate.training.kinds import KINDS, Kinds, fit_kinds
+from blurgate.training.kinds import KINDS, Kinds, fit_kinds, measure_kinds
 from blurgate.training.labels import Labeller
 from blurgate.training.losses import check_head, parse_loss
 from blurgate.training.model import build_model
@@ -56,6 +57,8 @@ CONFIG: Final = "config.yaml"
 VIZ: Final = "viz"
 INT8_PICTURES: Final = 512
 """Training pictures from which the ranges of an 8-bit twin are taken."""
+SETTLE_PICTURES: Final = 512
+"""Training pictures from which the normalisations of an exported model are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +163,16 @@ def run_training(
         options=config.backbone_options,
     )
     check_head(loss, model.head)
-    if config.init and not (resume and (folder / LAST).is_file()):
-        begin_with(model, config.init)
+    begins = bool(config.init) and not (resume and (folder / LAST).is_file())
+    if begins:
+        begin_with(model, config.init, read_weights)
     fabric = loop.make_fabric(device, config.precision)
     if fabric.is_global_zero:
         prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
     fabric.barrier()
     feed = open_feed(config, device=str(fabric.device), workers=workers, on_failure=on_failure)
+    if begins and any(map(is_exported, config.init)):
+        settle(model, _some(feed, config.batch))
     drawn = _drawer(config, feed, folder, fabric.device) if viz and fabric.is_global_zero else None
     fit = loop.fit(
         model,
@@ -188,7 +194,8 @@ def run_training(
         model, config, folder, feed.facts, fit, device=device_name(fabric.device),
         pictures=seen, kinds=told,
     )  # fmt: skip
-    twin = _quantized(path, feed, config) if int8 else None
+    has_kinds = told is not None and told.good
+    twin = _quantized(path, feed, config, workers, has_kinds) if int8 else None
     return Trained(path, written, fit, twin, told)
 
 
@@ -247,14 +254,20 @@ def _kinds(model: BlurModel, config: TrainConfig, workers: int) -> Kinds:
     return fit_kinds(model, folders, seed=config.seed, workers=workers)
 
 
-def _quantized(path: Path, feed: Feed, config: TrainConfig) -> Twin:
-    """Write the 8-bit twin beside a model, and compare the two on the validation part."""
+def _quantized(path: Path, feed: Feed, config: TrainConfig, workers: int, kinds: bool) -> Twin:
+    """Write the 8-bit twin beside a model, and its card with its own errors."""
     out = path.with_suffix(".int8.onnx")
     with closing(feed.train(0, config.batch)) as batches:
         quantize(path, out, islice(batches, math.ceil(INT8_PICTURES / config.batch)))
     whole, found = (measure(file, feed.val(config.batch)) for file in (path, out))
     twin = Twin(out, found, found.mae - whole.mae)
-    note(out, {"int8": {"mae": found.mae, "spearman": found.spearman, "mae_loss": twin.mae_loss}})
+    facts: dict[str, Any] = {
+        "validation": asdict(found),
+        "int8": {"mae_loss": twin.mae_loss, "pictures": INT8_PICTURES},
+    }
+    if kinds:
+        facts["kinds"] = measure_kinds(out, list(map(Path, config.data)), workers=workers)
+    card.write_card(out, note(out, facts))
     return twin
 
 
@@ -280,6 +293,13 @@ def _drawer(config: TrainConfig, feed: Feed, folder: Path, device: torch.device)
         curves.draw(degree, f"{_name(config)}, epoch {fit.epoch}", path)
 
     return draw
+
+
+def _some(feed: Feed, batch: int) -> Tensor:
+    """Give what the network sees of the first training pictures."""
+    with closing(feed.train(0, batch)) as batches:
+        some = islice(batches, math.ceil(SETTLE_PICTURES / batch))
+        return loop.prepare(torch.cat([found.pictures.cpu() for found in some]))
 
 
 def _name(config: TrainConfig) -> str:
@@ -316,8 +336,9 @@ def prepare_folder(folder: Path, text: str, *, resume: bool, overwrite: bool) ->
     if begun:
         old = parse_yaml((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG))
         name = next((old[key] for key in ("name", "backbone", "detector") if old.get(key)), None)
-        for suffix in (".onnx", ".json", ".md", ".int8.onnx"):
-            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+        for stem in (str(name), f"{name}.int8"):
+            for suffix in (".onnx", ".json", ".md"):
+                (folder / f"{stem}{suffix}").unlink(missing_ok=True)
         for path in (folder / VIZ).glob("epoch_*.png"):
             path.unlink()
     for name in (LAST, BEST, LOG):

@@ -188,6 +188,25 @@ def test_training_begins_with_the_weights_of_an_earlier_run(train, trainset, tmp
     assert "does not fit the network: give it the shape that it had in that run" in ran.err
 
 
+def test_training_begins_with_an_exported_model(train, trainset, tmp_path):
+    options = ("--plugin", "tiny", "--data", trainset, *SHORT)
+    assert train("--out", tmp_path / "first", *options).code == 0
+    init = ("--set", f"init={tmp_path / 'first' / 'tiny.onnx'}")
+    still = (*options, "--lr", 1e-12, "--set", "weight_decay=0", "--set", "seed=9", *init)
+    ran = train("--out", tmp_path / "second", *still)
+    assert ran.code == 0, ran.err
+    first, second = (
+        json.loads((tmp_path / run / "tiny.json").read_text())["about"]
+        for run in ("first", "second")
+    )
+    assert second["begun_with"] == "tiny.onnx"
+    # Nothing was learnt: it scores as the first run's model does, but for the statistics of
+    # batches, which were forgotten in the export and measured on the same pictures.
+    assert second["validation"]["mae"] == pytest.approx(first["validation"]["mae"], abs=2e-3)
+    ran = train("--out", tmp_path / "second", "--resume", "--workers", 1, "--device", "cpu")
+    assert ran.code == 0, ran.err
+
+
 def test_faces_are_blurred_on_the_fly(train, faces, tmp_path):
     out = tmp_path / "run"
     given = {"synthesizer": "gaussian", "size": 112, "per_face": 2, "patience": 5}
@@ -315,9 +334,13 @@ def test_an_8_bit_twin_is_written_with_what_it_loses(train, trainset, tmp_path):
         degrees = zoo.open_scorer(str(out / name), Runtime("cpu"))(pictures)
         errors[name] = np.abs(degrees - true).mean()
     card = facts_of(out / "tiny.int8.onnx", (out / "tiny.int8.onnx").read_bytes())
-    stated = card["about"]["int8"]
     assert card["name"] == "tiny.int8"
-    assert stated["mae"] == pytest.approx(errors["tiny.int8.onnx"], abs=1e-5)
+    stated = card["about"]["validation"]["mae"]
+    assert stated == pytest.approx(errors["tiny.int8.onnx"], abs=1e-5)
     lost = errors["tiny.int8.onnx"] - errors["tiny.onnx"]
-    assert stated["mae_loss"] == pytest.approx(lost, abs=1e-5)
+    assert card["about"]["int8"]["mae_loss"] == pytest.approx(lost, abs=1e-5)
+    page = (out / "tiny.int8.md").read_text()
+    assert f"| validation MAE | {stated:.4f} on 16 pictures" in page
+    assert f"validation MAE {lost:+.4f} against the model" in page
+    assert "torch against onnxruntime" not in page
     assert lost != 0  # it is another network

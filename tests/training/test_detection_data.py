@@ -284,7 +284,7 @@ def colour_at(image, point):
 def test_landmarks_lie_where_the_face_went(angle, size, mirror):
     canvas = np.zeros((300, 320, 3), np.uint8)
     placing = paste.Placing(0, size, (150, 140), angle, mirror, "ellipse", 0.05)
-    faces, window = paste.paste(canvas, picture(), placing, np.random.default_rng(0))
+    faces, outline = paste.paste(canvas, picture(), placing, np.random.default_rng(0))
     (box,), (kps,) = faces.boxes, faces.kps
     assert (box[:2] + box[2:]) / 2 == pytest.approx([150, 140], abs=1e-3)
     # The photo's own colours: mirroring changes who is left, the discs only change places.
@@ -293,10 +293,10 @@ def test_landmarks_lie_where_the_face_went(angle, size, mirror):
         assert np.abs(colour_at(canvas, point) - colour).max() < 90, (point, colour)
     assert kps[0, 0] < kps[1, 0]
     assert kps[3, 0] < kps[4, 0]
-    # What was pasted lies in the window and nothing lies far outside it.
+    # What was pasted lies in the outline and nothing lies far outside it.
     touched = np.argwhere(canvas.any(axis=2))[:, ::-1]
-    assert (touched.min(axis=0) >= window[:2] - size * 0.1 - 3).all()
-    assert (touched.max(axis=0) <= window[2:] + size * 0.1 + 3).all()
+    assert (touched.min(axis=0) >= outline.min(axis=0) - size * 0.1 - 3).all()
+    assert (touched.max(axis=0) <= outline.max(axis=0) + size * 0.1 + 3).all()
 
 
 @pytest.mark.parametrize("angle", [0, 20, -35, 90])

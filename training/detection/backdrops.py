@@ -54,6 +54,21 @@ class Backdrops:
                 return self._cut(beside, rng, 1.0)
         return drawn(self._size, rng)
 
+    def texture(self, rng: Generator) -> U8:
+        """Give a picture of something that is no face, of any size; not to be written to."""
+        kind = rng.random()
+        if kind < 0.45 and self._backgrounds is not None:
+            image = self._backgrounds[int(rng.integers(len(self._backgrounds)))].image
+            h, w = image.shape[:2]
+            side = int(min(h, w) * rng.uniform(0.2, 1.0))
+            y, x = int(rng.integers(0, h - side + 1)), int(rng.integers(0, w - side + 1))
+            return image[y : y + side, x : x + side]
+        if kind < 0.75:
+            part = self._beside(rng)
+            if part is not None:
+                return part
+        return drawn(96, rng) if rng.random() < 0.4 else sign(96, rng)
+
     def _cut(self, image: U8, rng: Generator, share: float) -> U8:
         """Cut a random square of a share of the shorter side, turn it and bring it to size."""
         h, w = image.shape[:2]

@@ -1,11 +1,12 @@
 """Training samples for a face detector, composed of photos with labels.
 
-Four kinds of samples are made, each from the generator of (seed, epoch, index) alone:
+Five kinds of samples are made, each from the generator of (seed, epoch, index) alone:
 
 - scene: faces pasted with soft masks onto a background, scattered or in rows, at sizes spread
   over the octaves, the lower ones more often (most faces of a crowd are small, and they are the
   hard ones); turned, mirrored, hidden in part, each with a tone and a blur of its own.
   Things that are no faces are pasted in the same way, so that an edge of a mask tells nothing.
+- crowd: people behind one another, with shoulders; see `blurgate.training.detection.crowd`.
 - photo: one photo as a whole, enlarged, shrunk and cut by the border. Like mosaics it prefers
   photos that show several faces, or a face with its surroundings: from pasted faces alone a network
   learns nothing of people behind others, in profile, half out of the picture, nor of hands, necks
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from blurgate.errors import ConfigError, InputError
+from blurgate.errors import ConfigError
 from blurgate.training.detection.annotations import Annotated
 from blurgate.training.detection.augment import (
     MAX_SPREAD,
@@ -41,7 +42,15 @@ from blurgate.training.detection.augment import (
     saturated,
     toned,
 )
-from blurgate.training.detection.backdrops import Backdrops, drawn, part_without_faces, sign
+from blurgate.training.detection.backdrops import Backdrops
+from blurgate.training.detection.crowd import (
+    AWAY,
+    Layers,
+    bust,
+    dressed,
+    head_from_behind,
+    people,
+)
 from blurgate.training.detection.framing import angle, cut, stretched
 from blurgate.training.detection.layout import GRIDS, MAX_FACES, SMALLEST, cells, rows
 from blurgate.training.detection.occlude import occluded
@@ -53,15 +62,16 @@ from blurgate.training.detection.paste import (
     paste,
     seen,
 )
-from blurgate.training.detection.pictures import CACHE_MIB, LEAST_VISIBLE, Picture, Pictures
+from blurgate.training.detection.pictures import CACHE_MIB, Picture, Pictures
 from blurgate.training.detection.samples import Sample
 
 if TYPE_CHECKING:
     from numpy.random import Generator
+    from numpy.typing import NDArray
 
-    from blurgate.types import U8
+    from blurgate.types import F32, U8
 
-SHARES: Final = {"scene": 0.3, "photo": 0.34, "mosaic": 0.28, "nothing": 0.08}
+SHARES: Final = {"scene": 0.22, "crowd": 0.22, "photo": 0.28, "mosaic": 0.22, "nothing": 0.06}
 """Kinds of samples and how many of each."""
 CLOSE_SHARES: Final = {"scene": 0.35, "photo": 0.5, "mosaic": 0.1, "nothing": 0.05}
 """The same for samples that are meant for faces close to the camera."""
@@ -70,10 +80,7 @@ LEAST_PX: Final = 7.0
 LEAN: Final = 2.0
 """How sizes of faces in scenes and photos spread over the octaves: at 1 evenly, above 1 more are
 small. 1080p video is searched at 640 pixels, where a face of 60 is one of 20."""
-_ROOM: Final = 64.0  # a picture as many times larger than its one face is always taken
-_LEAST_ROOM: Final = 0.03  # of pictures that show little but a face such a share is taken
 _LEAST_PHOTO: Final = 12.0  # pixels of the face of a sample that is one photo
-_TRIES: Final = 60
 _NOWHERE: Final = Path()
 
 
@@ -160,6 +167,7 @@ class Composed:
         kind = rng.choice(list(self._shares), p=list(self._shares.values()))
         image, faces = {
             "scene": self._scene,
+            "crowd": self._crowd,
             "photo": self._photo,
             "mosaic": self._mosaic,
             "nothing": self._nothing,
@@ -194,23 +202,45 @@ class Composed:
                 places.append((size, x, y))
         wholly = rng.random()  # people are all cut alike in some scenes
         share = 1.0 if wholly < 0.3 else 0.0 if wholly < 0.5 else 0.5
-        faces = Faces.none()
+        layers = Layers(self._size)
+        taken: list[F32] = []
         for size, x, y in sorted(places, reverse=rng.random() < 0.3):
             box = np.array([x - size / 2, y - size / 2, x + size / 2, y + size / 2], np.float32)
-            if len(faces) and bool((covered(faces.boxes, box) > 0.3).any()):
+            if taken and bool((covered(np.stack(taken), box) > 0.3).any()):
                 continue
-            picture, face = self._face(rng)
+            taken.append(box)
+            picture, face = self._photos.draw(rng)
             placing = Placing(
                 face, size, (x, y), angle(rng), bool(rng.random() < 0.5),
                 "photo" if rng.random() < share else "ellipse",
                 float(rng.uniform(0.02, 0.2)),
             )  # fmt: skip
-            faces = self._add(canvas, faces, picture, placing, rng)
-        return canvas, faces
+            self._add(canvas, layers, picture, placing, rng)
+        return canvas, layers.faces()
+
+    def _crowd(self, rng: Generator) -> tuple[U8, Faces]:
+        canvas = self._backdrops(rng)
+        layers = Layers(self._size)
+        for person in people(self._size, rng):
+            soft = person.size * float(rng.uniform(0.02, 0.08))
+            if rng.random() < AWAY:
+                dressed(canvas, layers, person, self._backdrops.texture, rng, soft)
+                head_from_behind(canvas, layers, person, rng, soft)
+                continue
+            picture, face = self._photos.draw(rng)
+            points = bust(picture, face, rng) if rng.random() < 0.7 else None
+            if points is None:
+                dressed(canvas, layers, person, self._backdrops.texture, rng, soft)
+            placing = Placing(
+                face, person.size, (person.x, person.y), float(rng.normal(0, 6)),
+                bool(rng.random() < 0.5), "ellipse", soft / person.size,
+            )  # fmt: skip
+            self._add(canvas, layers, picture, placing, rng, points)
+        return canvas, layers.faces()
 
     def _photo(self, rng: Generator) -> tuple[U8, Faces]:
         canvas = self._backdrops(rng)
-        picture, face = self._face(rng, roomy=True)
+        picture, face = self._photos.draw(rng, roomy=True)
         least = max(_LEAST_PHOTO, self._smallest)
         size = least * math.exp(math.log(self._size / least) * rng.beta(1.0, self._lean))
         x, y = (float(v) for v in rng.uniform(0.05, 0.95, 2) * self._size)
@@ -218,7 +248,9 @@ class Composed:
             x, y = (float(v) for v in self._size / 2 + rng.normal(0, 0.12, 2) * self._size)
         mirror = bool(rng.random() < 0.5)
         placing = Placing(face, size, (x, y), angle(rng), mirror, "photo", 0.0)
-        return canvas, self._add(canvas, Faces.none(), picture, placing, rng)
+        layers = Layers(self._size)
+        self._add(canvas, layers, picture, placing, rng)
+        return canvas, layers.faces()
 
     def _mosaic(self, rng: Generator) -> tuple[U8, Faces]:
         grid = int(rng.choice(GRIDS))
@@ -230,7 +262,7 @@ class Composed:
             for x1, x2 in pairwise(edges):
                 cell = canvas[y1:y2, x1:x2]
                 if rng.random() < empty:
-                    cell[:] = cv2.resize(self._texture(rng), (x2 - x1, y2 - y1))
+                    cell[:] = cv2.resize(self._backdrops.texture(rng), (x2 - x1, y2 - y1))
                     continue
                 faces = self._cell(cell, rng)
                 offset = np.array([x1, y1], np.float32)
@@ -247,33 +279,16 @@ class Composed:
 
     # --- parts
 
-    def _face(self, rng: Generator, *, roomy: bool = False) -> tuple[Picture, int]:
-        """Draw a photo and give it with its largest face.
-
-        Where it is to be roomy, photos with more faces and more around them are drawn more often.
-        """
-        found = None
-        for _ in range(_TRIES):
-            picture = self._photos[int(rng.integers(len(self._photos)))]
-            faces = picture.faces
-            if faces.ignore.all():  # none is left where all are cut by the border
-                continue
-            sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(axis=1)
-            face = int(np.where(faces.ignore, 0, sides).argmax())
-            found = picture, face
-            h, w = picture.image.shape[:2]
-            n = int((~faces.ignore).sum())
-            room = float(n**2 * h * w / max(sides[face], 1.0)) / _ROOM
-            if not roomy or rng.random() < max(room, _LEAST_ROOM):
-                return found
-        if found is None:
-            raise InputError("hardly any face lies inside its picture: the boxes are wrong")
-        return found
-
     def _add(
-        self, canvas: U8, faces: Faces, picture: Picture, placing: Placing, rng: Generator
-    ) -> Faces:
-        """Paste a face and say what it leaves to be seen of the others."""
+        self,
+        canvas: U8,
+        layers: Layers,
+        picture: Picture,
+        placing: Placing,
+        rng: Generator,
+        points: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Paste a face over what is there."""
         kernel = None
         if rng.random() < 0.3:
             kernel = self._bank[int(rng.integers(len(self._bank)))]
@@ -286,19 +301,17 @@ class Composed:
             if rng.random() < 0.12:
                 patch = coarser(patch, 1.2 * 2 ** rng.exponential(0.8), rng)
             if rng.random() < 0.25:
-                patch = occluded(patch, local, placing.size, rng, self._texture)
+                patch = occluded(patch, local, placing.size, rng, self._backdrops.texture)
             return patch
 
-        added, window = paste(canvas, picture, placing, rng, kernel=kernel, change=change)
-        if len(faces):
-            hidden = covered(faces.boxes, window)
-            faces.ignore |= hidden > 1 - LEAST_VISIBLE
-            faces = faces[hidden < 0.9]
-        return Faces.together([faces, added])
+        faces, outline = paste(
+            canvas, picture, placing, rng, kernel=kernel, change=change, points=points
+        )
+        layers.put(outline, faces)
 
     def _cell(self, cell: U8, rng: Generator) -> Faces:
         """Fill a cell of a mosaic with a square of a photo around its largest face."""
-        picture, face = self._face(rng, roomy=True)
+        picture, face = self._photos.draw(rng, roomy=True)
         source = picture.faces
         h, w = picture.image.shape[:2]
         to_h, to_w = cell.shape[:2]
@@ -327,7 +340,7 @@ class Composed:
             patch = toned(patch, rng, strength=0.6)
         if rng.random() < 0.1:
             size = float(np.sqrt((faces.boxes[face, 2:] - faces.boxes[face, :2]).prod()))
-            patch = occluded(patch, faces[[face]], size, rng, self._texture)
+            patch = occluded(patch, faces[[face]], size, rng, self._backdrops.texture)
         if rng.random() < 0.2:
             kernel = self._bank[int(rng.integers(len(self._bank)))]
             size = float(np.sqrt((faces.boxes[face, 2:] - faces.boxes[face, :2]).prod()))
@@ -350,25 +363,10 @@ class Composed:
         faces.ignore |= kernel.spread * size / np.maximum(sizes, 1) > MAX_SPREAD
         return convolved(image, weights)
 
-    def _texture(self, rng: Generator) -> U8:
-        """Give a picture of nothing, of any size."""
-        kind = rng.random()
-        if kind < 0.45 and self._empty is not None:
-            image = self._empty[int(rng.integers(len(self._empty)))].image
-            h, w = image.shape[:2]
-            side = int(min(h, w) * rng.uniform(0.2, 1.0))
-            y, x = int(rng.integers(0, h - side + 1)), int(rng.integers(0, w - side + 1))
-            return image[y : y + side, x : x + side]
-        if kind < 0.75:
-            part = part_without_faces(self._photos[int(rng.integers(len(self._photos)))], rng)
-            if part is not None:
-                return part
-        return drawn(96, rng) if rng.random() < 0.4 else sign(96, rng)
-
     def _distract(self, canvas: U8, rng: Generator, n: int) -> None:
         """Paste things that are no faces, with the masks of faces."""
         for _ in range(n):
-            image = self._texture(rng)
+            image = self._backdrops.texture(rng)
             h, w = image.shape[:2]
             box = np.array([[0.2 * w, 0.15 * h, 0.8 * w, 0.85 * h]], np.float32)
             kps = np.full((1, 5, 2), np.nan, np.float32)

@@ -156,7 +156,8 @@ def paste(
     *,
     kernel: Kernel | None = None,
     change: Any = None,
-) -> tuple[Faces, F32]:
+    points: NDArray[np.float64] | None = None,
+) -> tuple[Faces, NDArray[np.float64]]:
     """Put a face, or the whole photo around it, onto a canvas.
 
     Args:
@@ -167,12 +168,14 @@ def paste(
         kernel: Blurs the patch before it is pasted, or None.
         change: Called as change(patch, faces) on what is pasted, in the canvas's scale, before the
             blur; gives the patch back. Coordinates are those of the patch.
+        points: (p, 2) the outline in the photo's pixels, instead of what `placing` says. Beyond
+            the photo its border goes on.
 
     Returns:
         The faces that were pasted, in pixels of the canvas, not clipped. Faces of the photo that
-        the outline cuts are ignored. With them the (4,) box around what was pasted.
+        the outline cuts are ignored. With them the (p, 2) outline on the canvas.
     """
-    points = outline(picture, placing, rng)
+    points = outline(picture, placing, rng) if points is None else points.copy()
     faces = Faces(picture.faces.boxes, picture.faces.kps, picture.faces.ignore)
     box = faces.boxes[placing.face].astype(np.float64)
     scale = placing.size / math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
@@ -188,14 +191,13 @@ def paste(
     placed = points @ matrix[:, :2].T + matrix[:, 2]
 
     kept = _inside_outline(faces.moved(matrix, width), placed, placing.face)
-    window = np.concatenate([placed.min(axis=0), placed.max(axis=0)]).astype(np.float32)
     soft = max(placing.feather * placing.size, 0.0)
     rim = math.ceil(soft) + 2
     height, across = canvas.shape[:2]
     x1, y1 = (int(v) for v in np.clip(np.floor(placed.min(axis=0)) - rim, 0, (across, height)))
     x2, y2 = (int(v) for v in np.clip(np.ceil(placed.max(axis=0)) + rim, 0, (across, height)))
     if x2 - x1 < 2 or y2 - y1 < 2:
-        return Faces.none(), window
+        return Faces.none(), placed
     matrix[:, 2] -= (x1, y1)
     patch = _warped(picture, matrix, scale, (x2 - x1, y2 - y1), placing.mirror)
     mask = np.zeros((y2 - y1, x2 - x1), np.uint8)
@@ -213,7 +215,7 @@ def paste(
     region = canvas[y1:y2, x1:x2]
     share = mask.astype(np.float32)
     region[:] = cv2.blendLinear(patch, np.ascontiguousarray(region), share, 255 - share)
-    return kept, window
+    return kept, placed
 
 
 def crop_px(size: float, kps: F32) -> float:

@@ -20,6 +20,8 @@ from blurgate.pipeline import ordered_map
 from blurgate.training.detection.annotations import Annotated, read_annotations
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
+
     from blurgate.types import F32, U8
 
 CACHE_MIB: Final = 3072
@@ -30,6 +32,9 @@ LONGEST: Final = 640
 LEAST_VISIBLE: Final = 0.45
 """Share of a face's box that must lie in the picture, and not under another, for it to count."""
 _LEAST_LEVEL: Final = 32
+_ROOM: Final = 64.0  # a picture as many times larger than its one face is always drawn
+_LEAST_ROOM: Final = 0.03  # of pictures that show little but a face such a share is drawn
+_TRIES: Final = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +101,32 @@ class Pictures:
                 self._left -= size
                 self._kept[index] = picture
         return picture
+
+    def draw(self, rng: Generator, *, roomy: bool = False) -> tuple[Picture, int]:
+        """Draw a picture and give it with its largest face.
+
+        Where it is to be roomy, pictures with more faces and more around them are drawn more often.
+
+        Raises:
+            InputError: No face lies inside its picture.
+        """
+        found = None
+        for _ in range(_TRIES):
+            picture = self[int(rng.integers(len(self)))]
+            faces = picture.faces
+            if faces.ignore.all():  # none is left where all are cut by the border
+                continue
+            sides = _area(faces.boxes)
+            face = int(np.where(faces.ignore, 0, sides).argmax())
+            found = picture, face
+            h, w = picture.image.shape[:2]
+            n = int((~faces.ignore).sum())
+            room = float(n**2 * h * w / max(sides[face], 1.0)) / _ROOM
+            if not roomy or rng.random() < max(room, _LEAST_ROOM):
+                return found
+        if found is None:
+            raise InputError("hardly any face lies inside its picture: the boxes are wrong")
+        return found
 
     def share(self, file: Path, *, workers: int = 1) -> None:
         """Decode what there is memory for into a file that is mapped and not read.
