@@ -152,3 +152,13 @@ def test_the_card_of_a_trained_model_tells_its_errors_and_its_network(monkeypatc
     assert tuple(calls["torch", 1](crops).shape) == (3,)
     # A backbone of a plugin that is not here cannot be timed in torch; that is no error.
     assert torch_calls({"backbone": "somebody's"}, [1]) == {}
+
+
+def test_an_8_bit_twin_has_no_time_in_torch():
+    pytest.importorskip("torch", reason='it needs: pip install "blurgate[train]"')
+    pytest.importorskip("lightning_fabric", reason='it needs: pip install "blurgate[train]"')
+    from blurgate.training.bench import torch_calls
+
+    about = {"backbone": "mobilenetv2_0.25", "parameters": 239393}
+    assert set(torch_calls(about, [1])) == {("torch", 1)}
+    assert torch_calls({**about, "int8": {"mae_loss": 0.0005}}, [1]) == {}

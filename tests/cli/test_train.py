@@ -20,6 +20,7 @@ pytest.importorskip("onnx", reason='it needs: pip install "blurgate[train]"')
 pytest.importorskip("onnxscript", reason='it needs: pip install "blurgate[train]"')
 pytest.importorskip("onnxruntime", reason='it needs: pip install "blurgate[cpu]"')
 
+import onnx
 import torch
 import yaml
 
@@ -344,3 +345,12 @@ def test_an_8_bit_twin_is_written_with_what_it_loses(train, trainset, tmp_path):
     assert f"validation MAE {lost:+.4f} against the model" in page
     assert "torch against onnxruntime" not in page
     assert lost != 0  # it is another network
+    graph = onnx.load(out / "tiny.int8.onnx").graph
+    weights = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1
+    ]
+    # Products of eight and seven bits add up in 16 bits without overflow on any processor.
+    assert weights
+    assert max(int(np.abs(values.astype(int)).max()) for values in weights) <= 64
