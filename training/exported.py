@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from blurgate import zoo
-from blurgate.errors import ConfigError
+from blurgate.errors import ConfigError, WeightsError
 from blurgate.runtime import read_model
 from blurgate.training.runs import run_weights
 from blurgate.types import CROP_SIZE
@@ -67,7 +67,10 @@ def weights_of(path: Path, network: nn.Module) -> dict[str, Tensor]:
         WeightsError: The file cannot be read, or is no ONNX.
         ConfigError: It does not hold this network's weights.
     """
-    known = _tensors(onnx.load_model_from_string(read_model(path)).graph)
+    try:
+        known = _tensors(onnx.load_model_from_string(read_model(path)).graph)
+    except (TypeError, ValueError) as error:  # a name that is no text, data shorter than its shape
+        raise WeightsError(f"{path} is damaged; get it again", path=str(path)) from error
     norms = _folded(network)
     found: dict[str, Tensor] = {}
     for name, own in network.state_dict().items():

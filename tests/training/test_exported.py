@@ -124,6 +124,20 @@ def test_a_quantised_file_is_refused(tmp_path):
         weights_of(tmp_path / "eight.onnx", build_model("mobilenetv2_0.25"))
 
 
+def test_damaged_files_are_refused_in_one_line(tmp_path):
+    network = build_model("mobilenetv2_0.25")
+    data, rng = (ZOO / "mobilenetv2_0.25.onnx").read_bytes(), np.random.default_rng(0)
+    for i in range(40):
+        damaged = bytearray(data)
+        for at in rng.integers(0, (20_000, len(data))[i % 2], 30):
+            damaged[at] = int(rng.integers(256))
+        (tmp_path / "damaged.onnx").write_bytes(damaged)
+        try:
+            weights_of(tmp_path / "damaged.onnx", network)
+        except (WeightsError, ConfigError) as error:
+            assert "damaged.onnx" in str(error)
+
+
 def test_runs_are_told_from_models(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mobilenetv2_0.5").mkdir()
