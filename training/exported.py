@@ -11,7 +11,7 @@ were like: `settle` measures them anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,8 +37,16 @@ def is_exported(run: str) -> bool:
     return path.suffix == ".onnx" or (path.name == run and not path.exists())
 
 
-def read_weights(run: str, network: nn.Module) -> Mapping[str, Tensor]:
+def read_weights(
+    run: str, network: nn.Module, *, kind: str = "scorer", side: int = CROP_SIZE
+) -> Mapping[str, Tensor]:
     """Read the weights of an earlier run, or of a model by its name or file.
+
+    Args:
+        run: A run's folder, a checkpoint, a model's name, or an ONNX file.
+        network: That they are for; not changed.
+        kind: scorer or detector.
+        side: Of a picture that the network takes.
 
     Raises:
         UnknownNameError: There is neither a run nor a model of that name.
@@ -47,18 +55,19 @@ def read_weights(run: str, network: nn.Module) -> Mapping[str, Tensor]:
     """
     if not is_exported(run):
         return run_weights(run, network)
-    file = zoo.resolve("scorer", run)
+    file = zoo.resolve(kind, run)
     if file is None:
         raise ConfigError(f"{run} is no network: there are no weights to begin with")
-    return weights_of(file.path, network)
+    return weights_of(file.path, network, side=side)
 
 
-def weights_of(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Read an exported blur model's weights.
+def weights_of(path: Path, network: nn.Module, *, side: int = CROP_SIZE) -> dict[str, Tensor]:
+    """Read an exported model's weights.
 
     Args:
         path: An ONNX file that `blurgate train` wrote.
-        network: Of the same backbone and head, on the CPU; not changed.
+        network: Of the same shape, on the CPU; not changed.
+        side: Of a picture that the network takes.
 
     Returns:
         A whole state dict for the network.
@@ -67,11 +76,15 @@ def weights_of(path: Path, network: nn.Module) -> dict[str, Tensor]:
         WeightsError: The file cannot be read, or is no ONNX.
         ConfigError: It does not hold this network's weights.
     """
+    order, norms = _layers(network, side)
     try:
-        known = _tensors(onnx.load_model_from_string(read_model(path)).graph)
-    except (TypeError, ValueError) as error:  # a name that is no text, data shorter than its shape
+        known = _tensors(onnx.load_model_from_string(read_model(path)).graph, order)
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # a name that is no text, data shorter than its shape
         raise WeightsError(f"{path} is damaged; get it again", path=str(path)) from error
-    norms = _folded(network)
     found: dict[str, Tensor] = {}
     for name, own in network.state_dict().items():
         owner, _, part = name.rpartition(".")
@@ -80,15 +93,22 @@ def weights_of(path: Path, network: nn.Module) -> dict[str, Tensor]:
             value = _neutral(network.get_submodule(owner), part, known.get(f"{norms[owner]}.bias"))
         if value is None or value.shape != own.shape:
             raise ConfigError(
-                f"{path} does not hold the weights of this network ({name}): name the backbone and "
-                "the head that it was trained with, and a file of blurgate train, no 8-bit twin"
+                f"{path} does not hold the weights of this network ({name}): it must be a file of "
+                "blurgate train, no 8-bit twin, and the network of the shape that it had there "
+                "(backbone and head)"
             )
         found[name] = value
     return found
 
 
-def _tensors(graph: onnx.GraphProto) -> dict[str, Tensor]:
-    """Give a graph's weights by the names that they have in the network."""
+def _tensors(graph: onnx.GraphProto, order: Sequence[str]) -> dict[str, Tensor]:
+    """Give a graph's weights by the names that they have in the network.
+
+    Args:
+        graph: With the network's names, or one of `blurgate.training.detection.export`, whose
+            convolutions are numbered.
+        order: The network's convolutions as they run.
+    """
     raw = {
         tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
         for tensor in graph.initializer
@@ -96,6 +116,12 @@ def _tensors(graph: onnx.GraphProto) -> dict[str, Tensor]:
     named = {
         name.removeprefix(_ROOT): value for name, value in raw.items() if name.startswith(_ROOT)
     }
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    if not named and len(convolutions) == len(order):
+        for layer, node in zip(order, convolutions, strict=True):
+            for part, tensor in zip(("weight", "bias"), node.input[1:], strict=True):
+                named[f"{layer}.{part}"] = raw[tensor]
+        return named
     products = {node.output[0]: node for node in graph.node if node.op_type == "MatMul"}
     for node in graph.node:
         inputs = list(node.input)
@@ -110,14 +136,21 @@ def _tensors(graph: onnx.GraphProto) -> dict[str, Tensor]:
     return named
 
 
-def _folded(network: nn.Module) -> dict[str, str]:
-    """Find each batch normalisation that follows a convolution: its name -> the convolution's."""
+def _layers(network: nn.Module, side: int) -> tuple[list[str], dict[str, str]]:
+    """Run a network once, to see how its layers follow each other.
+
+    Returns:
+        The names of the convolutions as they run; and of each batch normalisation that follows
+        one, its name -> the convolution's.
+    """
+    order: list[str] = []
     made: dict[int, tuple[str, Tensor]] = {}  # with the tensor, so that its id is not given again
     found: dict[str, str] = {}
 
     def hook(name: str) -> Any:
         def seen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if isinstance(module, nn.Conv2d):
+                order.append(name)
                 made[id(output)] = name, output
             elif id(inputs[0]) in made:
                 found[name] = made[id(inputs[0])][0]
@@ -132,12 +165,12 @@ def _folded(network: nn.Module) -> dict[str, str]:
     was_training = network.training
     try:
         with torch.inference_mode():
-            network.eval()(torch.zeros(1, 3, CROP_SIZE, CROP_SIZE))
+            network.eval()(torch.zeros(1, 3, side, side))
     finally:
         network.train(was_training)
         for handle in hooks:
             handle.remove()
-    return found
+    return order, found
 
 
 def _neutral(norm: nn.Module, part: str, bias: Tensor | None) -> Tensor | None:
@@ -167,7 +200,7 @@ def settle(network: nn.Module, images: Tensor) -> None:
 
     Args:
         network: Changed in place.
-        images: (n, 3, 112, 112) float32, normalised; some hundred, of the kind to be trained on.
+        images: (n, 3, h, w) float32, normalised; some hundred, of the kind to be trained on.
     """
 
     def measure(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:

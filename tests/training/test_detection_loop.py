@@ -433,6 +433,11 @@ SHORT = (
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def few_pictures_for_the_score(monkeypatch):
+    monkeypatch.setattr("blurgate.training.detection.train.CALIBRATION_PICTURES", 64)
+
+
 def test_the_command_leaves_a_detector_that_can_be_used(run, folder, tmp_path):
     out = tmp_path / "run"
     args = ("train", "--detector", "scrfd", "--data", folder, "--background", folder / "empty")
@@ -464,6 +469,10 @@ def test_the_command_leaves_a_detector_that_can_be_used(run, folder, tmp_path):
     card = json.loads((tmp_path / "second" / "scrfd.json").read_text())
     assert card["about"]["begun_with"] == "run"
     assert "| begun with | run |" in (tmp_path / "second" / "scrfd.md").read_text()
+    init = ("--set", f"init={out / 'scrfd.onnx'}")  # the exported file will do, too
+    assert run(*args, "--out", tmp_path / "third", *SHORT, *init).code == 0
+    card = json.loads((tmp_path / "third" / "scrfd.json").read_text())
+    assert card["about"]["begun_with"] == "scrfd.onnx"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from blurgate.errors import ConfigError
 from blurgate.training.config import read_config
@@ -24,17 +25,20 @@ from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.config import DetectionConfig, make_detection_config
 from blurgate.training.detection.export import card_facts, export_detector
 from blurgate.training.detection.loop import find_all, fit_detector, validate
-from blurgate.training.detection.network import DetectorNet, lower_scores
+from blurgate.training.detection.network import STRIDES, DetectorNet, lower_scores, prepare
 from blurgate.training.detection.pictures import backgrounds_in
 from blurgate.training.detection.samples import Held
 from blurgate.training.detection.scores import fair_score, false_alarms
+from blurgate.training.exported import is_exported, read_weights, settle
 from blurgate.training.runs import LAST, Fit, OnStep, begin_with
 from blurgate.training.train import CONFIG, prepare_folder
 
 __all__ = ["TrainedDetector", "choose_detection_settings", "parts", "train_detector"]
 
-CALIBRATION_PICTURES: Final = 512
+CALIBRATION_PICTURES: Final = 2048
 """Composed pictures on which the exported file's scores are set."""
+SETTLE_PICTURES: Final = 64
+"""Composed pictures on which the normalisations of an exported detector are measured."""
 _WIDER: Final = ("wider_face_train_bbx_gt.txt", "wider_face_val_bbx_gt.txt")
 _WIDER_VAL: Final = "WIDER_val"
 """The folder of WIDER FACE's validation pictures; its texts come together whatever is there."""
@@ -139,11 +143,14 @@ def train_detector(
     prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
     torch.manual_seed(config.seed)
     network = DetectorNet(config.shape())
-    if config.init and not (resume and (folder / LAST).is_file()):
-        begin_with(network, config.init)
+    begins = bool(config.init) and not (resume and (folder / LAST).is_file())
+    if begins:
+        begin_with(network, config.init, _weights)
     samples = Composed(
         train, background, size=config.size, length=config.pictures, seed=config.seed
     )
+    if begins and any(map(is_exported, config.init)):
+        settle(network, _some(samples))
     # Another seed: the validation pictures are not composed like the first epoch's.
     other = Composed(
         val, background, size=config.size, length=config.val_pictures, seed=config.seed + 1
@@ -186,6 +193,17 @@ def train_detector(
     seen = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2)
     difference = export_detector(network, path, card, pictures=seen)
     return TrainedDetector(path, write_card(path, card, difference), fit)
+
+
+def _weights(run: str, network: nn.Module) -> Mapping[str, Tensor]:
+    """Read the weights of an earlier run or of a detector; see `read_weights`."""
+    return read_weights(run, network, kind="detector", side=STRIDES[-1])
+
+
+def _some(samples: Composed) -> Tensor:
+    """Give what the network sees of the first training pictures."""
+    some = [samples.sample(0, i).image for i in range(min(SETTLE_PICTURES, len(samples)))]
+    return prepare(torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2))
 
 
 def _own_parts(folder: Path) -> tuple[Path, Path] | None:
