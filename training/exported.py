@@ -210,7 +210,7 @@ def settle(network: nn.Module, images: Tensor) -> None:
             return
         now_var, now_mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3), correction=0)
         scale = norm.weight / (var + norm.eps).sqrt()
-        norm.bias += scale * (now_mean - mean)
+        norm.bias.add_(scale * (now_mean - mean))
         norm.weight.copy_(scale * (now_var + norm.eps).sqrt())
         mean.copy_(now_mean)
         var.copy_(now_var)
