@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +37,12 @@ _TENSORS_WITHIN: Final[Mapping[str, Mapping[int, str]]] = {
 }
 _TENSOR_DATA_LOCATION: Final = 14
 _GRAPH: Final = 7
+_GRAPH_NODE: Final = 1
 _GRAPH_OUTPUT: Final = 12
+_NODE_INPUT: Final = 1
+_NODE_OUTPUT: Final = 2
+_NODE_ATTRIBUTE: Final = 5
+_ATTRIBUTE_GRAPHS: Final = (6, 11)
 _VALUE_NAME: Final = 1
 _FIELD_NUMBERS: Final = (1 << 29) - 1
 """Protobuf readers drop the bits above; kept, they would hide a field under another number."""
@@ -263,10 +268,16 @@ def read_model(model: Path) -> bytes:
 
 
 def _with_outputs(data: bytes, names: Sequence[str], model: Path) -> bytes:
-    """Copy an ONNX file without the graph's other outputs."""
+    """Copy an ONNX file without the graph's other outputs and the nodes that only they need.
+
+    onnxruntime works out nodes whose outputs nobody asks for.
+    """
     missing = set(names)
+    useless: Iterator[bool] = iter(())
 
     def of_graph(number: int, value: memoryview) -> memoryview | None:
+        if number == _GRAPH_NODE:
+            return None if next(useless, False) else value
         if number != _GRAPH_OUTPUT:
             return value
         called = {bytes(v) for n, v in protobuf.fields(value) if n == _VALUE_NAME and v}
@@ -275,12 +286,55 @@ def _with_outputs(data: bytes, names: Sequence[str], model: Path) -> bytes:
         return value if kept else None
 
     def of_model(number: int, value: memoryview) -> bytes | memoryview:
-        return protobuf.edited(value, of_graph) if number == _GRAPH else value
+        nonlocal useless
+        if number != _GRAPH:
+            return value
+        useless = iter(_useless(value, names))
+        return protobuf.edited(value, of_graph)
 
-    edited = protobuf.edited(memoryview(data), of_model)
+    try:
+        edited = protobuf.edited(memoryview(data), of_model)
+    except IndexError as error:
+        raise WeightsError(f"{model} is damaged; get it again", path=str(model)) from error
     if missing:
         raise WeightsError(f"{model} has no output {min(missing)!r}", path=str(model))
     return edited
+
+
+def _useless(graph: memoryview, names: Sequence[str]) -> list[bool]:
+    """Tell of each node of a graph, in its order, whether none of some outputs needs it."""
+    nodes = [value for number, value in protobuf.fields(graph) if number == _GRAPH_NODE]
+    needed = {name.encode() for name in names}
+    useless: list[bool] = []
+    for node in reversed(nodes):  # ONNX lists a node after those that it needs
+        parts = _parts(node)
+        if parts is None:
+            return []  # nothing is left out
+        inputs, outputs = parts
+        useless.append(needed.isdisjoint(outputs))
+        if not useless[-1]:
+            needed |= inputs
+    return useless[::-1]
+
+
+def _parts(node: int | memoryview) -> tuple[set[bytes], set[bytes]] | None:
+    """Give a node's inputs and outputs; None of a branch or a loop, which reads other names too."""
+    inputs: set[bytes] = set()
+    outputs: set[bytes] = set()
+    if isinstance(node, int):
+        return None
+    for number, value in protobuf.fields(node):
+        if isinstance(value, int) or not value:
+            continue
+        if number == _NODE_INPUT:
+            inputs.add(bytes(value))
+        elif number == _NODE_OUTPUT:
+            outputs.add(bytes(value))
+        elif number == _NODE_ATTRIBUTE and any(
+            within in _ATTRIBUTE_GRAPHS for within, _ in protobuf.fields(value)
+        ):
+            return None
+    return inputs, outputs
 
 
 def _has_external_data(data: bytes) -> bool:

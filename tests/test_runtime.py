@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.utils
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from blurgate import runtime
 from blurgate.errors import ConfigError, EnvironmentLackError, ModelError, WeightsError
 from blurgate.interfaces import Runtime
-from blurgate.runtime import make_session, providers, run
+from blurgate.runtime import _with_outputs, make_session, providers, run
 
 CPU = Runtime(device="cpu")
 WEIGHTS = np.arange(100, dtype=np.float32)
@@ -489,3 +490,53 @@ def test_a_model_that_fails_on_a_gpu_is_named(
     monkeypatch.setattr(fake, "io_binding", lambda: 1 / 0)
     with pytest.raises(ModelError, match=r"adder\.onnx does not run: division by zero"):
         run(fake, {}, "adder.onnx")
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_0.5.int8", "mobilenetv2_0.5", "yolov5n_xx"])
+@pytest.mark.parametrize("outputs", [["degree"], ["kind"], ["degree", "direction"]])
+def test_what_no_wanted_output_needs_is_left_out(name, outputs):
+    """onnx's own extractor says what is needed."""
+    path = Path(__file__).parents[1] / "models_zoo" / f"{name}.onnx"
+    whole = onnx.load(path)
+    extracted = onnx.utils.Extractor(whole).extract_model(["images"], outputs).graph
+    cut = onnx.load_model_from_string(_with_outputs(path.read_bytes(), outputs, path)).graph
+    assert [node.name for node in cut.node] == [node.name for node in extracted.node]
+    assert len(cut.node) < len(whole.graph.node)
+    assert [output.name for output in cut.output] == outputs
+    images = np.random.default_rng(0).normal(size=(2, 3, 112, 112)).astype(np.float32)
+    few, all_ = make_session(path, CPU, outputs), make_session(path, CPU)
+    for one, other in zip(
+        few.run(outputs, {"images": images}), all_.run(outputs, {"images": images}), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_graph_with_branches_is_left_whole(tmp_path):
+    value = onnx.helper.make_tensor_value_info
+    real, truth = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
+    branches = [
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Identity", [f"{which}_outer"], [which])],
+            which, [], [value(which, real, [1])],
+        )
+        for which in ("yes", "no")
+    ]  # fmt: skip
+    nodes = [
+        onnx.helper.make_node("Neg", ["x"], ["yes_outer"], name="a"),
+        onnx.helper.make_node("Abs", ["x"], ["no_outer"], name="b"),
+        onnx.helper.make_node(
+            "If", ["which"], ["y"], then_branch=branches[0], else_branch=branches[1]
+        ),
+        onnx.helper.make_node("Identity", ["x"], ["z"], name="c"),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes, "g", [value("x", real, [1]), value("which", truth, [])],
+        [value("y", real, [1]), value("z", real, [1])],
+    )  # fmt: skip
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    model.ir_version = 8
+    path = saved(tmp_path / "if.onnx", model)
+    session = make_session(path, CPU, ["y"])
+    assert [output.name for output in session.get_outputs()] == ["y"]
+    (found,) = session.run(["y"], {"x": np.float32([3]), "which": np.array(True)})
+    assert found.tolist() == [-3]

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from blurgate.errors import ConfigError
 from blurgate.interfaces import Runtime
@@ -48,6 +49,7 @@ TAPS: Final = 5
 HIDDEN: Final = 32
 EPOCHS: Final = 25
 
+_ACTIVATIONS: Final = nn.ReLU.__module__
 _KIND_OF: Final = {
     "linear": "motion",
     "deblurgan": "motion",
@@ -126,13 +128,20 @@ def taps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         images: (n, 3, 112, 112).
 
     Returns:
-        The features, and the (n, c, h, w) outputs of the first `TAPS` layers.
+        The features, and the (n, c, h, w) outputs of the first `TAPS` layers; a convolution, its
+        normalisation and its activation are one.
 
     Raises:
         ConfigError: The backbone is built otherwise.
     """
-    layers = next((m for m in backbone.children() if isinstance(m, nn.Sequential)), None)
-    if layers is None or len(layers) < TAPS:
+    inner = next((m for m in backbone.children() if isinstance(m, nn.Sequential)), None)
+    parts = [] if inner is None else list(inner)
+    layers = [
+        layer
+        for layer, after in zip(parts, [*parts[1:], None], strict=True)
+        if not isinstance(after, _BatchNorm) and type(after).__module__ != _ACTIVATIONS
+    ]
+    if len(layers) < TAPS:
         raise ConfigError(
             f"the kind of blur needs a backbone with an nn.Sequential of at least {TAPS} layers"
         )
@@ -141,7 +150,7 @@ def taps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
         seen.append(output)
 
-    handles = [layer.register_forward_hook(keep) for layer in list(layers)[:TAPS]]
+    handles = [layer.register_forward_hook(keep) for layer in layers[:TAPS]]
     try:
         features = backbone(images)
     finally:

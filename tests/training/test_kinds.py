@@ -156,3 +156,14 @@ def test_data_without_known_kinds_is_refused(model, load, tmp_path):
     assert kinds.read_kinds(tmp_path / "set", "train").files == []
     with pytest.raises(ConfigError, match="no pictures of known kinds of blur"):
         kinds.fit_kinds(model, [tmp_path / "set"])
+
+
+def test_a_convolution_and_what_follows_it_are_one_layer():
+    torch.manual_seed(0)
+    backbone = build_model("mobilenetv2_0.5").eval().backbone
+    _, maps = kinds.taps(backbone, torch.randn(2, 3, 112, 112))
+    assert [m.shape[1:] for m in maps] == [
+        (16, 56, 56), (8, 56, 56), (16, 28, 28), (16, 28, 28), (16, 14, 14)
+    ]  # fmt: skip
+    assert maps[0].min() >= 0  # after the activation
+    assert maps[1].min() < 0  # a bottleneck has none
