@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -138,7 +139,7 @@ def taps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     parts = [] if inner is None else list(inner)
     layers = [
         layer
-        for layer, after in zip(parts, [*parts[1:], None], strict=True)
+        for layer, after in pairwise([*parts, nn.Identity()])
         if not isinstance(after, _BatchNorm) and type(after).__module__ != _ACTIVATIONS
     ]
     if len(layers) < TAPS:

@@ -406,10 +406,10 @@ def test_composed_labels_lie_on_the_faces(photo, background, monkeypatch):
         monkeypatch.setattr(compose, name, lambda image, *rest, **more: image)
     monkeypatch.setattr(paste, "convolved", lambda image, *rest: image)
     monkeypatch.setattr(compose, "occluded", lambda patch, *rest: patch)
-    samples = Composed([photo], background, size=256, length=60, seed=1)
+    samples = Composed([photo], background, size=256, length=200, seed=1)
     right = total = 0
     counts = []
-    for i in range(60):
+    for i in range(200):
         sample = samples.sample(0, i)
         counts.append(len(sample.boxes))
         sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
@@ -425,10 +425,10 @@ def test_composed_labels_lie_on_the_faces(photo, background, monkeypatch):
             mirrored = [np.abs(colour_at(sample.image, p) - COLOURS[j]).max() < 110
                         for p, j in zip(kps, (1, 0, 2, 4, 3), strict=True)]  # fmt: skip
             total += 1
-            right += max(int(near.sum()), sum(mirrored)) >= 4  # another face may hide one
+            right += max(int(near.sum()), sum(mirrored)) >= 4  # somebody in front may hide one
             assert kps[0, 0] < kps[1, 0]
-    assert total > 40
-    assert right / total > 0.95
+    assert total > 150
+    assert right / total > 0.93  # in a crowd two are hidden now and then
     assert 0 in counts
     assert max(counts) > 10
 
@@ -537,7 +537,7 @@ def test_whole_photos_prefer_faces_with_surroundings_and_company(tmp_path, photo
     rng = np.random.default_rng(0)
 
     def shares(roomy):
-        drawn = [samples._face(rng, roomy=roomy)[0].faces.name for _ in range(600)]
+        drawn = [samples._photos.draw(rng, roomy=roomy)[0].faces.name for _ in range(600)]
         return [drawn.count(p.name) / 600 for p in photos]
 
     assert shares(roomy=False) == pytest.approx([1 / 3] * 3, abs=0.06)
