@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from blurgate import zoo
-from blurgate.errors import ConfigError, WeightsError
+from blurgate.errors import ConfigError, UnknownNameError, WeightsError
 from blurgate.runtime import read_model
 from blurgate.training.runs import run_weights
 from blurgate.types import CROP_SIZE
@@ -49,13 +49,16 @@ def read_weights(
         side: Of a picture that the network takes.
 
     Raises:
-        UnknownNameError: There is neither a run nor a model of that name.
         WeightsError: It cannot be read.
-        ConfigError: It holds no weights, or not those of this network.
+        ConfigError: There is neither a run nor a model of that name, or it does not hold the
+            weights of this network.
     """
     if not is_exported(run):
         return run_weights(run, network)
-    file = zoo.resolve(kind, run)
+    try:
+        file = zoo.resolve(kind, run)
+    except UnknownNameError as error:
+        raise ConfigError(f"there is no run {run!r} here to begin with, and {error}") from error
     if file is None:
         raise ConfigError(f"{run} is no network: there are no weights to begin with")
     return weights_of(file.path, network, side=side)

@@ -18,7 +18,7 @@ import onnx
 import torch
 
 from blurgate import zoo
-from blurgate.errors import ConfigError, UnknownNameError, WeightsError
+from blurgate.errors import ConfigError, WeightsError
 from blurgate.interfaces import Runtime
 from blurgate.training.detection.export import check_detector
 from blurgate.training.detection.network import DetectorNet, NetShape
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         read_weights("mobilenetv2_0.25", build_model("mobilenetv2_0.25", head="bins20"))
     with pytest.raises(ConfigError, match="laplacian is no network"):
         read_weights("laplacian", network)
-    with pytest.raises(UnknownNameError, match=r"mobilenetv2_0\.25"):
+    with pytest.raises(ConfigError, match=r"no run 'mobilenetv2_0\.26' here .+ mobilenetv2_0\.25"):
         read_weights("mobilenetv2_0.26", network)
     (tmp_path / "cut.onnx").write_bytes((ZOO / "mobilenetv2_0.25.onnx").read_bytes()[:1000])
     with pytest.raises(WeightsError, match=r"cut\.onnx is not an ONNX file, or is cut short"):
