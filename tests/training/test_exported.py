@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         read_weights("mobilenetv2_0.25", build_model("mobilenetv2_0.25", head="bins20"))
     with pytest.raises(ConfigError, match="laplacian is no network"):
         read_weights("laplacian", network)
-    with pytest.raises(ConfigError, match=r"no run 'mobilenetv2_0\.26' here .+ mobilenetv2_0\.25"):
+    with pytest.raises(ConfigError, match=r"no run 'mobilenetv2_0\.26' here .+mobilenetv2_0\.25"):
         read_weights("mobilenetv2_0.26", network)
     (tmp_path / "cut.onnx").write_bytes((ZOO / "mobilenetv2_0.25.onnx").read_bytes()[:1000])
     with pytest.raises(WeightsError, match=r"cut\.onnx is not an ONNX file, or is cut short"):
