@@ -83,7 +83,7 @@ def test_the_usual_session_leaves_the_second_outputs_out(tmp_path):
     assert [out.name for out in kept.get_outputs()] == ["kind"]
     x = np.full((1, 3, 112, 112), 0.5, np.float32)
     np.testing.assert_allclose(kept.run(None, {"x": x})[0], [[0.5] * 3], rtol=1e-4)
-    # The file with an output less, and the node that gives it, is what the onnx package would write.
+    # The file without an output, and the node that gives it, is as the onnx package writes it.
     from blurgate.runtime import _with_outputs
 
     edited = onnx.load_from_string(_with_outputs(path.read_bytes(), ["degree", "direction"], path))
