@@ -32,12 +32,11 @@ from blurgate.training.detection.annotations import (
 )
 from blurgate.training.detection.teacher import SEEN, SURE, Teacher, open_searches
 from blurgate.training.detection.turning import turned
-from blurgate.training.faces import digest
+from blurgate.training.faces import digest, person_of
 
 LEAST_PX = 48.0
 """Smallest face that is turned, by its shorter side: the teacher's landmarks must be exact."""
 _DIGEST = re.compile(r"-[0-9a-f]{16}$")  # of make_detection_data.py
-_NUMBERED = re.compile(r"(.+)_(\d{4})")  # the second photo of a person: Ada_Lovelace_0002
 SAME_IOU = 0.25
 """Least overlap of the turned face with the one before."""
 
@@ -69,20 +68,16 @@ def copies(name: str, share: float) -> int:
     return math.floor(share + int(digest(name)[:8], 16) / 2**32)
 
 
-def turned_name(name: str, number: int) -> str:
+def turned_name(name: str, used: set[str]) -> str:
     """Name a turned picture so that `--identity name` still tells who it shows.
 
-    >>> turned_name("images/lfw/Ada_Lovelace_0002-f93de10318824bcd.jpg", 0)
-    'lfw/Ada_Lovelace_1002.jpg'
-    >>> turned_name("images/chips/105_0_0_20170112.jpg", 1)
-    'chips/105_0_0_20170112_2000.jpg'
+    >>> turned_name("images/lfw/Ada_0002-f93de10318824bcd.jpg", {"lfw/Ada_1000.jpg"})
+    'lfw/Ada_1001.jpg'
     """
     path = PurePosixPath(name)
-    stem = _DIGEST.sub("", path.stem)
-    numbered = _NUMBERED.fullmatch(stem)
-    person, photo = (numbered[1], int(numbered[2])) if numbered else (stem, 0)
-    new = f"{person}_{(1000 * (number + 1) + photo) % 10000:04d}.jpg"
-    return str(PurePosixPath(path.parent.name) / new)
+    person = person_of(_DIGEST.sub("", path.stem))
+    numbered = (PurePosixPath(path.parent.name, f"{person}_{n}.jpg") for n in range(1000, 10000))
+    return next(str(new) for new in numbered if str(new) not in used)
 
 
 def make(
@@ -115,13 +110,11 @@ def turn_all(
     used: set[str] = set()
     with ThreadPoolExecutor(args.workers) as pool:
         made = pool.map(lambda job: make(job, by, args.yaw, args.pitch), jobs)
-        for n, ((picture, _, number), result) in enumerate(zip(jobs, made, strict=True), 1):
+        for n, ((picture, _, _), result) in enumerate(zip(jobs, made, strict=True), 1):
             if n % 500 == 0:
                 print(f"{n} of {len(jobs)}", flush=True)
             if result is not None:
-                name = turned_name(picture.name, number)
-                if name in used:  # names may have been cut short
-                    name = f"{name.removesuffix('.jpg')}-{digest(picture.name)[:8]}.jpg"
+                name = turned_name(picture.name, used)
                 used.add(name)
                 yield f"images/{name}", *result
 

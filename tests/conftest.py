@@ -54,6 +54,20 @@ def ordinary_priority() -> None:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Let torch work on one thread.
+
+    Sums over several may be added up in another order, and several wait for each other, which takes
+    minutes on a machine that is busy.
+    """
+    torch = pytest.importorskip("torch", reason='it needs: pip install "blurgate[train]"')
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def bare_zoo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let nothing be in the box or in the model folder: the manifest without our own weights."""

@@ -64,16 +64,6 @@ def test_sinks(check):
     check()
 
 
-@pytest.fixture
-def one_thread():
-    """Several threads wait for each other, which takes minutes on a machine that is busy."""
-    torch = pytest.importorskip("torch", reason=TORCH)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @every("backbone")
 def test_backbones(check, one_thread):
     if check.name == "exports-to-onnx" and check.plugin not in EXPORTED:

@@ -133,17 +133,27 @@ def _pictures(argument: str, stdin: Iterable[str] | None) -> Iterator[str]:
     yield from pictures
 
 
+def person_of(stem: str) -> str:
+    """Give who a file's name names: what is before `_0002`, or all of it.
+
+    >>> person_of("Ada_Lovelace_0002"), person_of("Ada")
+    ('Ada_Lovelace', 'Ada')
+    """
+    numbered = _NUMBERED.fullmatch(stem)
+    return numbered[1] if numbered else stem
+
+
 def _identity(source: str, argument: str, how: Identity) -> str:
     path = PurePath(source)
     try:
         folder = path.parent.relative_to(argument).as_posix()
     except ValueError:  # of a pattern or a list
         folder = "."
-    numbered = _NUMBERED.fullmatch(path.stem)
+    named = person_of(path.stem)
     if how == "folder" or (how == "auto" and folder != "."):
         person = folder
-    elif how == "name" or (how == "auto" and numbered):
-        person = numbered[1] if numbered else path.stem
+    elif how == "name" or (how == "auto" and named != path.stem):
+        person = named
     else:
         person = f"{path.stem}-{digest(source)[:16]}"
     # A name may hold bytes that are not UTF-8; tables are UTF-8, and open in spreadsheets.

@@ -8,7 +8,6 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -46,13 +45,7 @@ YOLO_FILES = {"yolov5n_x": 4.106, "yolov5n_xx": 2.213}
 NAMES = [entry.name for entry in get_host().registry("backbone")]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Several threads wait for each other, which takes minutes on a machine that is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(n: int, seed: int = 0) -> torch.Tensor:

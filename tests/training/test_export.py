@@ -36,12 +36,7 @@ from blurgate.training.model import BlurModel, build_model
 DATA = Path(__file__).parents[1] / "data"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(name, head):

@@ -32,12 +32,7 @@ BOX = ("mobilenetv2_0.25", "mobilenetv2_0.5", "yolov5n_xx", "squeezenet1_1", "ed
 NORMED = BOX[:3]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def crops(count: int, seed: int = 0) -> np.ndarray:
