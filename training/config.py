@@ -81,6 +81,8 @@ class TrainConfig:
     harsh: float = 0.0
     """Share of the pictures with the noise and compression of a poor camera."""
     even: bool = False
+    clean: float = 0.0
+    """Share of the training pictures that show the clean face, with the degree 0."""
     per_face: int = 1
     """Pictures of every face per epoch, on the fly."""
     val_per_face: int = 1
@@ -149,6 +151,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "size": (112, 1024),
     "iterative": (1, 100),
     "harsh": (0, 1),
+    "clean": (0, 0.5),
     "per_face": (1, math.inf),
     "val_per_face": (1, math.inf),
     "fresh": (0, math.inf),

@@ -269,7 +269,7 @@ class LiveData:
             self._crops[int(self._sides[at[0]])] = tensor
         self._clean = torch.cat(
             [
-                self._embed(self._clean_twins(np.arange(at, min(at + _CLEAN_BATCH, len(crops)))))
+                self._embed(self._made_clean(np.arange(at, min(at + _CLEAN_BATCH, len(crops)))))
                 for at in range(0, len(crops), _CLEAN_BATCH)
             ]
         )
@@ -319,7 +319,15 @@ class LiveData:
 
     def clean_pictures(self, faces: Sequence[int] | NDArray[Any]) -> U8:
         """Give the clean twins of faces: (n, 112, 112, 3) uint8 BGR."""
-        return to_numpy(self._clean_twins(np.asarray(faces, np.int64)))
+        return to_numpy(self.clean_twins(faces))
+
+    def clean_twins(self, faces: Sequence[int] | NDArray[Any]) -> Tensor:
+        """Give the clean twins of faces on the device: (n, 3, 112, 112) uint8 BGR."""
+        import torch
+
+        number = np.asarray(faces, np.int64)
+        parts = [number[at : at + _CLEAN_BATCH] for at in range(0, len(number), _CLEAN_BATCH)]
+        return torch.cat([self._made_clean(part) for part in parts])
 
     def _take(self, faces: NDArray[np.int64]) -> Tensor:
         """Give the crops of faces of one size, on the device."""
@@ -329,7 +337,7 @@ class LiveData:
         rows = torch.from_numpy(self._place[faces]).to(crops.device)
         return crops[rows].to(self.device)
 
-    def _clean_twins(self, faces: NDArray[np.int64]) -> Tensor:
+    def _made_clean(self, faces: NDArray[np.int64]) -> Tensor:
         import torch
 
         out = torch.empty(

@@ -94,6 +94,11 @@ def _shares(count: int, batch: int, world: int) -> tuple[int, int]:
     return share // step, step
 
 
+def _sharp(count: int, share: float) -> int:
+    """Give how many pictures of a batch, its first, show the clean face instead; see `clean`."""
+    return round(count * share)
+
+
 def _order(
     count: int, seed: int, epoch: int, batch: int, rank: int, world: int
 ) -> Iterator[NDArray[np.int64]]:
@@ -110,6 +115,8 @@ class FolderFeed:
     Args:
         folders: The folders, at least one; all labelled by the same embedder.
         methods: Only these methods; empty: all.
+        clean: Share of every training batch, in whole pictures, that shows the clean face instead:
+            its degree is 0. Blurred pictures hardly ever come that low, and users' faces do.
         seed: Decides the order.
         workers: Threads that read pictures.
 
@@ -124,6 +131,7 @@ class FolderFeed:
         folders: Sequence[Path],
         *,
         methods: tuple[str, ...] = (),
+        clean: float = 0.0,
         seed: int = 0,
         workers: int = 1,
     ) -> None:
@@ -146,7 +154,7 @@ class FolderFeed:
         made = [part.facts for part in self._train.parts]
         if any(facts.get("embedder") != made[0].get("embedder") for facts in made):
             raise ConfigError(f"{named}: labels of different embedders cannot be mixed")
-        self._seed, self._workers = seed, workers
+        self._clean, self._seed, self._workers = clean, seed, workers
         digest = hashlib.sha256()
         for folder in folders:
             digest.update((folder / layout.SETTINGS).read_bytes())
@@ -173,7 +181,7 @@ class FolderFeed:
     ) -> Generator[Pictures]:
         """Give an epoch's batches; see `Feed`."""
         order = _order(len(self._train), self._seed, epoch, batch, rank, world)
-        return self._read(self._train, order)
+        return self._read(self._train, order, self._clean)
 
     def val(self, batch: int) -> Generator[Pictures]:
         """Give the validation pictures in the order of the tables."""
@@ -188,10 +196,16 @@ class FolderFeed:
             first.setdefault(person, row)
         return part.clean_pictures(list(first.values())[:count])
 
-    def _read(self, part: _Joined, order: Iterator[NDArray[np.int64]]) -> Generator[Pictures]:
+    def _read(
+        self, part: _Joined, order: Iterator[NDArray[np.int64]], clean: float = 0.0
+    ) -> Generator[Pictures]:
         def read(index: NDArray[np.int64]) -> Pictures:
-            pictures = torch.from_numpy(part.pictures(index)).permute(0, 3, 1, 2)
-            return Pictures(pictures, torch.from_numpy(part.labels[index]))
+            sharp = _sharp(len(index), clean)
+            pictures, degrees = part.pictures(index, sharp), part.labels[index]
+            degrees[:sharp] = 0
+            return Pictures(
+                torch.from_numpy(pictures).permute(0, 3, 1, 2), torch.from_numpy(degrees)
+            )
 
         return ordered_map(read, order, self._workers)
 
@@ -208,13 +222,16 @@ class _Joined:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def pictures(self, index: NDArray[np.int64]) -> U8:
-        """Read pictures; see `Dataset.pictures`."""
+    def pictures(self, index: NDArray[np.int64], sharp: int = 0) -> U8:
+        """Read pictures, of the first `sharp` rows the clean twins; see `Dataset.pictures`."""
         out = np.empty((len(index), CROP_SIZE, CROP_SIZE, 3), np.uint8)
         which = np.searchsorted(self._ends, index, side="right")
+        first = np.arange(len(index)) < sharp
         for number, part in enumerate(self.parts):
-            chosen = which == number
-            out[chosen] = part.pictures(index[chosen] - (self._ends[number] - len(part)))
+            row = index - (self._ends[number] - len(part))
+            clean, blurred = (which == number) & first, (which == number) & ~first
+            out[clean] = part.clean_pictures(row[clean])
+            out[blurred] = part.pictures(row[blurred])
         return out
 
 
@@ -234,6 +251,7 @@ class LiveFeed:
         per_face: Pictures of every training face per epoch.
         val_per_face: The same for validation.
         fresh: Epochs whose pictures are new; 0: all.
+        clean: Share of every training batch that shows the clean face; see `FolderFeed`.
 
     Raises:
         ConfigError: There are fewer than two training faces.
@@ -250,14 +268,16 @@ class LiveFeed:
         per_face: int = 1,
         val_per_face: int = 1,
         fresh: int = 0,
+        clean: float = 0.0,
     ) -> None:
         self.facts = facts
         self._train, self._val = train_data, val_data
         self._people = val_identities
-        self._seed, self._fresh = seed, fresh
+        self._seed, self._fresh, self._clean = seed, fresh, clean
         self._count, self._val_count = len(train_data) * per_face, len(val_data) * val_per_face
         self._held: dict[tuple[int, int, int], Pictures] = {}
         self._held_val: Pictures | None = None
+        self._twins: Tensor | None = None
 
     def steps(self, batch: int, *, world: int = 1) -> int:
         """Give the number of batches of an epoch, per process."""
@@ -275,18 +295,32 @@ class LiveFeed:
         share = np.arange(self._count)[rank::world]  # the same in every epoch: it may be held
         order = np.random.default_rng([self._seed, epoch]).permutation(len(share))
         parts = [order[number * step : (number + 1) * step] for number in range(batches)]
+        shown = self._shown(parts, share, epoch, (rank, world))
+        with closing(shown):
+            for part, pictures in zip(parts, shown, strict=True):
+                yield self._sharpened(pictures, share[part])
+
+    def _shown(
+        self,
+        parts: list[NDArray[np.int64]],
+        share: NDArray[np.int64],
+        epoch: int,
+        process: tuple[int, int],
+    ) -> Generator[Pictures]:
+        """Give an epoch's blurred pictures, made now or held since an earlier epoch."""
         if not self._fresh:
             yield from self._make(parts, share, epoch)
             return
-        key = (epoch % self._fresh, rank, world)
+        key = (epoch % self._fresh, *process)
         if key not in self._held:
             # What does not fill a batch now may be shown later.
-            parts = [*parts, order[batches * step :]] if len(share) > batches * step else parts
+            left = np.setdiff1d(np.arange(len(share)), np.concatenate(parts))
+            whole = [*parts, left] if len(left) else parts
             held = self._room(len(share))
-            for part, made in zip(parts, self._make(parts, share, key[0]), strict=True):
-                at = torch.from_numpy(part).to(held.degrees.device)
+            for number, made in enumerate(self._make(whole, share, key[0])):
+                at = torch.from_numpy(whole[number]).to(held.degrees.device)
                 held.pictures[at], held.degrees[at] = made
-                if len(part) == step:
+                if number < len(parts):
                     yield made
             self._held[key] = held
             return
@@ -311,6 +345,18 @@ class LiveFeed:
         for face, person in enumerate(self._people):
             first.setdefault(person, face)
         return self._val.clean_pictures(list(first.values())[:count])
+
+    def _sharpened(self, pictures: Pictures, number: NDArray[np.int64]) -> Pictures:
+        """Put clean faces in place of a batch's first pictures; see `clean`."""
+        sharp = _sharp(len(number), self._clean)
+        if not sharp:
+            return pictures
+        if self._twins is None:
+            self._twins = self._train.clean_twins(range(len(self._train)))
+        at = torch.from_numpy(number[:sharp] % len(self._train)).to(self._twins.device)
+        degrees = pictures.degrees.clone()
+        degrees[:sharp] = 0
+        return Pictures(torch.cat([self._twins[at], pictures.pictures[sharp:]]), degrees)
 
     def _make(
         self, parts: Sequence[NDArray[np.int64]], share: NDArray[np.int64], epoch: int
@@ -365,6 +411,7 @@ def open_feed(
         return FolderFeed(
             [Path(folder) for folder in config.data],
             methods=config.methods,
+            clean=config.clean,
             seed=config.seed,
             workers=workers,
         )
@@ -448,6 +495,7 @@ def _open_live(
         per_face=config.per_face,
         val_per_face=config.val_per_face,
         fresh=config.fresh,
+        clean=config.clean,
     )
 
 

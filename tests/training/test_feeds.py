@@ -80,6 +80,30 @@ def test_several_folders_are_one_set_and_every_picture_keeps_its_label(folders):
     assert seen(feed.val(5)) == stored(folders, "val")
 
 
+def test_a_share_of_every_training_batch_shows_the_clean_faces(folders):
+    plain, feed = FolderFeed(folders, seed=3), FolderFeed(folders, seed=3, clean=0.3)
+    twins = {
+        picture.tobytes(): clean
+        for folder in folders
+        for part in [Dataset(folder, split="train")]
+        for picture, clean in zip(
+            part.pictures(range(len(part))), part.clean_pictures(range(len(part))), strict=True
+        )
+    }
+    for batch, was in zip(feed.train(0, 7), plain.train(0, 7), strict=True):
+        assert batch.degrees[:2].tolist() == [0, 0]
+        assert torch.equal(batch.degrees[2:], was.degrees[2:])
+        assert torch.equal(batch.pictures[2:], was.pictures[2:])
+        for shown, blurred in zip(batch.pictures[:2], was.pictures[:2], strict=True):
+            twin = twins[blurred.permute(1, 2, 0).numpy().tobytes()]
+            np.testing.assert_array_equal(shown.permute(1, 2, 0), twin)
+    assert seen(feed.val(5)) == stored(folders, "val")
+    # Labels are what the folder says, again, in the next epoch.
+    assert sum(float(batch.degrees[2:].sum()) for batch in feed.train(1, 7)) == pytest.approx(
+        sum(float(batch.degrees[2:].sum()) for batch in plain.train(1, 7))
+    )
+
+
 def test_two_processes_share_the_epoch_and_order_follows_from_seed_and_epoch(folders):
     feed = FolderFeed(folders, seed=3)
     halves = [seen(feed.train(1, 4, rank=rank, world=2)) for rank in (0, 1)]

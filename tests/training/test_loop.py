@@ -402,6 +402,21 @@ def test_processes_hold_their_own_share(live):
     assert len(shares[0][0] | shares[1][0]) == 10
 
 
+@pytest.mark.parametrize("fresh", [0, 1])
+def test_clean_faces_stand_in_for_a_share_of_every_batch(live, fresh):
+    plain, feed = live(per_face=2, fresh=fresh), live(per_face=2, fresh=fresh, clean=0.4)
+    twins = torch.from_numpy(feed._train.clean_pictures(range(5))).permute(0, 3, 1, 2)
+    for epoch in (0, 1):
+        number = np.random.default_rng([1, epoch]).permutation(10)  # as the feed orders them
+        pairs = zip(feed.train(epoch, 5), plain.train(epoch, 5), strict=True)
+        for at, (batch, was) in enumerate(pairs):
+            assert batch.degrees[:2].tolist() == [0, 0]
+            assert torch.equal(batch.degrees[2:], was.degrees[2:])
+            assert torch.equal(batch.pictures[2:], was.pictures[2:])
+            assert torch.equal(batch.pictures[:2], twins[number[5 * at : 5 * at + 2] % 5])
+    assert torch.equal(degrees(feed.val(5)), degrees(plain.val(5)))
+
+
 def test_a_gpu_makes_the_pictures_of_many_batches_at_once(live, monkeypatch):
     plain = list(live(per_face=4).train(0, 3))
     monkeypatch.setattr(feeds, "_MADE", 7)  # two batches at once
