@@ -107,6 +107,8 @@ class TrainConfig:
     clip: float = 0.0
     """Largest norm of the gradient; 0: not clipped."""
     flip: bool = True
+    for_int8: bool = False
+    """Round activations while training, as an 8-bit twin does; see `blurgate.training.rounding`."""
     patience: int = 0
     """Stop after this many epochs without a better validation error; 0: never."""
     precision: Literal["float32", "bf16"] = "float32"

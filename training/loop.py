@@ -17,7 +17,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +33,7 @@ from blurgate.journal import write_atomically
 from blurgate.pipeline import prefetch
 from blurgate.training import checkpoints
 from blurgate.training.board import Board
+from blurgate.training.rounding import rounded_activations
 from blurgate.training.runs import (
     BEST,
     LAST,
@@ -207,7 +208,8 @@ class _Run:
         self.fabric.barrier()
         while not self.fit.is_over(self.config):
             began = time.perf_counter()
-            mean_loss, pictures = self._train_epoch()
+            with rounded_activations(self.model) if self.config.for_int8 else nullcontext():
+                mean_loss, pictures = self._train_epoch()
             if self.fabric.is_global_zero:
                 self._close_epoch(mean_loss, pictures, began)
             facts = self.fabric.broadcast(self.fit.facts())
