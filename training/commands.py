@@ -60,6 +60,10 @@ def synth_command(
     val: Annotated[
         float, typer.Option(metavar="FRACTION", help="Share of the identities for validation.")
     ] = 0.0,
+    val_seed: Annotated[
+        int | None,
+        typer.Option(metavar="S", help="Decides whose identities these are [default: --seed]."),
+    ] = None,
     identity: Annotated[
         Literal["auto", "folder", "name", "file"],
         typer.Option(help="What tells who a picture shows: see docs/training-data.md."),
@@ -150,7 +154,8 @@ def synth_command(
     finder = zoo.open_detector(detector, runtime, detection) if align else None
     reader = FaceReader(size, finder, repr(detection) if align else "")
     listed = [line.rstrip("\n") for line in sys.stdin] if "-" in faces else []
-    found = list_faces(faces, identity=identity, val=val, seed=seed, stdin=listed)
+    who = seed if val_seed is None else val_seed
+    found = list_faces(faces, identity=identity, val=val, seed=who, stdin=listed)
 
     with progress_bar(len(found), "faces", quiet=quiet) as bar:
 

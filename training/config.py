@@ -109,6 +109,8 @@ class TrainConfig:
     flip: bool = True
     for_int8: bool = False
     """Round activations while training, as an 8-bit twin does; see `blurgate.training.rounding`."""
+    freeze_norm: bool = False
+    """Batch normalisation keeps its statistics, for going on from a trained model."""
     patience: int = 0
     """Stop after this many epochs without a better validation error; 0: never."""
     precision: Literal["float32", "bf16"] = "float32"

@@ -149,7 +149,7 @@ class FolderFeed:
         if both:
             raise ConfigError(
                 f"{named}: {min(both)!r} is for training in one folder and for validation in "
-                "another; make them with the same faces, --val and --seed"
+                "another; make them with the same faces, --val and --val-seed"
             )
         made = [part.facts for part in self._train.parts]
         if any(facts.get("embedder") != made[0].get("embedder") for facts in made):

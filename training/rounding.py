@@ -27,9 +27,10 @@ that leave the grid on which their input lies. ReLUs stay on it."""
 class _Rounded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        low, high = torch.aminmax(values)
-        step = ((high - low) / STEPS).clamp(min=torch.finfo(values.dtype).tiny)
-        return ((values - low) / step).round_().mul_(step).add_(low)
+        whole = values.float()  # bfloat16 has no more steps than these, and they would add up
+        low, high = torch.aminmax(whole)
+        step = ((high - low) / STEPS).clamp(min=torch.finfo(torch.float32).tiny)
+        return ((whole - low) / step).round_().mul_(step).add_(low).to(values.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -47,13 +48,13 @@ def rounded(values: Tensor) -> Tensor:
 
 @contextmanager
 def rounded_activations(model: nn.Module) -> Iterator[None]:
-    """Let a network's modules round what they give, while in training mode.
+    """Let a network's modules round what they give, while the network is in training mode.
 
     Validation, in eval mode, sees the network as it is.
     """
 
     def close(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
-        return rounded(output) if module.training else None
+        return rounded(output) if model.training else None
 
     hooks = [
         module.register_forward_hook(close)

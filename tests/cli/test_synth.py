@@ -81,6 +81,26 @@ def test_ready_crops_become_labelled_pictures(synth, crops, tiny, tmp_path):
     assert files(tmp_path / "o") == files(tmp_path / "o2")
 
 
+def test_one_seed_decides_the_pictures_and_another_who_is_put_aside(synth, crops, tmp_path):
+    def made(name, *options):
+        assert synth("in", "--out", name, "--val", 0.5, *options).code == 0
+        rows = table(tmp_path / name, "random")
+        parts = {row["identity"]: row["split"] for row in rows}
+        return parts, [row["parameters"] for row in rows]
+
+    first, second, apart, other = (
+        made("a", "--seed", 1),
+        made("b", "--seed", 2, "--val-seed", 1),
+        made("c", "--seed", 1, "--val-seed", 1),
+        made("d", "--seed", 1, "--val-seed", 3),
+    )
+    assert first == apart
+    assert first[0] == second[0]
+    assert not set(first[1]) & set(second[1])
+    assert first[1] == other[1]
+    assert first[0] != other[0]
+
+
 def test_every_option_has_its_effect(synth, crops, tmp_path):
     options = ("--blur", "gaussian", "--blur", "lowres", "--iterative", 2, "--no-noise")
     options += ("--no-compression", "--gamma", "--even", "--identity", "file", "--size", 112)

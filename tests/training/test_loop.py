@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from safetensors import safe_open
 
 from blurgate.errors import ConfigError, ModelError, WeightsError
-from blurgate.training import checkpoints, feeds, loop
+from blurgate.training import checkpoints, feeds, loop, rounding
 from blurgate.training.config import TrainConfig
 from blurgate.training.feeds import LiveFeed, Pictures, _order
 from blurgate.training.heads import make_head
@@ -327,6 +328,33 @@ def test_processes_share_an_epoch_without_overlap():
 def test_too_few_pictures_are_refused():
     with pytest.raises(ConfigError, match="3 training pictures are too few for 2 processes"):
         list(_order(3, 0, 0, 8, 0, 2))
+
+
+def test_statistics_that_are_frozen_stay_and_everything_else_learns(make, tmp_path):
+    def learnt(name, **changes):
+        make(tmp_path / name, replace(CONFIG, epochs=2, ema=0.0, **changes))
+        return checkpoints.load(tmp_path / name / "best.safetensors")[0]
+
+    free, frozen = learnt("free"), learnt("frozen", freeze_norm=True)
+    norms = [key for key in frozen if "running" in key]
+    assert norms
+    for key in norms:
+        fresh = torch.zeros_like(frozen[key]) if "mean" in key else torch.ones_like(frozen[key])
+        assert torch.equal(frozen[key], fresh)
+        assert not torch.equal(free[key], fresh)
+    weights = [key for key, value in frozen.items() if key not in norms and value.ndim]
+    assert all(not torch.equal(frozen[key], free[key]) for key in weights)
+
+
+def test_training_for_8_bits_rounds_in_training_and_not_in_validation(make, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(rounding, "rounded", lambda values: seen.append(values.shape) or values)
+    plain, rounds = (replace(CONFIG, epochs=1, for_int8=on) for on in (False, True))
+    make(tmp_path / "plain", plain)
+    assert not seen
+    make(tmp_path / "rounds", rounds)
+    assert {shape[0] for shape in seen} == {CONFIG.batch}  # validation shows 16 at once
+    assert same(tmp_path / "plain/best.safetensors", tmp_path / "rounds/best.safetensors")
 
 
 @pytest.fixture
