@@ -24,9 +24,10 @@ from pathlib import Path
 import torch
 
 from blurgate.training import loop
+from blurgate.training.batches import Feed, Pictures
 from blurgate.training.bench import rate, training_steps
 from blurgate.training.config import TrainConfig, make_config, parse_settings
-from blurgate.training.feeds import Feed, Pictures, open_feed
+from blurgate.training.feeds import open_feed
 from blurgate.training.losses import parse_loss
 from blurgate.training.model import build_model
 from blurgate.training.train import choose_device

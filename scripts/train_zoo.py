@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from blurgate.training import checkpoints, loop
+from blurgate.training.batches import Feed
 from blurgate.training.bench import rate, training_steps
 from blurgate.training.config import (
     TrainConfig,
@@ -34,7 +35,7 @@ from blurgate.training.config import (
     preset_names,
     read_config,
 )
-from blurgate.training.feeds import Feed, FolderFeed, open_feed
+from blurgate.training.feeds import FolderFeed, open_feed
 from blurgate.training.kinds import fit_kinds
 from blurgate.training.losses import parse_loss
 from blurgate.training.model import build_model

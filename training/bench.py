@@ -23,8 +23,8 @@ from blurgate.training.model import build_model
 
 if TYPE_CHECKING:
     from blurgate.benching import Call
+    from blurgate.training.batches import Pictures
     from blurgate.training.config import TrainConfig
-    from blurgate.training.feeds import Pictures
     from blurgate.training.model import BlurModel
     from blurgate.types import U8
 

@@ -48,8 +48,8 @@ from blurgate.training.runs import (
 from blurgate.training.scores import Scores, score
 
 if TYPE_CHECKING:
+    from blurgate.training.batches import Feed, Pictures
     from blurgate.training.config import TrainConfig
-    from blurgate.training.feeds import Feed, Pictures
     from blurgate.training.model import BlurModel, Loss
 
 __all__ = ["INPUT", "Fit", "fit", "learning_rate", "make_fabric", "predict", "prepare"]

@@ -32,7 +32,7 @@ from blurgate.training.scores import Scores, score
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from blurgate.training.feeds import Pictures
+    from blurgate.training.batches import Pictures
 
 __all__ = ["measure", "note", "quantize"]
 

@@ -39,7 +39,7 @@ from blurgate.training.runs import BEST, LAST, LOG, Fit, OnStep, begin_with, dev
 from blurgate.training.viz import PEOPLE, Curves
 
 if TYPE_CHECKING:
-    from blurgate.training.feeds import Feed
+    from blurgate.training.batches import Feed
     from blurgate.training.model import BlurModel
     from blurgate.training.scores import Scores
     from blurgate.types import F32, U8

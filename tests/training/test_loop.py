@@ -22,9 +22,9 @@ import torch
 from safetensors import safe_open
 
 from blurgate.errors import ConfigError, ModelError, WeightsError
-from blurgate.training import checkpoints, feeds, loop, rounding
+from blurgate.training import checkpoints, loop, rounding
+from blurgate.training.batches import Pictures, order
 from blurgate.training.config import TrainConfig
-from blurgate.training.feeds import LiveFeed, Pictures, _order
 from blurgate.training.heads import make_head
 from blurgate.training.loop import fit, learning_rate, make_fabric, predict, prepare
 from blurgate.training.losses import parse_loss
@@ -65,7 +65,7 @@ class ToyFeed:
 
     def train(self, epoch, batch, *, rank=0, world=1):
         self.asked.append(epoch)
-        for step, index in enumerate(_order(len(self.degrees) - 16, 0, epoch, batch, rank, world)):
+        for step, index in enumerate(order(len(self.degrees) - 16, 0, epoch, batch, rank, world)):
             if (epoch, step) == self.stop:
                 raise KeyboardInterrupt
             yield Pictures(self.pictures[index], self.degrees[index])
@@ -318,16 +318,16 @@ def test_bf16_trains_and_keeps_weights_in_float32(tiny, tmp_path):
 
 
 def test_processes_share_an_epoch_without_overlap():
-    parts = [list(_order(103, 1, 4, 16, rank, 3)) for rank in range(3)]
+    parts = [list(order(103, 1, 4, 16, rank, 3)) for rank in range(3)]
     assert [len(part) for part in parts] == [2, 2, 2]
     numbers = np.concatenate([batch for part in parts for batch in part])
     assert len(set(numbers.tolist())) == len(numbers) == 96
-    assert not np.array_equal(parts[0][0], next(_order(103, 1, 5, 16, 0, 3)))
+    assert not np.array_equal(parts[0][0], next(order(103, 1, 5, 16, 0, 3)))
 
 
 def test_too_few_pictures_are_refused():
     with pytest.raises(ConfigError, match="3 training pictures are too few for 2 processes"):
-        list(_order(3, 0, 0, 8, 0, 2))
+        list(order(3, 0, 0, 8, 0, 2))
 
 
 def test_statistics_that_are_frozen_stay_and_everything_else_learns(make, tmp_path):
@@ -355,120 +355,6 @@ def test_training_for_8_bits_rounds_in_training_and_not_in_validation(make, tmp_
     make(tmp_path / "rounds", rounds)
     assert {shape[0] for shape in seen} == {CONFIG.batch}  # validation shows 16 at once
     assert same(tmp_path / "plain/best.safetensors", tmp_path / "rounds/best.safetensors")
-
-
-@pytest.fixture
-def live():
-    """Make a live feed of five faces."""
-    from blurgate.training.dataset import LiveData
-    from blurgate.training.pairs import make_chain
-
-    rng = np.random.default_rng(0)
-    crops = [rng.integers(0, 256, (112, 112, 3), np.uint8) for _ in range(5)]
-
-    def embed(pictures):
-        return torch.nn.functional.normalize(pictures[:, :, ::8, ::8].flatten(1).float(), dim=1)
-
-    def make(on_gpu=False, **options):
-        data = LiveData(crops, make_chain("gaussian"), embed, seed=1)
-        data.on_gpu = on_gpu
-        return LiveFeed(data, data, {}, seed=1, **options)
-
-    return make
-
-
-def degrees(batches):
-    return torch.cat([batch.degrees for batch in batches])
-
-
-def test_a_live_feed_blurs_every_face_anew_in_each_epoch(live):
-    feed = live(per_face=2, val_per_face=2)
-    assert feed.steps(2) == 5
-    first, again, second = (list(feed.train(epoch, 2)) for epoch in (0, 0, 1))
-    assert len(first) == 5
-    assert all(torch.equal(a.pictures, b.pictures) for a, b in zip(first, again, strict=True))
-    assert not set(degrees(first).tolist()) & set(degrees(second).tolist())
-    assert len(set(degrees(first).tolist())) == 10  # each face twice, each time otherwise
-    assert [len(batch.degrees) for batch in feed.val(3)] == [3, 3, 3, 1]
-    shown, repeated = (degrees(feed.val(batch)) for batch in (3, 4))
-    assert torch.equal(shown, repeated)
-    assert len(set(shown.tolist())) == 10
-
-
-def test_pictures_that_come_again_are_the_same_in_another_order(live):
-    feed, anew = live(per_face=2, fresh=2), live(per_face=2)
-    epochs = [list(feed.train(epoch, 3)) for epoch in range(5)]
-    assert [len(epoch) for epoch in epochs] == [3] * 5  # of ten pictures one is left out
-    for epoch in (0, 1):
-        made = list(anew.train(epoch, 3))
-        assert torch.equal(degrees(epochs[epoch]), degrees(made))
-        held = feed._held[(epoch, 0, 1)]
-        assert sorted(degrees(live(per_face=2).train(epoch, 10)).tolist()) == sorted(
-            held.degrees.tolist()
-        )
-        for again in range(epoch + 2, 5, 2):
-            assert not torch.equal(degrees(epochs[again]), degrees(epochs[epoch]))
-            assert set(degrees(epochs[again]).tolist()) <= set(held.degrees.tolist())
-            known = {float(d): p for p, d in zip(*held, strict=True)}
-            for batch in epochs[again]:
-                for picture, degree in zip(*batch, strict=True):
-                    assert torch.equal(picture, known[float(degree)])
-    # A run that was interrupted makes them again.
-    resumed = live(per_face=2, fresh=2)
-    list(resumed.train(2, 3))
-    assert torch.equal(degrees(resumed.train(4, 3)), degrees(epochs[4]))
-
-
-def test_processes_hold_their_own_share(live):
-    feed = live(per_face=2, fresh=1)
-    shares = [
-        [set(degrees(feed.train(epoch, 5, rank=rank, world=2)).tolist()) for epoch in (0, 1)]
-        for rank in (0, 1)
-    ]
-    assert shares[0][0] == shares[0][1]
-    assert not shares[0][0] & shares[1][0]
-    assert len(shares[0][0] | shares[1][0]) == 10
-
-
-@pytest.mark.parametrize("fresh", [0, 1])
-def test_clean_faces_stand_in_for_a_share_of_every_batch(live, fresh):
-    plain, feed = live(per_face=2, fresh=fresh), live(per_face=2, fresh=fresh, clean=0.4)
-    twins = torch.from_numpy(feed._train.clean_pictures(range(5))).permute(0, 3, 1, 2)
-    for epoch in (0, 1):
-        number = np.random.default_rng([1, epoch]).permutation(10)  # as the feed orders them
-        pairs = zip(feed.train(epoch, 5), plain.train(epoch, 5), strict=True)
-        for at, (batch, was) in enumerate(pairs):
-            assert batch.degrees[:2].tolist() == [0, 0]
-            assert torch.equal(batch.degrees[2:], was.degrees[2:])
-            assert torch.equal(batch.pictures[2:], was.pictures[2:])
-            assert torch.equal(batch.pictures[:2], twins[number[5 * at : 5 * at + 2] % 5])
-    assert torch.equal(degrees(feed.val(5)), degrees(plain.val(5)))
-
-
-def test_a_gpu_makes_the_pictures_of_many_batches_at_once(live, monkeypatch):
-    plain = list(live(per_face=4).train(0, 3))
-    monkeypatch.setattr(feeds, "_MADE", 7)  # two batches at once
-    feed, asked = live(on_gpu=True, per_face=4), []
-    batch = feed._train.batch
-    monkeypatch.setattr(feed._train, "batch", lambda *given: asked.append(given) or batch(*given))
-    together = list(feed.train(0, 3))
-    assert [len(faces) for faces, _ in asked] == [6, 6, 6]
-    for one, other in zip(plain, together, strict=True):
-        torch.testing.assert_close(one.degrees, other.degrees, atol=1e-4, rtol=0)
-
-
-def test_pictures_without_room_are_refused(live, monkeypatch):
-    feed = live(fresh=3)
-    empty = torch.empty
-
-    def full(shape, *args, **options):
-        if options.get("dtype") is torch.uint8 and shape[0] == 5:
-            raise torch.OutOfMemoryError("no memory")
-        return empty(shape, *args, **options)
-
-    monkeypatch.setattr(torch, "empty", full)
-    with pytest.raises(ConfigError, match="no memory for 5 more pictures on cpu: lower fresh"):
-        list(feed.train(0, 2))
 
 
 def test_scores_against_definitions():

@@ -17,8 +17,8 @@ import torch
 
 from blurgate import zoo
 from blurgate.interfaces import Runtime
+from blurgate.training.batches import Pictures
 from blurgate.training.export import card_facts, export
-from blurgate.training.feeds import Pictures
 from blurgate.training.loop import prepare
 from blurgate.training.model import build_model
 from blurgate.training.quantize import quantize
