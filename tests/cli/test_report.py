@@ -315,7 +315,9 @@ def test_a_folder_of_filter_becomes_a_page(run, marker, tmp_path):
 
 
 def test_rejected_faces_of_pictures_are_cut_out_again(run, marker, tmp_path):
-    folder = filtered(run, marker, tmp_path, "--threshold", "0", "--table", "jsonl")
+    folder = filtered(
+        run, marker, tmp_path, "--model", "laplacian", "--threshold", "0", "--table", "jsonl"
+    )
     assert run("report", folder).code == 0
     page = page_data(folder / "report.html")
     assert page["data"]["faces"]["crop"] == [""] * 4
