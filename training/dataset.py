@@ -326,7 +326,7 @@ class LiveData:
         import torch
 
         number = np.asarray(faces, np.int64)
-        parts = [number[at : at + _CLEAN_BATCH] for at in range(0, len(number), _CLEAN_BATCH)]
+        parts = np.array_split(number, max(1, -(-len(number) // _CLEAN_BATCH)))  # one of none, too
         return torch.cat([self._made_clean(part) for part in parts])
 
     def _take(self, faces: NDArray[np.int64]) -> Tensor:

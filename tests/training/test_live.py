@@ -99,6 +99,7 @@ def test_clean_faces_stand_in_for_a_share_of_every_batch(feed_of, fresh):
             assert torch.equal(batch.pictures[2:], was.pictures[2:])
             assert torch.equal(batch.pictures[:2], twins[number[5 * at : 5 * at + 2] % 5])
     assert torch.equal(degrees(feed.val(5)), degrees(plain.val(5)))
+    assert feed._train.clean_pictures([]).shape == (0, 112, 112, 3)
 
 
 def test_a_gpu_makes_the_pictures_of_many_batches_at_once(feed_of, monkeypatch):
