@@ -26,7 +26,19 @@ if TYPE_CHECKING:
 __all__ = ["about", "latency_ms", "source_commit", "time_ms", "write_card", "write_files"]
 
 _RUNS: Final = 60
-_FROM_CONFIG: Final = ("head", "loss", "epochs", "batch", "lr", "schedule", "ema", "precision")
+_FROM_CONFIG: Final = (
+    "head",
+    "loss",
+    "epochs",
+    "batch",
+    "lr",
+    "schedule",
+    "ema",
+    "precision",
+    "clean",
+    "for_int8",
+    "freeze_norm",
+)
 
 
 def about(

@@ -95,6 +95,39 @@ class Scrfd:
                 found[i] = faces
         return found
 
+    def rows(self, picture: U8) -> tuple[F32, F32, F32]:
+        """Give what every anchor says of a picture as large as it is, nothing suppressed.
+
+        It is what another network can learn to say: see `blurgate.training.detection.distil`.
+
+        Args:
+            picture: (h, w, 3) uint8 BGR, h and w multiples of 32.
+
+        Returns:
+            Scores (r,), boxes (r, 4) x1 y1 x2 y2 and landmarks (r, 5, 2), float32, in pixels;
+            stride by stride, cell by cell in rows, the small anchor of a cell first.
+
+        Raises:
+            ConfigError: The picture has another size than the file's own.
+        """
+        h, w = picture.shape[:2]
+        if self._fixed is not None and self._fixed != (h, w):
+            own = "x".join(map(str, self._fixed))
+            raise ConfigError(
+                f"{self._path} is fixed at {own}, so it cannot teach pictures of {h}x{w}"
+            )
+        frame = Frame(picture, "", 0, None)
+        outputs = self._run(self._blob([(frame, Letterbox((h, w), (h, w), 1.0))]))
+        boxes, kps = [], []
+        for level, stride in enumerate(STRIDES):
+            distances, offsets = (outputs[level + part][0] * stride for part in (3, 6))
+            y, x = np.divmod(np.arange(len(distances)) // ANCHORS, w // stride)
+            centre = np.stack([x, y], axis=1).astype(np.float32) * np.float32(stride)
+            boxes.append(np.concatenate([centre - distances[:, :2], centre + distances[:, 2:]], 1))
+            kps.append(offsets.reshape(-1, 5, 2) + centre[:, None])
+        scores = np.concatenate([out[0, :, 0] for out in outputs[:3]])
+        return scores, np.concatenate(boxes), np.concatenate(kps)
+
     def _search(self, frames: Sequence[Frame], scale: float) -> list[Detections]:
         boxes = [self._fit(frame, scale) for frame in frames]
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)

@@ -501,6 +501,25 @@ def test_a_fixed_size_has_its_second_search_in_a_corner(
     assert 200 <= y <= 500
 
 
+@pytest.mark.parametrize("layout", ["cells", "pictures", "deep"])
+def test_rows_say_what_every_anchor_says(tmp_path: Path, layout: str) -> None:
+    picture = blobs(96, 160, 5)
+    path = tiny(tmp_path / "tiny.onnx", layout=layout)
+    scores, boxes, kps = detector(path).rows(picture.image)
+    assert len(scores) == len(boxes) == len(kps) == 2 * (12 * 20 + 6 * 10 + 3 * 5)
+    found = slow(path, picture, (96, 160), min_score=0.05)
+    assert len(found) > 5
+    for score, box, points in zip(found.det_scores, found.boxes, found.kps, strict=True):
+        row = np.abs(boxes - box).sum(axis=1).argmin()
+        assert scores[row] == pytest.approx(score, abs=1e-5)
+        np.testing.assert_allclose(boxes[row], box, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(kps[row], points, rtol=0, atol=1e-3)
+    fixed = detector(tiny(tmp_path / "fixed.onnx", size=(64, 64)))
+    assert len(fixed.rows(np.zeros((64, 64, 3), np.uint8))[0]) == 2 * (64 + 16 + 4)
+    with pytest.raises(ConfigError, match="is fixed at 64x64, so it cannot teach pictures of 96x1"):
+        fixed.rows(picture.image)
+
+
 def test_a_size_that_contradicts_the_files_is_an_error(tmp_path: Path) -> None:
     path = tiny(tmp_path / "tiny.onnx", size=(96, 160))
     with pytest.raises(ConfigError, match="is fixed at 96x160, so a long side of 320 is not possi"):

@@ -475,6 +475,20 @@ def test_the_command_leaves_a_detector_that_can_be_used(run, folder, tmp_path):
     assert card["about"]["begun_with"] == "scrfd.onnx"
 
 
+def test_the_command_asks_a_teacher(run, folder, tmp_path):
+    args = ("train", "--detector", "scrfd", "--data", folder, "--background", folder / "empty")
+    args += SHORT
+    taught = run(*args, "--out", tmp_path / "taught", "--set", "teacher=scrfd_blurgate")
+    assert taught.code == 0, taught.err
+    card = json.loads((tmp_path / "taught" / "scrfd.json").read_text())
+    assert card["about"]["data"]["teacher"].startswith("scrfd_blurgate@")
+    assert "| teacher | scrfd_blurgate@" in (tmp_path / "taught" / "scrfd.md").read_text()
+    wrong = run(*args, "--out", tmp_path / "wrong", "--set", "teacher=scrfd_blurgat")
+    assert wrong.code == 2, wrong.err
+    assert "scrfd_blurgate" in wrong.err
+    assert not (tmp_path / "wrong").exists()
+
+
 @pytest.mark.parametrize(
     ("args", "line"),
     [

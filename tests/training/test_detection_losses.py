@@ -70,11 +70,15 @@ def two_pictures():
         torch.cat([low, low + 30 + torch.rand(2, 4, 2)], -1).requires_grad_(),
         (torch.rand(2, 4, 10) * 10).requires_grad_(),
     )
-    return found, Targets(faces, boxes, kps)
+    scores = torch.where(faces < 0, 0.0, math.nan)
+    return found, Targets(faces, scores, boxes, kps)
 
 
-def test_the_sum_equals_a_loop():
+@pytest.mark.parametrize("given", [{}, {(0, 0): 0.8, (0, 1): 0.3, (0, 2): 0.9}])
+def test_the_sum_equals_a_loop(given):
     found, targets = two_pictures()
+    for place, score in given.items():  # a face, background, and what is ignored all the same
+        targets.scores[place] = score
     found = Predictions(*(part.detach() for part in found))
     got = detection_loss(found, targets, Weights(boxes=3.0, kps=0.5))
     scores, boxes, kps, heard, heard_kps, positives = 0.0, 0.0, 0.0, 0.0, 0.0, 0
@@ -84,10 +88,11 @@ def test_the_sum_equals_a_loop():
             if face == -2:
                 continue
             p = float(found.logits[i, j].sigmoid())
-            quality = 0.0
+            quality = given.get((i, j), 0.0)
             if face >= 0:
                 true = targets.boxes[face].tolist()
-                quality, nearness = plain_diou(found.boxes[i, j].tolist(), true)
+                overlap, nearness = plain_diou(found.boxes[i, j].tolist(), true)
+                quality = given.get((i, j), overlap)
                 boxes += p * (1 - nearness)
                 heard += p
                 positives += 1
@@ -121,7 +126,8 @@ def test_gradients_reach_what_they_should_and_nothing_else():
 
 def test_a_batch_without_faces_has_a_loss():
     found, _ = two_pictures()
-    none = Targets(torch.full((2, 4), -1), torch.empty(0, 4), torch.empty(0, 10))
+    nobody = torch.full((2, 4), -1), torch.zeros(2, 4)
+    none = Targets(*nobody, torch.empty(0, 4), torch.empty(0, 10))
     losses = detection_loss(found, none, Weights())
     losses.total.backward()
     total, scores, boxes, kps = (float(part.detach()) for part in losses)

@@ -96,6 +96,7 @@ def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
         "training": f"{facts['epochs_done']} epochs, the best was {facts['best_epoch']}; "
         + ", ".join(f"{k} {v}" for k, v in facts["training"].items() if k != "epochs"),
         **({"begun with": facts["begun_with"]} if "begun_with" in facts else {}),
+        **({"teacher": data["teacher"]} if "teacher" in data else {}),
         "seed": facts["seed"],
         "trained on": f"{facts['trained_on']}, {facts['seconds']} s",
         "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),

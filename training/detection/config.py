@@ -55,6 +55,9 @@ class DetectionConfig:
     """Faces whose shorter side is smaller than this in a training picture are ignored."""
     least_kps: float = 12.0
     """Landmarks of faces smaller than this are not learnt."""
+    teacher: str = ""
+    """An SCRFD file, or its name, whose scores, boxes and landmarks are learnt at every anchor,
+    beside the annotations; see `blurgate.training.detection.distil`. Empty: none."""
 
     # Training.
     epochs: int = 100

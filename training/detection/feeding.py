@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from blurgate.errors import BlurgateError
 from blurgate.training.detection.assign import assign
+from blurgate.training.detection.distil import DenseTeacher
 from blurgate.training.detection.losses import Targets
 
 if TYPE_CHECKING:
@@ -65,15 +66,23 @@ class _Target(NamedTuple):
 
     image: Any
     faces: Any
+    scores: Any
     boxes: Any
     kps: Any
 
 
-def targets_of(sample: Sample, config: DetectionConfig) -> _Target:
+def targets_of(
+    sample: Sample, config: DetectionConfig, teacher: DenseTeacher | None = None
+) -> _Target:
     """Say what the anchors of a sample are to say.
 
     Faces end at the picture's border. Those that are too small, or of which the border leaves too
     little, are ignored; landmarks of small faces are not learnt.
+
+    Args:
+        sample: A picture and its faces.
+        config: What is too small.
+        teacher: Is asked about all that the annotations leave open.
     """
     h, w = sample.image.shape[:2]
     boxes = sample.boxes.clip(0, np.array([w, h, w, h], np.float32))
@@ -83,7 +92,12 @@ def targets_of(sample: Sample, config: DetectionConfig) -> _Target:
     ignore = sample.ignore | (side < config.least) | (sides.prod(1) < _LEAST_SEEN * whole)
     kps = sample.kps.reshape(-1, 10).copy()
     kps[side < config.least_kps] = np.nan
-    return _Target(sample.image, assign(boxes, ignore, (h, w)), boxes, kps)
+    faces = assign(boxes, ignore, (h, w))
+    scores = np.where(faces < 0, 0, np.nan).astype(np.float32)
+    target = _Target(sample.image, faces, scores, boxes, kps)
+    if teacher is None:
+        return target
+    return _Target(sample.image, *teacher.complete(sample.image, *target[1:]))
 
 
 def collate(parts: list[_Target]) -> Batch:
@@ -92,9 +106,10 @@ def collate(parts: list[_Target]) -> Batch:
     faces = np.stack([part.faces for part in parts]).astype(np.int64)
     faces += np.where(faces >= 0, before[:-1, None], 0)
     pictures = torch.from_numpy(np.stack([part.image for part in parts])).permute(0, 3, 1, 2)
+    scores = torch.from_numpy(np.stack([part.scores for part in parts]))
     boxes = torch.from_numpy(np.concatenate([part.boxes for part in parts]))
     kps = torch.from_numpy(np.concatenate([part.kps for part in parts]))
-    return Batch(pictures, Targets(torch.from_numpy(faces), boxes, kps))
+    return Batch(pictures, Targets(torch.from_numpy(faces), scores, boxes, kps))
 
 
 class _Composing(Dataset["Batch | BlurgateError"]):
@@ -105,13 +120,16 @@ class _Composing(Dataset["Batch | BlurgateError"]):
 
     def __init__(self, samples: Samples, close: Samples | None, config: DetectionConfig) -> None:
         self._samples, self._close, self._config = samples, close, config
+        self._teacher = DenseTeacher(config.teacher, config.least_kps) if config.teacher else None
 
     def __getitem__(self, plan: Plan) -> Batch | BlurgateError:
         source = self._close if plan.close and self._close is not None else self._samples
         try:
             return collate(
                 [
-                    targets_of(source.sample(plan.epoch, plan.first + i), self._config)
+                    targets_of(
+                        source.sample(plan.epoch, plan.first + i), self._config, self._teacher
+                    )
                     for i in range(plan.pictures)
                 ]
             )

@@ -1,7 +1,7 @@
 """What training a detector minimises.
 
 - Scores: the quality focal loss of Li et al., 2020 (arXiv 2006.04388) with beta = 2; an anchor's
-  target is the IoU of its box with its face, 0 for background.
+  target is the IoU of its box with its face, 0 for background, or what a teacher says.
 - Boxes: 1 - DIoU (Zheng et al., 2020, arXiv 1911.08287).
 - Landmarks: smooth L1 over half the face's side, only of faces whose landmarks are known.
 
@@ -32,6 +32,8 @@ class Targets(NamedTuple):
 
     faces: Tensor
     """(n, rows) int64: a face of `boxes`, or -1 for background, -2 for what is ignored."""
+    scores: Tensor
+    """(n, rows) float32 in [0, 1]: the score to give; NaN: the IoU of the box with its face."""
     boxes: Tensor
     """(f, 4) float32, the faces of all pictures, x1 y1 x2 y2 in pixels."""
     kps: Tensor
@@ -67,8 +69,9 @@ def detection_loss(found: Predictions, targets: Targets, weights: Weights) -> Lo
     face = targets.faces[picture, row]
     logits = found.logits
     overlap, nearness = diou(found.boxes[picture, row], targets.boxes[face])
-    quality = torch.zeros_like(logits)
-    quality[picture, row] = overlap.detach().clamp(0, 1)
+    quality = targets.scores.clone()
+    given = quality[picture, row]
+    quality[picture, row] = torch.where(given.isnan(), overlap.detach().clamp(0, 1), given)
     counted = (targets.faces != IGNORED).float()
     scores = (quality_focal(logits, quality) * counted).sum() / max(len(face), 1)
     heard = logits[picture, row].detach().sigmoid()

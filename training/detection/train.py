@@ -23,6 +23,7 @@ from blurgate.training.detection.annotations import FILES, Annotated, read_annot
 from blurgate.training.detection.card import about, write_card
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.config import DetectionConfig, make_detection_config
+from blurgate.training.detection.distil import DenseTeacher
 from blurgate.training.detection.export import card_facts, export_detector
 from blurgate.training.detection.loop import find_all, fit_detector, validate
 from blurgate.training.detection.network import STRIDES, DetectorNet, lower_scores, prepare
@@ -139,6 +140,8 @@ def train_detector(
     train, val = parts(config.data, config.val)
     background = backgrounds_in(config.background)
     facts = _data_facts(train, val, background)
+    if config.teacher:
+        facts["teacher"] = str(DenseTeacher(config.teacher).open().info)
     name = config.name or config.detector
     prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
     torch.manual_seed(config.seed)

@@ -1,0 +1,109 @@
+"""What a teacher adds to the targets of a detector's training picture."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason='training needs the extra: pip install "blurgate[train]"')
+
+from blurgate import zoo
+from blurgate.errors import ConfigError
+from blurgate.training.detection import distil, feeding
+from blurgate.training.detection.assign import BACKGROUND, IGNORED
+from blurgate.training.detection.config import make_detection_config
+from blurgate.training.detection.distil import SMALL, DenseTeacher
+from blurgate.training.detection.samples import Sample
+
+ROWS = 2 * (64 + 16 + 4)
+LARGE, LITTLE, BLURRED = [4, 4, 32, 36], [40, 4, 52, 18], [34, 30, 60, 62]
+
+
+class Told:
+    """A detector that has made up its mind: row -> (score, box)."""
+
+    def __init__(self, **rows):
+        self.scores = np.full(ROWS, 0.02, np.float32)
+        self.boxes = np.zeros((ROWS, 4), np.float32)
+        for row, (score, box) in rows.items():
+            self.scores[int(row[1:])], self.boxes[int(row[1:])] = score, box
+
+    def rows(self, image):
+        kps = np.repeat(self.boxes[:, None, :2], 5, axis=1) + np.float32([1, 2])
+        return self.scores, self.boxes, kps
+
+
+def ask(told, boxes, ignore=None, **given):
+    """Give the targets without and with what a teacher says."""
+    config = make_detection_config({"size": 64, **given})
+    teacher = DenseTeacher("it", config.least_kps)
+    teacher._detector = told
+    boxes = np.float32(boxes).reshape(-1, 4)
+    kps = np.full((len(boxes), 5, 2), 7, np.float32)
+    ignore = np.zeros(len(boxes), bool) if ignore is None else np.array(ignore)
+    sample = Sample(np.zeros((64, 64, 3), np.uint8), boxes, kps, ignore)
+    return feeding.targets_of(sample, config), feeding.targets_of(sample, config, teacher)
+
+
+def test_background_learns_the_teachers_score_and_what_it_sees_its_box():
+    # On background a face that nobody annotated, and something that is like one.
+    before, after = ask(Told(r100=(0.7, [50, 40, 70, 60]), r101=(0.2, [0, 0, 9, 9])), [LARGE])
+    own = before.faces >= 0
+    assert own.any()
+    np.testing.assert_array_equal(after.faces[own], before.faces[own])
+    assert np.isnan(after.scores[own]).all()  # the box of the network decides, as before
+    assert after.faces[100] == 1
+    assert after.scores[100] == np.float32(0.7)
+    np.testing.assert_array_equal(after.boxes, np.float32([LARGE, [50, 40, 64, 60]]))
+    np.testing.assert_array_equal(after.kps, [[7] * 10, [51, 42] * 5])
+    assert after.faces[101] == BACKGROUND
+    assert after.scores[101] == np.float32(0.2)
+    rest = ~own & (np.arange(ROWS) != 100)
+    assert (after.faces[rest] == BACKGROUND).all()
+    assert after.faces.dtype == np.int32
+    assert after.scores.dtype == after.boxes.dtype == after.kps.dtype == np.float32
+
+
+def test_a_small_face_is_learnt_if_the_teacher_sees_it_and_a_large_one_anyway():
+    boxes = [LARGE, LITTLE, BLURRED]
+    assert min(np.diff(np.float32(LITTLE)[[0, 2]])) < SMALL <= min(26, 28)
+    before, blind = ask(Told(), boxes)
+    for face, stays in ((0, True), (1, False), (2, True)):
+        rows = before.faces == face
+        assert rows.any()
+        assert (blind.faces[rows] == (face if stays else IGNORED)).all()
+    assert np.isfinite(blind.scores[blind.faces < 0]).all()
+    near = [LITTLE[0] - 1, LITTLE[1], LITTLE[2], LITTLE[3] + 1]
+    row = int(np.flatnonzero(before.faces == BACKGROUND)[0])
+    _, seeing = ask(Told(**{f"r{row}": (0.4, near)}), boxes)
+    np.testing.assert_array_equal(seeing.faces[before.faces == 1], 1)
+    assert seeing.faces[row] == 3  # and that anchor learns it from the teacher
+
+
+def test_what_is_ignored_stays_so_but_for_what_the_teacher_sees():
+    before, after = ask(Told(r0=(0.6, LARGE), r1=(0.25, LARGE)), [LARGE], ignore=[True])
+    assert before.faces[0] == before.faces[1] == IGNORED
+    assert (after.faces[0], after.faces[1]) == (1, IGNORED)
+    assert len(after.boxes) == 2
+
+
+@pytest.mark.parametrize(("least", "known"), [(10, True), (20, False)])
+def test_landmarks_of_small_faces_are_not_learnt_from_the_teacher_either(least, known):
+    _, after = ask(Told(r100=(0.9, [10, 10, 25, 30])), [], least_kps=least)
+    assert np.isfinite(after.kps).all() == known
+
+
+def test_it_goes_to_other_processes_without_its_file():
+    teacher = DenseTeacher("scrfd_blurgate", 12.0)
+    assert len(teacher.open().rows(np.zeros((64, 64, 3), np.uint8))[0]) == ROWS
+    other = copy.copy(teacher)  # by __getstate__, as processes do
+    assert other._detector is None
+    assert other.open().info == teacher.open().info
+
+
+def test_a_detector_without_such_anchors_is_no_teacher(monkeypatch):
+    monkeypatch.setattr(zoo, "open_detector", lambda *given: lambda frames: [])
+    with pytest.raises(ConfigError, match="mine is no SCRFD: a teacher has to have its anchors"):
+        distil.DenseTeacher("mine").open()

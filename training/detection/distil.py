@@ -1,0 +1,118 @@
+"""What a detector learns from another one that looks at the same training picture.
+
+Annotations say where faces are. A trained detector says more: how much each anchor looks like one,
+and where it sees faces that nobody annotated (knowledge distillation: Hinton et al., 2015, arXiv
+1503.02531; of boxes: Zheng et al., 2022, arXiv 2102.12252). Composed pictures need it, because a
+network can learn to find the outline of what was pasted in place of the face, which a teacher that
+has seen real crowds does not take for one.
+
+The teacher's anchors must be the network's own (`network.anchors`), as those of any SCRFD with two
+anchors per cell are. Then, anchor by anchor:
+
+- One that answers for an annotated face learns that face as without a teacher.
+- A small face (below `SMALL`) that the teacher does not see is ignored: too little is left of it,
+  other than its outline. A larger one is learnt all the same, so that the network finds blurred
+  faces that its teacher misses.
+- Background learns the teacher's score, and from `SEEN` on its box and landmarks. So do anchors
+  that were to be ignored, from `SEEN` on; below they stay ignored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from blurgate import zoo
+from blurgate.errors import ConfigError
+from blurgate.geometry import iou
+from blurgate.interfaces import DetectorOptions, Runtime
+from blurgate.plugins.detectors.scrfd import Scrfd
+from blurgate.training.detection.assign import IGNORED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from blurgate.types import F32, U8
+
+__all__ = ["SEEN", "SMALL", "DenseTeacher"]
+
+SEEN: Final = 0.3
+"""Score from which the teacher's box and landmarks are learnt."""
+SMALL: Final = 24.0
+"""Faces with a shorter side below this are learnt only if the teacher sees them; pixels."""
+_SAME: Final = 0.4  # IoU from which a box of the teacher's is a face of the annotations
+
+
+class DenseTeacher:
+    """Says of a training picture what the annotations leave open.
+
+    Can be sent to other processes; each opens the file when it is first asked.
+
+    Args:
+        name: Name or path of an SCRFD; it runs on one thread of the CPU.
+        least_kps: Landmarks of faces with a shorter side below this are not given; pixels.
+
+    Raises:
+        ConfigError: When asked: the detector has no anchors to ask.
+        UnknownNameError, WeightsError: When asked: there is no such detector, or it is damaged.
+    """
+
+    def __init__(self, name: str, least_kps: float = 0.0) -> None:
+        self._name, self._least_kps = name, least_kps
+        self._detector: Scrfd | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open file behind."""
+        return self.__dict__ | {"_detector": None}
+
+    def open(self) -> Scrfd:
+        """Open the file, or give what is open."""
+        if self._detector is None:
+            made = zoo.open_detector(self._name, Runtime("cpu"), DetectorOptions())
+            if not isinstance(made, Scrfd):
+                raise ConfigError(f"{self._name} is no SCRFD: a teacher has to have its anchors")
+            self._detector = made
+        return self._detector
+
+    def complete(
+        self, image: U8, faces: NDArray[np.int32], scores: F32, boxes: F32, kps: F32
+    ) -> tuple[NDArray[np.int32], F32, F32, F32]:
+        """Fill in targets.
+
+        Args:
+            image: (h, w, 3) uint8 BGR, the picture as the network sees it.
+            faces: (rows,) what every anchor answers for, as `assign` gives it.
+            scores: (rows,) the score that it is to give, NaN where the network's box decides.
+            boxes: (n, 4) the annotated faces, x1 y1 x2 y2 in pixels.
+            kps: (n, 10) their landmarks, NaN where they are not learnt.
+
+        Returns:
+            The same four, with a face more for every anchor that learns one from the teacher.
+        """
+        h, w = image.shape[:2]
+        told, found, points = self.open().rows(image)
+        found = found.clip(0, np.array([w, h, w, h], np.float32))
+        hot = np.flatnonzero(told >= SEEN)
+        side = _shorter(boxes)
+        seen = iou(boxes, found[hot]).max(axis=1, initial=0.0) >= _SAME
+        lost = np.flatnonzero(~seen & (side < SMALL))
+        faces = np.where(np.isin(faces, lost), np.int32(IGNORED), faces)
+        scores = np.where(faces < 0, told, scores).astype(np.float32)
+        more = hot[faces[hot] < 0]
+        scores[more] = told[more]
+        faces[more] = len(boxes) + np.arange(len(more))
+        small = _shorter(found[more]) < self._least_kps
+        points = np.where(small[:, None], np.float32(np.nan), points[more].reshape(-1, 10))
+        return (
+            faces.astype(np.int32, copy=False),
+            scores,
+            np.concatenate([boxes, found[more]]),
+            np.concatenate([kps, points]),
+        )
+
+
+def _shorter(boxes: F32) -> F32:
+    """Give the shorter sides of boxes."""
+    sides: F32 = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
+    return sides
