@@ -79,7 +79,16 @@ def test_a_small_face_is_learnt_if_the_teacher_sees_it_and_a_large_one_anyway():
     row = int(np.flatnonzero(before.faces == BACKGROUND)[0])
     _, seeing = ask(Told(**{f"r{row}": (0.4, near)}), boxes)
     np.testing.assert_array_equal(seeing.faces[before.faces == 1], 1)
-    assert seeing.faces[row] == 3  # and that anchor learns it from the teacher
+    assert seeing.faces[row] == 1  # and so does the anchor at which the teacher sees it
+    assert seeing.scores[row] == np.float32(0.4)
+    assert len(seeing.boxes) == 3
+
+
+def test_a_part_of_a_face_is_no_face():
+    before, after = ask(Told(r100=(0.8, [14, 14, 22, 22]), r3=(0.8, [34, 14, 42, 22])), [LARGE])
+    assert before.faces[100] == before.faces[3] == BACKGROUND
+    assert (after.faces[100], after.scores[100]) == (BACKGROUND, 0)
+    assert (after.faces[3], after.scores[3]) == (1, np.float32(0.8))  # beside it
 
 
 def test_what_is_ignored_stays_so_but_for_what_the_teacher_sees():

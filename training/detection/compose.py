@@ -78,7 +78,7 @@ CLOSE_SHARES: Final = {"scene": 0.35, "photo": 0.5, "mosaic": 0.1, "nothing": 0.
 LEAST_PX: Final = 7.0
 """Faces with a shorter side than this in the sample are ignored."""
 LEAN: Final = 2.0
-"""How sizes of faces in scenes and photos spread over the octaves: at 1 evenly, above 1 more are
+"""How sizes of faces in scenes spread over the octaves: at 1 evenly, as in photos, above 1 more are
 small. 1080p video is searched at 640 pixels, where a face of 60 is one of 20."""
 _LEAST_PHOTO: Final = 12.0  # pixels of the face of a sample that is one photo
 _NOWHERE: Final = Path()
@@ -242,7 +242,7 @@ class Composed:
         canvas = self._backdrops(rng)
         picture, face = self._photos.draw(rng, roomy=True)
         least = max(_LEAST_PHOTO, self._smallest)
-        size = least * math.exp(math.log(self._size / least) * rng.beta(1.0, self._lean))
+        size = least * math.exp(math.log(self._size / least) * rng.random())
         x, y = (float(v) for v in rng.uniform(0.05, 0.95, 2) * self._size)
         if size > self._size / 2 and rng.random() < 0.7:  # large faces are rarely cut
             x, y = (float(v) for v in self._size / 2 + rng.normal(0, 0.12, 2) * self._size)

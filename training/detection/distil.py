@@ -13,8 +13,11 @@ anchors per cell are. Then, anchor by anchor:
 - A small face (below `SMALL`) that the teacher does not see is ignored: too little is left of it,
   other than its outline. A larger one is learnt all the same, so that the network finds blurred
   faces that its teacher misses.
-- Background learns the teacher's score, and from `SEEN` on its box and landmarks. So do anchors
-  that were to be ignored, from `SEEN` on; below they stay ignored.
+- Background learns the teacher's score, and from `SEEN` on a face: the annotated one that the
+  teacher means, or else the teacher's box and landmarks. So do anchors that were to be ignored,
+  from `SEEN` on; below they stay ignored.
+- What the teacher finds inside an annotated face, but is not that face, is a part of it that was
+  taken for a face, as happens to large ones: background.
 """
 
 from __future__ import annotations
@@ -95,12 +98,20 @@ class DenseTeacher:
         found = found.clip(0, np.array([w, h, w, h], np.float32))
         hot = np.flatnonzero(told >= SEEN)
         side = _shorter(boxes)
-        seen = iou(boxes, found[hot]).max(axis=1, initial=0.0) >= _SAME
+        overlap = iou(found[hot], boxes)
+        seen = overlap.max(axis=0, initial=0.0) >= _SAME
         lost = np.flatnonzero(~seen & (side < SMALL))
+        learnt = np.unique(faces[faces >= 0])
         faces = np.where(np.isin(faces, lost), np.int32(IGNORED), faces)
         scores = np.where(faces < 0, told, scores).astype(np.float32)
-        more = hot[faces[hot] < 0]
-        scores[more] = told[more]
+        nearest = overlap.argmax(axis=1) if len(boxes) else np.zeros(len(hot), np.intp)
+        same = overlap.max(axis=1, initial=0.0) >= _SAME
+        part = ~same & _within(found[hot], boxes[learnt])
+        scores[hot[part & (faces[hot] < 0)]] = 0
+        free = (faces[hot] < 0) & ~part
+        known = same & np.isin(nearest, learnt)
+        faces[hot[free & known]] = nearest[free & known]
+        more = hot[free & ~known]
         faces[more] = len(boxes) + np.arange(len(more))
         small = _shorter(found[more]) < self._least_kps
         points = np.where(small[:, None], np.float32(np.nan), points[more].reshape(-1, 10))
@@ -116,3 +127,11 @@ def _shorter(boxes: F32) -> F32:
     """Give the shorter sides of boxes."""
     sides: F32 = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
     return sides
+
+
+def _within(boxes: F32, others: F32) -> NDArray[np.bool_]:
+    """Tell which boxes have their centre in one of the others."""
+    centres = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    inside = (centres >= others[None, :, :2]) & (centres <= others[None, :, 2:])
+    within: NDArray[np.bool_] = inside.all(axis=2).any(axis=1)
+    return within

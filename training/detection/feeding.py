@@ -123,13 +123,14 @@ class _Composing(Dataset["Batch | BlurgateError"]):
         self._teacher = DenseTeacher(config.teacher, config.least_kps) if config.teacher else None
 
     def __getitem__(self, plan: Plan) -> Batch | BlurgateError:
-        source = self._close if plan.close and self._close is not None else self._samples
+        source, teacher = self._samples, self._teacher
+        if plan.close and self._close is not None:
+            # Of faces that are this large a teacher of this kind knows less than the annotations.
+            source, teacher = self._close, None
         try:
             return collate(
                 [
-                    targets_of(
-                        source.sample(plan.epoch, plan.first + i), self._config, self._teacher
-                    )
+                    targets_of(source.sample(plan.epoch, plan.first + i), self._config, teacher)
                     for i in range(plan.pictures)
                 ]
             )
