@@ -44,8 +44,8 @@ class Targets(NamedTuple):
 class Weights:
     """How much each loss counts."""
 
-    boxes: float = 2.0
-    kps: float = 15.0
+    boxes: float = 6.0
+    kps: float = 20.0
 
 
 class Losses(NamedTuple):
