@@ -133,5 +133,5 @@ def _within(boxes: F32, others: F32) -> NDArray[np.bool_]:
     """Tell which boxes have their centre in one of the others."""
     centres = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
     inside = (centres >= others[None, :, :2]) & (centres <= others[None, :, 2:])
-    within: NDArray[np.bool_] = inside.all(axis=2).any(axis=1)
+    within: NDArray[np.bool_] = np.any(np.all(inside, axis=2), axis=1)
     return within
