@@ -57,11 +57,24 @@ def test_the_sample_gives_the_golden_table_whatever_the_workers(filtered):
     assert (summary["model"], summary["detector"]) == (golden["model"], golden["detector"]), (
         "the models in the box have changed; run: python scripts/make_sample_golden.py"
     )
-    assert summary["totals"] == golden["totals"]
     found, wanted = rows(out / "faces.csv"), rows(GOLDEN / "faces.csv")
     assert len(found) == len(wanted)
-    for one, other in zip(found, wanted, strict=True):
+    # Other versions may decide otherwise about a face whose degree is this close to the threshold.
+    close = [
+        abs(float(row["blur_degree"]) - golden["threshold"]) <= TOLERANCE["blur_degree"]
+        for row in wanted
+    ]
+    assert sum(close) <= 2, "too many faces are near the threshold to tell anything"
+    totals, kept = summary["totals"], golden["totals"]["kept"]
+    assert totals["kept"] == pytest.approx(kept, abs=sum(close))
+    assert totals["kept"] == sum(row["decision"] == "keep" for row in found)
+    assert totals["kept"] + totals["rejected"] == totals["faces"]
+    for name in ("frames", "frames_failed", "faces", "review"):
+        assert totals[name] == golden["totals"][name]
+    for one, other, skipped in zip(found, wanted, close, strict=True):
         for name, text in other.items():
+            if skipped and name in ("decision", "reason", "crop"):
+                continue
             if name in ("x1", "y1", "x2", "y2", "face_px", *TOLERANCE):
                 most = TOLERANCE.get(name, PIXELS)
                 assert float(one[name]) == pytest.approx(float(text), abs=most), (name, other)
