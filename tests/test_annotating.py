@@ -30,7 +30,7 @@ def luma_of(index):
 
 def index_of(image):
     """The number of a frame, from its grey; what is drawn is below and right of this part."""
-    return round((float(image[2:30, 2:30].mean()) * 219 / 255 + 16 - 20) / 5)
+    return round((float(image[2:18, 2:30].mean()) * 219 / 255 + 16 - 20) / 5)
 
 
 def clip(path, ticks=None, *, size=SHAPE, audio="aac", n=12, tick=Fraction(1, 100), start=0):
