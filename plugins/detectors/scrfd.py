@@ -24,6 +24,7 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from blurgate.errors import ConfigError, ModelError, WeightsError
 from blurgate.geometry import Letterbox, fit_canvas, fit_long_side, nms
@@ -118,15 +119,13 @@ class Scrfd:
             )
         frame = Frame(picture, "", 0, None)
         outputs = self._run(self._blob([(frame, Letterbox((h, w), (h, w), 1.0))]))
-        boxes, kps = [], []
-        for level, stride in enumerate(STRIDES):
-            distances, offsets = (outputs[level + part][0] * stride for part in (3, 6))
-            y, x = np.divmod(np.arange(len(distances)) // ANCHORS, w // stride)
-            centre = np.stack([x, y], axis=1).astype(np.float32) * np.float32(stride)
-            boxes.append(np.concatenate([centre - distances[:, :2], centre + distances[:, 2:]], 1))
-            kps.append(offsets.reshape(-1, 5, 2) + centre[:, None])
+        placed = [
+            _place(distances[0], offsets[0], np.arange(distances.shape[1]), stride, w)
+            for distances, offsets, stride in zip(outputs[3:6], outputs[6:], STRIDES, strict=True)
+        ]
+        boxes, kps = (np.concatenate(part) for part in zip(*placed, strict=True))
         scores = np.concatenate([out[0, :, 0] for out in outputs[:3]])
-        return scores, np.concatenate(boxes), np.concatenate(kps)
+        return scores, boxes, kps
 
     def _search(self, frames: Sequence[Frame], scale: float) -> list[Detections]:
         boxes = [self._fit(frame, scale) for frame in frames]
@@ -199,30 +198,22 @@ class Scrfd:
 
     def _decode(self, outputs: Sequence[F32], frame: Frame, box: Letterbox) -> Detections:
         """Turn the nine (rows, columns) outputs for one picture into its faces."""
-        scores, distances, offsets, centres, strides = [], [], [], [], []
+        scores, placed = [], []
         for level, stride in enumerate(STRIDES):
             level_scores = outputs[level][:, 0]
             rows = np.flatnonzero(level_scores >= self._options.min_score)
             if not len(rows):
                 continue
-            y, x = np.divmod(rows // ANCHORS, box.canvas[1] // stride)
             scores.append(level_scores[rows])
-            distances.append(outputs[level + 3][rows])
-            offsets.append(outputs[level + 6][rows])
-            centres.append(np.stack([x, y], axis=1).astype(np.float32) * np.float32(stride))
-            strides.append(np.full((len(rows), 1), stride, np.float32))
+            distances, offsets = outputs[level + 3][rows], outputs[level + 6][rows]
+            placed.append(_place(distances, offsets, rows, stride, box.canvas[1]))
         if not scores:
             return _no_faces(frame)
-        score, centre = np.concatenate(scores), np.concatenate(centres)
-        step = np.concatenate(strides)
-        scale = np.float32(box.scale)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dropped below
-            sides = np.concatenate(distances) * step
-            corners = [centre - sides[:, :2], centre + sides[:, 2:]]
-            boxes: F32 = np.concatenate(corners, axis=1, dtype=np.float32)
-            boxes /= scale
-            kps: F32 = (np.concatenate(offsets) * step).reshape(-1, 5, 2) + centre[:, None]
-            kps /= scale
+        score = np.concatenate(scores)
+        boxes, kps = (np.concatenate(part) for part in zip(*placed, strict=True))
+        with np.errstate(over="ignore"):
+            boxes /= np.float32(box.scale)
+            kps /= np.float32(box.scale)
         usable = self._usable(score, boxes, kps)
         score, boxes, kps = score[usable], boxes[usable], kps[usable]
         kept = nms(boxes, score, NMS_IOU, inclusive=True)
@@ -311,6 +302,28 @@ def _shapes(h: int, w: int) -> Iterator[tuple[int, int]]:
     for columns in COLUMNS:
         for stride in STRIDES:
             yield (h // stride) * (w // stride) * ANCHORS, columns
+
+
+def _place(
+    distances: F32, offsets: F32, rows: NDArray[np.intp], stride: int, width: int
+) -> tuple[F32, F32]:
+    """Turn predictions of one stride into boxes (n, 4) and landmarks (n, 5, 2) on the canvas.
+
+    Args:
+        distances: (n, 4) to the sides of the boxes, in strides.
+        offsets: (n, 10) of the landmarks, in strides.
+        rows: (n,) which predictions they are.
+        stride: Pixels per cell.
+        width: Of the canvas, in pixels.
+    """
+    y, x = np.divmod(rows // ANCHORS, width // stride)
+    step = np.float32(stride)
+    centre = np.stack([x, y], axis=1).astype(np.float32) * step
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is dropped later
+        sides = distances * step
+        boxes: F32 = np.concatenate([centre - sides[:, :2], centre + sides[:, 2:]], axis=1)
+        kps: F32 = (offsets * step).reshape(-1, 5, 2) + centre[:, None]
+    return boxes, kps
 
 
 def _no_faces(frame: Frame) -> Detections:
