@@ -46,8 +46,13 @@ def edited(data: memoryview, edit: Callable[[int, memoryview], bytes | memoryvie
         if new is value:
             out += span
         elif new is not None:
-            out += _encoded(number << 3 | _LENGTH_DELIMITED) + _encoded(len(new)) + new
+            out += field(number, new)
     return bytes(out)
+
+
+def field(number: int, value: bytes | memoryview) -> bytes:
+    """Write one field that is no number."""
+    return _encoded(number << 3 | _LENGTH_DELIMITED) + _encoded(len(value)) + bytes(value)
 
 
 _LENGTH_DELIMITED: Final = 2

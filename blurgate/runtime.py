@@ -132,7 +132,8 @@ def make_session(model: Path, runtime: Runtime, outputs: Sequence[str] | None = 
         model: A self-contained ONNX file.
         runtime: Device and threads.
         outputs: Keep only these outputs of the file, and so only what they need: onnxruntime works
-            out every output that a graph has, whichever are asked for. None: all.
+            out every output that a graph has, whichever are asked for. Names of what flows between
+            the file's nodes become outputs too, after the others. None: the file's, all of them.
 
     Returns:
         An `onnxruntime.InferenceSession`; its `run` may be called from several threads at once.
@@ -270,7 +271,8 @@ def read_model(model: Path) -> bytes:
 def _with_outputs(data: bytes, names: Sequence[str], model: Path) -> bytes:
     """Copy an ONNX file without the graph's other outputs and the nodes that only they need.
 
-    onnxruntime works out nodes whose outputs nobody asks for.
+    onnxruntime works out nodes whose outputs nobody asks for. What a node gives and the graph does
+    not becomes an output of it.
     """
     missing = set(names)
     useless: Iterator[bool] = iter(())
@@ -290,7 +292,11 @@ def _with_outputs(data: bytes, names: Sequence[str], model: Path) -> bytes:
         if number != _GRAPH:
             return value
         useless = iter(_useless(value, names))
-        return protobuf.edited(value, of_graph)
+        edited = protobuf.edited(value, of_graph)
+        inner = [name for name in names if name in missing and name.encode() in _given(value)]
+        missing.difference_update(inner)
+        outputs = (protobuf.field(_VALUE_NAME, name.encode()) for name in inner)
+        return edited + b"".join(protobuf.field(_GRAPH_OUTPUT, output) for output in outputs)
 
     try:
         edited = protobuf.edited(memoryview(data), of_model)
@@ -299,6 +305,13 @@ def _with_outputs(data: bytes, names: Sequence[str], model: Path) -> bytes:
     if missing:
         raise WeightsError(f"{model} has no output {min(missing)!r}", path=str(model))
     return edited
+
+
+def _given(graph: memoryview) -> set[bytes]:
+    """Give the names of all that the nodes of a graph give."""
+    nodes = [value for number, value in protobuf.fields(graph) if number == _GRAPH_NODE]
+    parts = [_parts(node) for node in nodes]
+    return set().union(*(outputs for _, outputs in filter(None, parts)))
 
 
 def _useless(graph: memoryview, names: Sequence[str]) -> list[bool]:

@@ -511,6 +511,29 @@ def test_what_no_wanted_output_needs_is_left_out(name, outputs):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_what_flows_inside_can_be_had_too():
+    """onnx's own extractor gives the same values."""
+    path = Path(__file__).parents[1] / "models_zoo" / "yolov5n_xx.onnx"
+    whole = onnx.load(path)
+    inner = [node.output[0] for node in whole.graph.node if node.op_type == "Conv"][3:5]
+    session = make_session(path, CPU, ["degree", *inner])
+    assert [output.name for output in session.get_outputs()] == ["degree", *inner]
+    images = {"images": np.random.default_rng(0).normal(size=(2, 3, 112, 112)).astype(np.float32)}
+    found = session.run(None, images)
+    whole = onnx.shape_inference.infer_shapes(whole)
+    alone = onnx.utils.Extractor(whole).extract_model(["images"], inner)
+    expected = runtime.onnxruntime().InferenceSession(
+        alone.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    for one, other in zip(found[1:], expected.run(None, images), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    np.testing.assert_allclose(
+        found[0], make_session(path, CPU).run(["degree"], images)[0], 0, 1e-5
+    )
+    with pytest.raises(WeightsError, match=r"yolov5n_xx\.onnx has no output 'nowhere'"):
+        make_session(path, CPU, ["degree", "nowhere"])
+
+
 def test_a_graph_with_branches_is_left_whole(tmp_path):
     value = onnx.helper.make_tensor_value_info
     real, truth = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL

@@ -20,7 +20,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal, NoReturn, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, NoReturn, TypeAlias
 
 import cv2
 import numpy as np
@@ -55,6 +55,22 @@ Layout: TypeAlias = Literal["one", "pictures", "cells"]
 """one: a picture per call; pictures: picture after picture; cells: per cell, picture by picture."""
 
 
+class Rows(NamedTuple):
+    """What every anchor says: stride by stride, cell by cell in rows, a cell's small anchor first.
+
+    In pixels, float32.
+    """
+
+    scores: F32
+    """(r,), in [0, 1]."""
+    boxes: F32
+    """(r, 4), x1 y1 x2 y2."""
+    kps: F32
+    """(r, 5, 2)."""
+    watched: Sequence[F32] = ()
+    """What `Scrfd.watch` asked for, in its order."""
+
+
 class Scrfd:
     """Finds faces with an SCRFD file.
 
@@ -76,8 +92,10 @@ class Scrfd:
         if not 0 < options.min_score <= 1:
             raise ConfigError(f"the detector's least score is in (0, 1], not {options.min_score}")
         self.info: ModelInfo = model.info
+        self.path = model.path
         self._path = str(model.path)
         self._options = options
+        self._runtime = runtime
         self._session = make_session(model.path, runtime)
         self._input, self._fixed, batch_is_free = self._check_input()
         self._check_options()
@@ -96,17 +114,22 @@ class Scrfd:
                 found[i] = faces
         return found
 
-    def rows(self, picture: U8) -> tuple[F32, F32, F32]:
+    def watch(self, names: Sequence[str]) -> None:
+        """Let `rows` give what flows between nodes of the file, by the names that it has there.
+
+        Raises:
+            WeightsError: The file has no such name.
+        """
+        outputs = [out.name for out in self._session.get_outputs()][: len(self._order)]
+        self._session = make_session(self.path, self._runtime, [*outputs, *names])
+
+    def rows(self, picture: U8) -> Rows:
         """Give what every anchor says of a picture as large as it is, nothing suppressed.
 
         It is what another network can learn to say: see `blurgate.training.detection.distil`.
 
         Args:
             picture: (h, w, 3) uint8 BGR, h and w multiples of 32.
-
-        Returns:
-            Scores (r,), boxes (r, 4) x1 y1 x2 y2 and landmarks (r, 5, 2), float32, in pixels;
-            stride by stride, cell by cell in rows, the small anchor of a cell first.
 
         Raises:
             ConfigError: The picture has another size than the file's own.
@@ -118,14 +141,16 @@ class Scrfd:
                 f"{self._path} is fixed at {own}, so it cannot teach pictures of {h}x{w}"
             )
         frame = Frame(picture, "", 0, None)
-        outputs = self._run(self._blob([(frame, Letterbox((h, w), (h, w), 1.0))]))
+        blob = self._blob([(frame, Letterbox((h, w), (h, w), 1.0))])
+        given = run(self._session, {self._input: blob}, self._path)
+        outputs = self._arranged(given, blob.shape)
         placed = [
             _place(distances[0], offsets[0], np.arange(distances.shape[1]), stride, w)
             for distances, offsets, stride in zip(outputs[3:6], outputs[6:], STRIDES, strict=True)
         ]
         boxes, kps = (np.concatenate(part) for part in zip(*placed, strict=True))
         scores = np.concatenate([out[0, :, 0] for out in outputs[:3]])
-        return scores, boxes, kps
+        return Rows(scores, boxes, kps, given[len(outputs) :])
 
     def _search(self, frames: Sequence[Frame], scale: float) -> list[Detections]:
         boxes = [self._fit(frame, scale) for frame in frames]
@@ -180,8 +205,10 @@ class Scrfd:
 
     def _run(self, blob: F32) -> list[F32]:
         """Give the outputs as (n, rows, columns), scores of each stride, then boxes, then kps."""
-        outputs = run(self._session, {self._input: blob}, self._path)
-        n, _, h, w = blob.shape
+        return self._arranged(run(self._session, {self._input: blob}, self._path), blob.shape)
+
+    def _arranged(self, outputs: Sequence[F32], shape: tuple[int, ...]) -> list[F32]:
+        n, _, h, w = shape
         arranged = []
         for position, (rows, columns) in zip(self._order, _shapes(h, w), strict=True):
             out = outputs[position]

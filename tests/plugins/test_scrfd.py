@@ -505,7 +505,7 @@ def test_a_fixed_size_has_its_second_search_in_a_corner(
 def test_rows_say_what_every_anchor_says(tmp_path: Path, layout: str) -> None:
     picture = blobs(96, 160, 5)
     path = tiny(tmp_path / "tiny.onnx", layout=layout)
-    scores, boxes, kps = detector(path).rows(picture.image)
+    scores, boxes, kps, _ = detector(path).rows(picture.image)
     assert len(scores) == len(boxes) == len(kps) == 2 * (12 * 20 + 6 * 10 + 3 * 5)
     found = slow(path, picture, (96, 160), min_score=0.05)
     assert len(found) > 5
@@ -518,6 +518,25 @@ def test_rows_say_what_every_anchor_says(tmp_path: Path, layout: str) -> None:
     assert len(fixed.rows(np.zeros((64, 64, 3), np.uint8))[0]) == 2 * (64 + 16 + 4)
     with pytest.raises(ConfigError, match="is fixed at 64x64, so it cannot teach pictures of 96x1"):
         fixed.rows(picture.image)
+
+
+def test_rows_give_what_is_watched_beside_them(tmp_path: Path) -> None:
+    picture = blobs(96, 160, 5)
+    find = detector(tiny(tmp_path / "tiny.onnx"))
+    before = find.rows(picture.image)
+    assert not before.watched
+    (found,) = find([picture])
+    find.watch(["AveragePool_0"])
+    after = find.rows(picture.image)
+    for one, other in zip(before[:3], after[:3], strict=True):
+        np.testing.assert_array_equal(one, other)
+    (cells,) = after.watched
+    rgb = (picture.image[..., ::-1].astype(np.float64) - 127.5) / 128
+    means = rgb.reshape(12, 8, 20, 8, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(cells[0], np.moveaxis(means, -1, 0), rtol=0, atol=1e-5)
+    assert_same(find([picture])[0], found)
+    with pytest.raises(WeightsError, match=r"tiny\.onnx has no output 'neck'"):
+        find.watch(["neck"])
 
 
 def test_a_size_that_contradicts_the_files_is_an_error(tmp_path: Path) -> None:

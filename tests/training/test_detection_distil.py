@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,7 +14,9 @@ pytest.importorskip("torch", reason='training needs the extra: pip install "blur
 
 from blurgate import zoo
 from blurgate.errors import ConfigError
+from blurgate.plugins.detectors.scrfd import Rows
 from blurgate.training.detection import distil, feeding
+from blurgate.training.detection.annotations import read_annotations
 from blurgate.training.detection.assign import BACKGROUND, IGNORED
 from blurgate.training.detection.config import make_detection_config
 from blurgate.training.detection.distil import SMALL, DenseTeacher
@@ -32,7 +37,7 @@ class Told:
 
     def rows(self, image):
         kps = np.repeat(self.boxes[:, None, :2], 5, axis=1) + np.float32([1, 2])
-        return self.scores, self.boxes, kps
+        return Rows(self.scores, self.boxes, kps)
 
 
 def ask(told, boxes, ignore=None, **given):
@@ -116,3 +121,35 @@ def test_a_detector_without_such_anchors_is_no_teacher(monkeypatch):
     monkeypatch.setattr(zoo, "open_detector", lambda *given: lambda frames: [])
     with pytest.raises(ConfigError, match="mine is no SCRFD: a teacher has to have its anchors"):
         distil.DenseTeacher("mine").open()
+
+
+def test_pictures_with_missed_faces_are_listed(tmp_path, load, monkeypatch, capsys):
+    """Of four pictures the detector finds both faces, one of two, none, and none that counts."""
+    script = load(Path(__file__).parents[2] / "scripts" / "hard_pictures.py")
+    left, right, speck = [20, 20, 120, 120], [180, 20, 280, 120], [150, 150, 158, 158]
+    rows = {
+        "both.png": [left, right],
+        "one.png": [left, right],
+        "none.png": [left],
+        "speck.png": [left, speck, {"box": right, "ignore": True}],
+    }
+    seen = {"both.png": [left, right], "one.png": [right], "none.png": [], "speck.png": [left]}
+    for i, name in enumerate(rows):
+        cv2.imwrite(str(tmp_path / name), np.full((200, 300, 3), i, np.uint8))
+    (tmp_path / "annotations.json").write_text(json.dumps(rows), encoding="utf-8")
+
+    class Sure:
+        def rows(self, image):
+            assert image.shape == (320, 320, 3)
+            assert not image[214:].any()  # 200 of 300 px at 320 of 300
+            found = np.float32([*seen[list(rows)[image[0, 0, 0]]], [0, 0, 1, 1]]) * 320 / 300
+            scores = np.float32([0.5] * (len(found) - 1) + [0.1])
+            return Rows(scores, found, np.zeros((len(found), 5, 2), np.float32))
+
+    monkeypatch.setattr(script.DenseTeacher, "open", lambda self: Sure())
+    monkeypatch.setattr("sys.argv", ["hard", str(tmp_path), "--detector", "it"])
+    script.main()
+    assert capsys.readouterr().out == "2 of 4 pictures, 2 of 7 faces missed\n"
+    listed = read_annotations(tmp_path / "hard.json")
+    assert [picture.name for picture in listed] == ["one.png", "none.png"]
+    np.testing.assert_array_equal(listed[0].boxes, [left, right])

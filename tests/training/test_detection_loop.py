@@ -405,6 +405,13 @@ def test_a_folder_may_say_what_is_for_validation(tmp_path):
         (place / "annotations.json").write_text(json.dumps(rows), encoding="utf-8")
     training, val = parts([str(tmp_path)], 0.5)
     assert (len(training), len(val)) == (3, 2)
+    # A part of it can be given again, and stays where it is.
+    rows = {"1.png": [[1, 1, 30, 30]]}
+    again = tmp_path / "train" / "hard.json"
+    again.write_text(json.dumps(rows), encoding="utf-8")
+    training, val = parts([str(tmp_path), str(again), str(tmp_path / "train")], 0.9)
+    assert [picture.name[0] for picture in training] == list("0121012")
+    assert len(val) == 2
 
 
 def test_wider_face_brings_its_own_validation(tmp_path):
@@ -483,6 +490,14 @@ def test_the_command_asks_a_teacher(run, folder, tmp_path):
     card = json.loads((tmp_path / "taught" / "scrfd.json").read_text())
     assert card["about"]["data"]["teacher"].startswith("scrfd_blurgate@")
     assert "| teacher | scrfd_blurgate@" in (tmp_path / "taught" / "scrfd.md").read_text()
+    log = (tmp_path / "taught" / "log.csv").read_text().splitlines()
+    assert float(log[1].split(",")[log[0].split(",").index("train_mimic")]) == 0
+    seen = ("--set", "teacher=scrfd_blurgate", "--set", "mimic=2")
+    mimic = run(*args, "--out", tmp_path / "mimic", *seen)
+    assert mimic.code == 0, mimic.err
+    log = (tmp_path / "mimic" / "log.csv").read_text().splitlines()
+    assert 0.1 < float(log[1].split(",")[log[0].split(",").index("train_mimic")]) <= 1
+    assert "mimic 2.0" in (tmp_path / "mimic" / "scrfd.md").read_text()
     wrong = run(*args, "--out", tmp_path / "wrong", "--set", "teacher=scrfd_blurgat")
     assert wrong.code == 2, wrong.err
     assert "scrfd_blurgate" in wrong.err
@@ -497,6 +512,7 @@ def test_the_command_asks_a_teacher(run, folder, tmp_path):
         (["--detector", "scrfd", "--data", ".", "--faces", "."], "--faces belongs to"),
         (["--detector", "scrfd", "--data", ".", "--head", "bins20"], "--head belongs to"),
         (["--background", "."], "--background belongs to --detector"),
+        (["--detector", "scrfd", "--data", ".", "--set", "mimic=1"], "mimic needs a teacher"),
         (["--detector", "scrfd", "--data", "."], "annotations"),
     ],
 )

@@ -130,7 +130,7 @@ def test_a_batch_without_faces_has_a_loss():
     none = Targets(*nobody, torch.empty(0, 4), torch.empty(0, 10))
     losses = detection_loss(found, none, Weights())
     losses.total.backward()
-    total, scores, boxes, kps = (float(part.detach()) for part in losses)
+    total, scores, boxes, kps, _ = (float(part.detach()) for part in losses)
     assert total == pytest.approx(scores) != 0
     assert boxes == kps == 0
     assert (found.logits.grad > 0).all()

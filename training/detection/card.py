@@ -29,6 +29,7 @@ _FROM_CONFIG: Final = (
     "ema",
     "box_weight",
     "kps_weight",
+    "mimic",
     "precision",
 )
 _SHAPE: Final = ("stem", "widths", "depths", "neck", "head", "stacked")

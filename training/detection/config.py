@@ -58,6 +58,8 @@ class DetectionConfig:
     teacher: str = ""
     """An SCRFD file, or its name, whose scores, boxes and landmarks are learnt at every anchor,
     beside the annotations; see `blurgate.training.detection.distil`. Empty: none."""
+    mimic: float = 0.0
+    """Weight of learning the teacher's features too; see `blurgate.training.detection.mimic`."""
 
     # Training.
     epochs: int = 100
@@ -100,6 +102,8 @@ class DetectionConfig:
                 raise ConfigError(f"{key} must be four numbers of at least 1, got {list(values)}")
         if self.close and self.size > 512:
             raise ConfigError(f"with size {self.size}, twice that is above 1024: say close: 0")
+        if self.mimic and not self.teacher:
+            raise ConfigError("mimic needs a teacher: --set teacher=FILE")
         if self.size % STRIDES[-1]:
             raise ConfigError(f"size must be a multiple of {STRIDES[-1]}, got {self.size}")
 
@@ -143,6 +147,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "clip": (0, math.inf),
     "box_weight": (0, math.inf),
     "kps_weight": (0, math.inf),
+    "mimic": (0, math.inf),
     "patience": (0, math.inf),
     "seed": (0, 2**31 - 1),
 }

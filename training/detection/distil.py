@@ -32,8 +32,11 @@ from blurgate.geometry import iou
 from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.plugins.detectors.scrfd import Scrfd
 from blurgate.training.detection.assign import IGNORED
+from blurgate.training.detection.mimic import neck_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from blurgate.types import F32, U8
@@ -55,14 +58,15 @@ class DenseTeacher:
     Args:
         name: Name or path of an SCRFD; it runs on one thread of the CPU.
         least_kps: Landmarks of faces with a shorter side below this are not given; pixels.
+        watched: Give its features too; see `blurgate.training.detection.mimic`.
 
     Raises:
         ConfigError: When asked: the detector has no anchors to ask.
         UnknownNameError, WeightsError: When asked: there is no such detector, or it is damaged.
     """
 
-    def __init__(self, name: str, least_kps: float = 0.0) -> None:
-        self._name, self._least_kps = name, least_kps
+    def __init__(self, name: str, least_kps: float = 0.0, *, watched: bool = False) -> None:
+        self._name, self._least_kps, self._watched = name, least_kps, watched
         self._detector: Scrfd | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,12 +79,14 @@ class DenseTeacher:
             made = zoo.open_detector(self._name, Runtime("cpu"), DetectorOptions())
             if not isinstance(made, Scrfd):
                 raise ConfigError(f"{self._name} is no SCRFD: a teacher has to have its anchors")
+            if self._watched:
+                made.watch(neck_of(made.path))
             self._detector = made
         return self._detector
 
     def complete(
         self, image: U8, faces: NDArray[np.int32], scores: F32, boxes: F32, kps: F32
-    ) -> tuple[NDArray[np.int32], F32, F32, F32]:
+    ) -> tuple[NDArray[np.int32], F32, F32, F32, Sequence[F32]]:
         """Fill in targets.
 
         Args:
@@ -91,10 +97,11 @@ class DenseTeacher:
             kps: (n, 10) their landmarks, NaN where they are not learnt.
 
         Returns:
-            The same four, with a face more for every anchor that learns one from the teacher.
+            The same four, with a face more for every anchor that learns one from the teacher, and
+            the teacher's features, (1, c, h, w) of each stride, if it is watched.
         """
         h, w = image.shape[:2]
-        told, found, points = self.open().rows(image)
+        told, found, points, watched = self.open().rows(image)
         found = found.clip(0, np.array([w, h, w, h], np.float32))
         hot = np.flatnonzero(told >= SEEN)
         side = _shorter(boxes)
@@ -120,6 +127,7 @@ class DenseTeacher:
             scores,
             np.concatenate([boxes, found[more]]),
             np.concatenate([kps, points]),
+            watched,
         )
 
 

@@ -43,11 +43,14 @@ class Batch(NamedTuple):
     pictures: Tensor
     """(n, 3, h, w) uint8 BGR."""
     targets: Targets
+    features: tuple[Tensor, ...] = ()
+    """(n, c, h, w) float16 of each stride: what a teacher sees in them, if that is to be learnt."""
 
     def to(self, device: torch.device) -> Batch:
         """Bring it to a device."""
         moved = Targets(*(part.to(device, non_blocking=True) for part in self.targets))
-        return Batch(self.pictures.to(device, non_blocking=True), moved)
+        features = tuple(part.to(device, non_blocking=True) for part in self.features)
+        return Batch(self.pictures.to(device, non_blocking=True), moved, features)
 
 
 class Plan(NamedTuple):
@@ -69,6 +72,7 @@ class _Target(NamedTuple):
     scores: Any
     boxes: Any
     kps: Any
+    features: Any = ()
 
 
 def targets_of(
@@ -97,7 +101,7 @@ def targets_of(
     target = _Target(sample.image, faces, scores, boxes, kps)
     if teacher is None:
         return target
-    return _Target(sample.image, *teacher.complete(sample.image, *target[1:]))
+    return _Target(sample.image, *teacher.complete(sample.image, *target[1:5]))
 
 
 def collate(parts: list[_Target]) -> Batch:
@@ -109,7 +113,11 @@ def collate(parts: list[_Target]) -> Batch:
     scores = torch.from_numpy(np.stack([part.scores for part in parts]))
     boxes = torch.from_numpy(np.concatenate([part.boxes for part in parts]))
     kps = torch.from_numpy(np.concatenate([part.kps for part in parts]))
-    return Batch(pictures, Targets(torch.from_numpy(faces), scores, boxes, kps))
+    features = tuple(
+        torch.from_numpy(np.concatenate(level).astype(np.float16))
+        for level in zip(*(part.features for part in parts), strict=True)
+    )
+    return Batch(pictures, Targets(torch.from_numpy(faces), scores, boxes, kps), features)
 
 
 class _Composing(Dataset["Batch | BlurgateError"]):
@@ -120,7 +128,11 @@ class _Composing(Dataset["Batch | BlurgateError"]):
 
     def __init__(self, samples: Samples, close: Samples | None, config: DetectionConfig) -> None:
         self._samples, self._close, self._config = samples, close, config
-        self._teacher = DenseTeacher(config.teacher, config.least_kps) if config.teacher else None
+        self._teacher = (
+            DenseTeacher(config.teacher, config.least_kps, watched=config.mimic > 0)
+            if config.teacher
+            else None
+        )
 
     def __getitem__(self, plan: Plan) -> Batch | BlurgateError:
         source, teacher = self._samples, self._teacher

@@ -28,6 +28,7 @@ from blurgate.training.board import Board
 from blurgate.training.detection.config import DetectionConfig
 from blurgate.training.detection.feeding import Batch, batches
 from blurgate.training.detection.losses import Losses, detection_loss
+from blurgate.training.detection.mimic import mimic_loss
 from blurgate.training.detection.network import DetectorNet, anchors, predictions, prepare
 from blurgate.training.detection.samples import Sample, Samples
 from blurgate.training.detection.scores import DetectionScores, Found, found, score
@@ -51,6 +52,7 @@ COLUMNS: Final = (
     "train_scores",
     "train_boxes",
     "train_kps",
+    "train_mimic",
     "val_ap",
     "val_recall",
     "val_kps_error",
@@ -204,14 +206,17 @@ class _Run:
 
     def _train_epoch(self, ready: Iterator[Batch], on_step: OnStep) -> tuple[list[float], int]:
         """Train one epoch; gives the mean losses and the number of pictures."""
-        total = torch.zeros(4, device=self.device)
-        pictures = 0
+        total = torch.zeros(5, device=self.device)
+        pictures = taught = 0
         for step, batch in enumerate(islice(ready, self.steps), 1):
             number = self.fit.epoch * self.steps + step - 1
             total += torch.stack(self._step(batch.to(self.device), number)).detach()
             pictures += len(batch.pictures)
+            taught += bool(batch.features)
             on_step(number + 1, self.config.epochs * self.steps, self._text())
-        losses: list[float] = (total / self.steps).tolist()
+        total[:4] /= self.steps
+        total[4] /= max(taught, 1)
+        losses: list[float] = total.tolist()
         if not math.isfinite(losses[0]):
             raise ModelError(f"the loss of epoch {self.fit.epoch + 1} is not a number: lower --lr")
         return losses, pictures
@@ -223,9 +228,13 @@ class _Run:
         images = prepare(batch.pictures)
         half = config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            raw = self.network(images)
+            features = self.network.features(images)
+            raw = self.network.predict(features)
         listed = anchors(images.shape[2], images.shape[3], self.device)
         losses = detection_loss(predictions(raw, listed), batch.targets, config.loss_weights())
+        if batch.features:
+            mimicked = mimic_loss(features, batch.features, batch.targets.faces)
+            losses = losses._replace(total=losses.total + config.mimic * mimicked, mimic=mimicked)
         losses.total.backward()  # type: ignore[no-untyped-call]
         if config.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)

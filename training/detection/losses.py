@@ -55,6 +55,8 @@ class Losses(NamedTuple):
     scores: Tensor
     boxes: Tensor
     kps: Tensor
+    mimic: Tensor
+    """0 without a teacher whose features are learnt."""
 
 
 def detection_loss(found: Predictions, targets: Targets, weights: Weights) -> Losses:
@@ -82,7 +84,8 @@ def detection_loss(found: Predictions, targets: Targets, weights: Weights) -> Lo
     off = (found.kps[picture, row] - torch.nan_to_num(true)) / side.clamp(min=_LEAST)
     each = functional.smooth_l1_loss(off, torch.zeros_like(off), beta=_BETA, reduction="none")
     kps = _mean(each.mean(1), heard * known)
-    return Losses(scores + weights.boxes * boxes + weights.kps * kps, scores, boxes, kps)
+    total = scores + weights.boxes * boxes + weights.kps * kps
+    return Losses(total, scores, boxes, kps, total.new_zeros(()))
 
 
 def quality_focal(logits: Tensor, quality: Tensor) -> Tensor:

@@ -128,7 +128,10 @@ class DetectorNet(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Give the raw predictions of each stride."""
-        features = self._features(images)
+        return self.predict(self.features(images))
+
+    def predict(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Give the raw predictions of each stride from its features."""
         out = []
         for head, feature in zip(self.heads, features, strict=True):
             raw: Tensor = head(feature)
@@ -136,7 +139,8 @@ class DetectorNet(nn.Module):
             out.append(rows.reshape(rows.shape[0], -1, ANCHORS, sum(COLUMNS)).float())
         return out
 
-    def _features(self, images: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Give what the neck makes of pictures: (n, neck, h / stride, w / stride) per stride."""
         x = self.stem(images)
         levels: list[Tensor] = []
         for number, stage in enumerate(self.stages):

@@ -79,7 +79,8 @@ def parts(folders: Sequence[str], share: float) -> tuple[list[Annotated], list[A
     """Part annotated pictures into those for training and those for validation.
 
     A folder with `train` and `val` below it says itself what is what, and so does WIDER FACE with
-    its own annotations. Of any other, a picture's name decides, so that more pictures move none.
+    its own annotations. What lies in such a `train` is for training, so that a part of it can be
+    given once more. Of any other, a picture's name decides, so that more pictures move none.
 
     Args:
         folders: Folders or annotation files, as `read_annotations` takes them.
@@ -96,6 +97,9 @@ def parts(folders: Sequence[str], share: float) -> tuple[list[Annotated], list[A
         if own is not None:
             train += read_annotations(own[0])
             val += read_annotations(own[1])
+            continue
+        if _is_for_training(Path(name)):
+            train += read_annotations(name)
             continue
         for picture in read_annotations(name):
             digest = hashlib.sha256(picture.name.encode()).digest()
@@ -219,6 +223,12 @@ def _own_parts(folder: Path) -> tuple[Path, Path] | None:
         if all((place / name).is_file() for name in _WIDER):
             return place / _WIDER[0], place / _WIDER[1]
     return None
+
+
+def _is_for_training(place: Path) -> bool:
+    """Tell whether this is a folder `train`, or a file in one, with a `val` beside it."""
+    folder = place.parent if place.is_file() else place
+    return folder.name == "train" and (folder.parent / "val").is_dir()
 
 
 def _data_facts(
