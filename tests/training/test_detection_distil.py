@@ -117,6 +117,16 @@ def test_it_goes_to_other_processes_without_its_file():
     assert other.open().info == teacher.open().info
 
 
+def test_features_that_are_not_those_of_the_strides_are_refused(monkeypatch):
+    teacher = DenseTeacher("scrfd_blurgate", watched=True)
+    first, second, third = teacher.open().rows(np.zeros((64, 96, 3), np.uint8)).watched
+    assert [part.shape[2:] for part in (first, second, third)] == [(8, 12), (4, 6), (2, 3)]
+    names = distil.neck_of(teacher.open().path)
+    monkeypatch.setattr(distil, "neck_of", lambda path: names[::-1])
+    with pytest.raises(ConfigError, match=r"scrfd_blurgate\.onnx has no features of strides 8, 16"):
+        DenseTeacher("scrfd_blurgate", watched=True).open()
+
+
 def test_a_detector_without_such_anchors_is_no_teacher(monkeypatch):
     monkeypatch.setattr(zoo, "open_detector", lambda *given: lambda frames: [])
     with pytest.raises(ConfigError, match="mine is no SCRFD: a teacher has to have its anchors"):

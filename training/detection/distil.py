@@ -33,6 +33,7 @@ from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.plugins.detectors.scrfd import Scrfd
 from blurgate.training.detection.assign import IGNORED
 from blurgate.training.detection.mimic import neck_of
+from blurgate.training.detection.network import STRIDES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,7 @@ class DenseTeacher:
         watched: Give its features too; see `blurgate.training.detection.mimic`.
 
     Raises:
-        ConfigError: When asked: the detector has no anchors to ask.
+        ConfigError: When asked: the detector has no anchors to ask, or no features to watch.
         UnknownNameError, WeightsError: When asked: there is no such detector, or it is damaged.
     """
 
@@ -80,7 +81,7 @@ class DenseTeacher:
             if not isinstance(made, Scrfd):
                 raise ConfigError(f"{self._name} is no SCRFD: a teacher has to have its anchors")
             if self._watched:
-                made.watch(neck_of(made.path))
+                _watch_neck(made)
             self._detector = made
         return self._detector
 
@@ -128,6 +129,17 @@ class DenseTeacher:
             np.concatenate([boxes, found[more]]),
             np.concatenate([kps, points]),
             watched,
+        )
+
+
+def _watch_neck(detector: Scrfd) -> None:
+    """Let a teacher's `rows` give its features too."""
+    detector.watch(neck_of(detector.path))
+    shapes = [part.shape for part in detector.rows(np.zeros((64, 64, 3), np.uint8)).watched]
+    cells = [(64 // stride, 64 // stride) for stride in STRIDES]
+    if [(len(shape), *shape[:1], *shape[2:]) for shape in shapes] != [(4, 1, *c) for c in cells]:
+        raise ConfigError(
+            f"{detector.path} has no features of strides 8, 16 and 32 to learn: they are {shapes}"
         )
 
 

@@ -145,7 +145,8 @@ def train_detector(
     background = backgrounds_in(config.background)
     facts = _data_facts(train, val, background)
     if config.teacher:
-        facts["teacher"] = str(DenseTeacher(config.teacher).open().info)
+        teacher = DenseTeacher(config.teacher, watched=config.mimic > 0)
+        facts["teacher"] = str(teacher.open().info)
     name = config.name or config.detector
     prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
     torch.manual_seed(config.seed)
