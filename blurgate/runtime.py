@@ -293,7 +293,8 @@ def _with_outputs(data: bytes, names: Sequence[str], model: Path) -> bytes:
             return value
         useless = iter(_useless(value, names))
         edited = protobuf.edited(value, of_graph)
-        inner = [name for name in names if name in missing and name.encode() in _given(value)]
+        given = _given(value) if missing else set()
+        inner = [name for name in names if name in missing and name.encode() in given]
         missing.difference_update(inner)
         outputs = (protobuf.field(_VALUE_NAME, name.encode()) for name in inner)
         return edited + b"".join(protobuf.field(_GRAPH_OUTPUT, output) for output in outputs)

@@ -19,6 +19,7 @@ import numpy as np
 
 from blurgate.errors import BlurgateError
 from blurgate.geometry import iou
+from blurgate.plugins.detectors.scrfd import Rows
 from blurgate.training.detection.annotations import read_annotations
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.distil import DenseTeacher
@@ -29,16 +30,13 @@ SEEN, MATCH, FOUND = 0.3, 0.4, 0.5
 LEAST_EYES = 0.25  # a face whose eyes are closer, in shorter sides of its box, is in profile
 
 
-def measure(
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray], box: np.ndarray, kps: np.ndarray
-) -> tuple[float, float, float]:
+def measure(rows: Rows, box: np.ndarray, kps: np.ndarray) -> tuple[float, float, float]:
     """Give the score, the IoU and the landmark error of the surest anchor that means a face."""
-    scores, boxes, points = rows
-    overlap = iou(box[None], boxes)[0]
-    meant = np.where(overlap >= MATCH, scores, 0)
+    overlap = iou(box[None], rows.boxes)[0]
+    meant = np.where(overlap >= MATCH, rows.scores, 0)
     best = meant.argmax()
     eyes = np.linalg.norm(kps[0] - kps[1])
-    error = np.linalg.norm(points[best] - kps, axis=1).mean() / eyes
+    error = np.linalg.norm(rows.kps[best] - kps, axis=1).mean() / eyes
     return float(meant[best]), float(overlap[best]), float(error)
 
 
@@ -71,7 +69,7 @@ def main() -> None:
     ):
         for i in range(count):
             sample = samples.sample(0, i)
-            told = [one.open().rows(sample.image)[:3] for one in detectors]
+            told = [one.open().rows(sample.image) for one in detectors]
             for box, kps, ignored in zip(sample.boxes, sample.kps, sample.ignore, strict=True):
                 side = (box[2:] - box[:2]).min()
                 eyes = np.linalg.norm(kps[0] - kps[1])

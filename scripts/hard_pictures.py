@@ -4,8 +4,8 @@
     blurgate train --detector scrfd --data DIR --data DIR/train/hard.json --data DIR/train/hard.json
 
 The list is an annotation file beside the pictures' own (hard example mining: Sung and Poggio, 1998;
-Shrivastava et al., 2016, arXiv 1604.03540). Each picture is looked at as it is, shrunk or enlarged
-to one size, and a face is missed if no anchor that means it gives a score of 0.5.
+Shrivastava et al., 2016, arXiv 1604.03540). Each picture is searched as it is, its longer side at
+320 pixels, and a face is missed if nothing is found on it at the default score.
 """
 
 from __future__ import annotations
@@ -17,30 +17,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from blurgate import zoo
 from blurgate.errors import BlurgateError
 from blurgate.geometry import iou
+from blurgate.interfaces import Detector, DetectorOptions, Runtime
 from blurgate.io.images import read_image
 from blurgate.training.detection.annotations import FILE, Annotated, read_annotations
-from blurgate.training.detection.distil import DenseTeacher
+from blurgate.types import Frame
 
-FOUND, MATCH = 0.5, 0.4
+SIDE, MATCH = 320, 0.4
 
 
-def missed(picture: Annotated, detector: DenseTeacher, side: int, least: float) -> int:
+def missed(picture: Annotated, detector: Detector, least: float) -> int:
     """Count the faces of a picture that a detector does not find."""
     image = read_image(picture.path)
-    h, w = image.shape[:2]
-    scale = side / max(h, w)
-    square = np.zeros((side, side, 3), np.uint8)
-    size = round(w * scale), round(h * scale)
-    square[: size[1], : size[0]] = cv2.resize(
-        image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    )
-    boxes = picture.boxes * np.float32(scale)
-    scores, found, *_ = detector.open().rows(square)
-    meant = np.where(iou(boxes, found) >= MATCH, scores, 0).max(1, initial=0)
-    large = (boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf) >= least
-    return int((~picture.ignore & large & (meant < FOUND)).sum())
+    (found,) = detector([Frame(image, picture.name, 0, None)])
+    scale = SIDE / max(image.shape[:2])
+    large = (picture.boxes[:, 2:] - picture.boxes[:, :2]).min(1, initial=np.inf) * scale >= least
+    seen = (iou(picture.boxes, found.boxes) >= MATCH).any(1)
+    return int((~picture.ignore & large & ~seen).sum())
 
 
 def main() -> None:
@@ -48,16 +43,20 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = arguments.add_argument
     add("folder", type=Path, metavar="DIR", help=f"with an {FILE}")
-    add("--detector", required=True, metavar="NAME|PATH", help="an SCRFD")
-    add("--side", type=int, default=320, help="longer side that each picture is brought to, px")
-    add("--least", type=float, default=16.0, help="shortest side of a face that counts, px")
+    add("--detector", required=True, metavar="NAME|PATH", help="what misses faces")
+    add(
+        "--least",
+        type=float,
+        default=16.0,
+        help="shortest side of a face that counts, px in the search",
+    )
     add("--out", default="hard.json", metavar="NAME", help="file in DIR")
     args = arguments.parse_args()
     cv2.setNumThreads(1)
 
     pictures = read_annotations(args.folder / FILE)
-    detector = DenseTeacher(args.detector)
-    counts = {p.name: missed(p, detector, args.side, args.least) for p in pictures}
+    detector = zoo.open_detector(args.detector, Runtime("cpu"), DetectorOptions(long_side=SIDE))
+    counts = {p.name: missed(p, detector, args.least) for p in pictures}
     rows = json.loads((args.folder / FILE).read_text(encoding="utf-8"))
     hard = [f"{json.dumps(name)}: {json.dumps(rows[name])}" for name in rows if counts[name]]
     text = "{\n" + ",\n".join(hard) + "\n}\n"

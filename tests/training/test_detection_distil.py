@@ -21,6 +21,7 @@ from blurgate.training.detection.assign import BACKGROUND, IGNORED
 from blurgate.training.detection.config import make_detection_config
 from blurgate.training.detection.distil import SMALL, DenseTeacher
 from blurgate.training.detection.samples import Sample
+from blurgate.types import Detections
 
 ROWS = 2 * (64 + 16 + 4)
 LARGE, LITTLE, BLURRED = [4, 4, 32, 36], [40, 4, 52, 18], [34, 30, 60, 62]
@@ -148,15 +149,14 @@ def test_pictures_with_missed_faces_are_listed(tmp_path, load, monkeypatch, caps
         cv2.imwrite(str(tmp_path / name), np.full((200, 300, 3), i, np.uint8))
     (tmp_path / "annotations.json").write_text(json.dumps(rows), encoding="utf-8")
 
-    class Sure:
-        def rows(self, image):
-            assert image.shape == (320, 320, 3)
-            assert not image[214:].any()  # 200 of 300 px at 320 of 300
-            found = np.float32([*seen[list(rows)[image[0, 0, 0]]], [0, 0, 1, 1]]) * 320 / 300
-            scores = np.float32([0.5] * (len(found) - 1) + [0.1])
-            return Rows(scores, found, np.zeros((len(found), 5, 2), np.float32))
+    def find(frames):
+        (shown,) = frames
+        boxes = np.float32(seen[list(rows)[shown.image[0, 0, 0]]]).reshape(-1, 4)
+        n = len(boxes)
+        scores = np.full(n, 0.5, np.float32)
+        return [Detections(shown, boxes, scores, np.zeros((n, 5, 2), np.float32))]
 
-    monkeypatch.setattr(script.DenseTeacher, "open", lambda self: Sure())
+    monkeypatch.setattr(script.zoo, "open_detector", lambda *given: find)
     monkeypatch.setattr("sys.argv", ["hard", str(tmp_path), "--detector", "it"])
     script.main()
     assert capsys.readouterr().out == "2 of 4 pictures, 2 of 7 faces missed\n"

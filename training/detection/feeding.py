@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from blurgate.training.detection.config import DetectionConfig
     from blurgate.training.detection.samples import Sample, Samples
 
-__all__ = ["Batch", "batches", "collate", "targets_of"]
+__all__ = ["Batch", "batches", "collate", "targets_of", "teacher_of"]
 
 _LEAST_SEEN = 0.3  # share of a box inside the picture from which a face is learnt
 _AHEAD = 3  # batches that every process makes before they are asked for
@@ -75,6 +75,13 @@ class _Target(NamedTuple):
     features: Any = ()
 
 
+def teacher_of(config: DetectionConfig) -> DenseTeacher | None:
+    """Give a configuration's teacher, if it has one."""
+    if not config.teacher:
+        return None
+    return DenseTeacher(config.teacher, config.least_kps, watched=config.mimic > 0)
+
+
 def targets_of(
     sample: Sample, config: DetectionConfig, teacher: DenseTeacher | None = None
 ) -> _Target:
@@ -101,7 +108,7 @@ def targets_of(
     target = _Target(sample.image, faces, scores, boxes, kps)
     if teacher is None:
         return target
-    return _Target(sample.image, *teacher.complete(sample.image, *target[1:5]))
+    return _Target(sample.image, *teacher.complete(sample.image, faces, scores, boxes, kps))
 
 
 def collate(parts: list[_Target]) -> Batch:
@@ -128,11 +135,7 @@ class _Composing(Dataset["Batch | BlurgateError"]):
 
     def __init__(self, samples: Samples, close: Samples | None, config: DetectionConfig) -> None:
         self._samples, self._close, self._config = samples, close, config
-        self._teacher = (
-            DenseTeacher(config.teacher, config.least_kps, watched=config.mimic > 0)
-            if config.teacher
-            else None
-        )
+        self._teacher = teacher_of(config)
 
     def __getitem__(self, plan: Plan) -> Batch | BlurgateError:
         source, teacher = self._samples, self._teacher

@@ -23,8 +23,8 @@ from blurgate.training.detection.annotations import FILES, Annotated, read_annot
 from blurgate.training.detection.card import about, write_card
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.config import DetectionConfig, make_detection_config
-from blurgate.training.detection.distil import DenseTeacher
 from blurgate.training.detection.export import card_facts, export_detector
+from blurgate.training.detection.feeding import teacher_of
 from blurgate.training.detection.loop import find_all, fit_detector, validate
 from blurgate.training.detection.network import STRIDES, DetectorNet, lower_scores, prepare
 from blurgate.training.detection.pictures import backgrounds_in
@@ -144,8 +144,8 @@ def train_detector(
     train, val = parts(config.data, config.val)
     background = backgrounds_in(config.background)
     facts = _data_facts(train, val, background)
-    if config.teacher:
-        teacher = DenseTeacher(config.teacher, watched=config.mimic > 0)
+    teacher = teacher_of(config)
+    if teacher is not None:
         facts["teacher"] = str(teacher.open().info)
     name = config.name or config.detector
     prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
