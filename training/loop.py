@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from blurgate.cards import InputCard
 from blurgate.errors import ModelError
@@ -42,6 +41,7 @@ from blurgate.training.runs import (
     Fit,
     OnStep,
     compare,
+    freeze_norms,
     log_lines,
     update_average,
 )
@@ -222,9 +222,7 @@ class _Run:
     def _train_epoch(self) -> tuple[float, int]:
         """Train one epoch; gives the mean loss and the number of pictures, over all processes."""
         if self.config.freeze_norm:
-            for module in self.model.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            freeze_norms(self.model)
         config, fabric, epoch = self.config, self.fabric, self.fit.epoch
         seeds = np.random.SeedSequence([config.seed, epoch, fabric.global_rank])
         own, mirror = (int(seed) for seed in seeds.generate_state(2))

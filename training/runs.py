@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from blurgate.errors import ConfigError
@@ -25,6 +26,7 @@ __all__ = [
     "OnStep",
     "begin_with",
     "compare",
+    "freeze_norms",
     "log_lines",
     "run_names",
     "run_weights",
@@ -130,6 +132,17 @@ def begin_with(network: nn.Module, runs: Sequence[str], read: Reader = run_weigh
             sums[name] = sums[name] + value.double() if name in sums else value.double()
     own = network.state_dict()
     network.load_state_dict({k: (v / len(runs)).to(own[k].dtype) for k, v in sums.items()})
+
+
+def freeze_norms(network: nn.Module) -> None:
+    """Let every batch normalisation keep its statistics, whatever the network is shown.
+
+    What is trained then is the network that will run: a batch's own statistics depend on what else
+    is in it. Lasts until the network's mode is set.
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
 
 
 def device_name(device: torch.device) -> str:

@@ -197,6 +197,26 @@ def test_a_resumed_run_gives_the_same_to_the_bit(tmp_path):
         loop.fit_detector(network(), *args, parted, facts={"sha256": "2"}, resume=True)
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])  # without, validation changes the mode of the network
+def test_statistics_that_are_frozen_stay_and_everything_else_learns(tmp_path, ema):
+    def learnt(name, **given):
+        (tmp_path / name).mkdir()
+        args = (Drawn(16), Drawn(4, seed=1), config(ema=ema, **given), tmp_path / name)
+        loop.fit_detector(network(), *args)
+        tensors, _ = checkpoints.load(tmp_path / name / "last.safetensors")
+        return checkpoints.select(tensors, "model")
+
+    fresh, free = network().state_dict(), learnt("free")
+    frozen = learnt("frozen", freeze_norm=True)
+    norms = {key for key in fresh if key.rpartition(".")[2].startswith("running")}
+    counters = {key for key in fresh if key.endswith("num_batches_tracked")}
+    assert norms
+    assert counters
+    for key, value in fresh.items():
+        assert torch.equal(frozen[key], value) == (key in norms | counters), key
+        assert not torch.equal(free[key], value), key
+
+
 def test_some_steps_have_larger_and_fewer_pictures(tmp_path):
     """And an interrupted run sees the very steps that an undisturbed one sees."""
     sizes = []

@@ -30,6 +30,7 @@ _FROM_CONFIG: Final = (
     "box_weight",
     "kps_weight",
     "mimic",
+    "freeze_norm",
     "precision",
 )
 _SHAPE: Final = ("stem", "widths", "depths", "neck", "head", "stacked")

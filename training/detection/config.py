@@ -78,6 +78,8 @@ class DetectionConfig:
     """Decay per step of the averaged weights, which are what is validated and exported; 0: none."""
     clip: float = 10.0
     """Largest norm of the gradient; 0: not clipped."""
+    freeze_norm: bool = False
+    """Batch normalisation keeps its statistics, for going on from a trained network."""
     box_weight: float = Weights().boxes
     kps_weight: float = Weights().kps
     patience: int = 0

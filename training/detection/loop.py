@@ -39,6 +39,7 @@ from blurgate.training.runs import (
     Fit,
     OnStep,
     compare,
+    freeze_norms,
     log_lines,
     update_average,
 )
@@ -206,6 +207,8 @@ class _Run:
 
     def _train_epoch(self, ready: Iterator[Batch], on_step: OnStep) -> tuple[list[float], int]:
         """Train one epoch; gives the mean losses and the number of pictures."""
+        if self.config.freeze_norm:
+            freeze_norms(self.network)
         total = torch.zeros(5, device=self.device)
         pictures = taught = 0
         for step, batch in enumerate(islice(ready, self.steps), 1):
