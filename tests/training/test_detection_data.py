@@ -13,7 +13,7 @@ import pytest
 
 from blurgate.errors import ConfigError, InputError, ShapeError
 from blurgate.interfaces import ModelInfo
-from blurgate.training.detection import augment, compose, framing, paste
+from blurgate.training.detection import augment, compose, framing, layout, paste
 from blurgate.training.detection.annotations import (
     Annotated,
     Face,
@@ -510,6 +510,27 @@ def test_close_samples_show_larger_faces_of_the_same_photos(photo, background):
     assert close._photos is samples._photos
     with pytest.raises(ConfigError, match="64 to 1024 pixels, not 2048"):
         samples.close(2048)
+
+
+def test_mosaics_of_close_samples_show_whole_faces_that_fill_their_cells(photo, background):
+    ordinary = Composed([photo], background, size=128, length=60, seed=1)
+
+    def shown(samples):
+        """Give faces' longer sides as shares of the sample's, and which faces are whole."""
+        found = [samples._mosaic(np.random.default_rng(seed))[1].boxes for seed in range(40)]
+        sides = np.concatenate([boxes[:, 2:] - boxes[:, :2] for boxes in found])
+        width, height = photo.boxes[0, 2:] - photo.boxes[0, :2]
+        whole = np.abs(sides[:, 0] / sides[:, 1] - width / height) < 0.04
+        return sides.max(axis=1) / samples._size, whole
+
+    share, whole = shown(ordinary.close(256))
+    low, high = layout.close(256).fills
+    # Only what is left of a photo may cut a face: in cells much longer than wide.
+    assert whole.mean() > 0.8
+    # Cells take 0.38 to 0.62 of the side in a grid of 2, the least 0.21 in a grid of 3.
+    assert 0.2 * low < share[whole].min() < 0.38 * low
+    assert 0.38 * high < share[whole].max() < 0.62 * high
+    assert np.median(share) > 1.5 * np.median(shown(ordinary)[0])
 
 
 def test_occluded_and_tiny_faces(photo):

@@ -31,6 +31,7 @@ import cv2
 import numpy as np
 
 from blurgate.errors import ConfigError
+from blurgate.training.detection import layout
 from blurgate.training.detection.annotations import Annotated
 from blurgate.training.detection.augment import (
     MAX_SPREAD,
@@ -52,7 +53,7 @@ from blurgate.training.detection.crowd import (
     people,
 )
 from blurgate.training.detection.framing import angle, cut, stretched
-from blurgate.training.detection.layout import GRIDS, MAX_FACES, SMALLEST, cells, rows
+from blurgate.training.detection.layout import MAX_FACES, ORDINARY, SMALLEST, cells, rows
 from blurgate.training.detection.occlude import occluded
 from blurgate.training.detection.paste import (
     Faces,
@@ -71,16 +72,8 @@ if TYPE_CHECKING:
 
     from blurgate.types import F32, U8
 
-SHARES: Final = {"scene": 0.22, "crowd": 0.22, "photo": 0.28, "mosaic": 0.22, "nothing": 0.06}
-"""Kinds of samples and how many of each."""
-CLOSE_SHARES: Final = {"scene": 0.35, "photo": 0.5, "mosaic": 0.1, "nothing": 0.05}
-"""The same for samples that are meant for faces close to the camera."""
 LEAST_PX: Final = 7.0
 """Faces with a shorter side than this in the sample are ignored."""
-LEAN: Final = 2.0
-"""How sizes of faces in scenes spread over the octaves: at 1 evenly, as in photos, above 1 more are
-small. 1080p video is searched at 640 pixels, where a face of 60 is one of 20."""
-_LEAST_PHOTO: Final = 12.0  # pixels of the face of a sample that is one photo
 _NOWHERE: Final = Path()
 
 
@@ -130,7 +123,7 @@ class Composed:
         self._length = length or len(shown)
         self._bank: tuple[Kernel, ...] = kernel_bank(seed)
         self._finish = Finish(seed)
-        self._shares, self._smallest, self._lean = SHARES, SMALLEST, LEAN
+        self._mix = ORDINARY
 
     def close(self, size: int) -> Composed:
         """Give samples of the same photos with another side, in which most faces are large.
@@ -145,8 +138,7 @@ class Composed:
             raise ConfigError(f"samples are of 64 to 1024 pixels, not {size}")
         other = copy(self)
         other._backdrops = Backdrops(self._empty, self._photos, size)
-        other._size, other._shares = size, CLOSE_SHARES
-        other._smallest, other._lean = size / 10, 1.0
+        other._size, other._mix = size, layout.close(size)
         return other
 
     def share(self, folder: Path, *, workers: int = 1) -> None:
@@ -164,7 +156,7 @@ class Composed:
         if not 0 <= index < self._length:
             raise IndexError(f"there are {self._length} samples in an epoch, not {index + 1}")
         rng = np.random.default_rng((self._seed, epoch, index))
-        kind = rng.choice(list(self._shares), p=list(self._shares.values()))
+        kind = rng.choice(list(self._mix.shares), p=list(self._mix.shares.values()))
         image, faces = {
             "scene": self._scene,
             "crowd": self._crowd,
@@ -194,10 +186,10 @@ class Composed:
             places = rows(self._size, rng)
         else:
             n = min(1 + int(rng.exponential(3.0)), MAX_FACES)
-            span = math.log(self._size * 0.95 / self._smallest)
+            span = math.log(self._size * 0.95 / self._mix.smallest)
             places = []
             for _ in range(n):
-                size = self._smallest * math.exp(span * rng.beta(1.0, self._lean))
+                size = self._mix.smallest * math.exp(span * rng.beta(1.0, self._mix.lean))
                 x, y = (float(v) for v in rng.uniform(0, self._size, 2))
                 places.append((size, x, y))
         wholly = rng.random()  # people are all cut alike in some scenes
@@ -241,7 +233,7 @@ class Composed:
     def _photo(self, rng: Generator) -> tuple[U8, Faces]:
         canvas = self._backdrops(rng)
         picture, face = self._photos.draw(rng, roomy=True)
-        least = max(_LEAST_PHOTO, self._smallest)
+        least = self._mix.smallest_photo
         size = least * math.exp(math.log(self._size / least) * rng.random())
         x, y = (float(v) for v in rng.uniform(0.05, 0.95, 2) * self._size)
         if size > self._size / 2 and rng.random() < 0.7:  # large faces are rarely cut
@@ -253,7 +245,7 @@ class Composed:
         return canvas, layers.faces()
 
     def _mosaic(self, rng: Generator) -> tuple[U8, Faces]:
-        grid = int(rng.choice(GRIDS))
+        grid = int(rng.choice(self._mix.grids))
         canvas: U8 = np.empty((self._size, self._size, 3), np.uint8)
         edges = cells(self._size, grid, rng)
         empty = rng.choice((0.05, 0.3, 0.6))
@@ -316,11 +308,17 @@ class Composed:
         h, w = picture.image.shape[:2]
         to_h, to_w = cell.shape[:2]
         share = rng.uniform(0.75, 1.0)
-        ratio = min(w / to_w, h / to_h) * share
-        cut_w, cut_h = to_w * ratio, to_h * ratio
+        ratio, reach = min(w / to_w, h / to_h) * share, 0.2
         middle = (source.boxes[face, :2] + source.boxes[face, 2:]) / 2
-        x = float(np.clip(middle[0] - cut_w * rng.uniform(0.3, 0.7), 0, w - cut_w))
-        y = float(np.clip(middle[1] - cut_h * rng.uniform(0.3, 0.7), 0, h - cut_h))
+        if self._mix.fills is not None:
+            side = float((source.boxes[face, 2:] - source.boxes[face, :2]).max())
+            ratio = min(ratio, side / (min(to_w, to_h) * rng.uniform(*self._mix.fills)))
+            reach = max(0.0, 0.5 - side / (ratio * min(to_w, to_h)) / 2)  # the face stays whole
+        cut_w, cut_h = to_w * ratio, to_h * ratio
+        x, y = (
+            float(np.clip(at - long * rng.uniform(0.5 - reach, 0.5 + reach), 0, limit - long))
+            for at, long, limit in zip(middle, (cut_w, cut_h), (w, h), strict=True)
+        )
         level = picture.level(1 / ratio)
         down = np.array([level.shape[1] / w, level.shape[0] / h])
         left, top = int(x * down[0]), int(y * down[1])

@@ -1,8 +1,10 @@
-"""Where the faces of a composed sample go: in rows, as in group photos, or in a mosaic's cells."""
+"""What composed samples show, and where: rows, as in group photos, or a mosaic's cells."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -11,14 +13,59 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-__all__ = ["GRIDS", "MAX_FACES", "SMALLEST", "cells", "rows"]
+__all__ = ["MAX_FACES", "ORDINARY", "SMALLEST", "Mix", "cells", "close", "rows"]
 
 MAX_FACES: Final = 12
 """Faces of a scene."""
 SMALLEST: Final = 10.0
 """Size of the smallest face of a scene, in pixels of the sample."""
-GRIDS: Final = (2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 8, 10)
-"""Cells along the side of a mosaic; one of these is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What samples show how often; sizes are sides of faces in pixels of the sample."""
+
+    shares: Mapping[str, float]
+    """Kinds of samples and how many of each."""
+    smallest: float
+    """The smallest face of a scene."""
+    lean: float
+    """How sizes of faces in scenes spread over the octaves: at 1 evenly, as in photos, above 1 more
+    are small. 1080p video is searched at 640 pixels, where a face of 60 is one of 20."""
+    smallest_photo: float
+    """The smallest face of a sample that is one photo."""
+    grids: tuple[int, ...]
+    """Cells along the side of a mosaic; one of these is drawn."""
+    fills: tuple[float, float] | None
+    """Share of its cell's side that a face of a mosaic takes; None: as much as in its photo."""
+
+
+ORDINARY: Final = Mix(
+    shares={"scene": 0.22, "crowd": 0.22, "photo": 0.28, "mosaic": 0.22, "nothing": 0.06},
+    smallest=SMALLEST,
+    lean=2.0,
+    smallest_photo=12.0,
+    grids=(2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 8, 10),
+    fills=None,
+)
+
+
+def close(size: int) -> Mix:
+    """Give the mix of samples that are meant for faces close to the camera.
+
+    One photo holds one large face at most, so most of them come in mosaics of tight cells.
+
+    Args:
+        size: Side of the samples in pixels.
+    """
+    return Mix(
+        shares={"scene": 0.2, "photo": 0.35, "mosaic": 0.4, "nothing": 0.05},
+        smallest=size / 10,
+        lean=1.0,
+        smallest_photo=size / 4,
+        grids=(2, 2, 2, 3),
+        fills=(0.5, 0.95),
+    )
 
 
 def cells(size: int, grid: int, rng: Generator) -> NDArray[np.int64]:
