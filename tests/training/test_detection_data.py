@@ -524,7 +524,7 @@ def test_mosaics_of_close_samples_show_whole_faces_that_fill_their_cells(photo, 
         return sides.max(axis=1) / samples._size, whole
 
     share, whole = shown(ordinary.close(256))
-    low, high = layout.close(256).fills
+    low, high = layout.close_mix(256).fills
     # Only what is left of a photo may cut a face: in cells much longer than wide.
     assert whole.mean() > 0.8
     # Cells take 0.38 to 0.62 of the side in a grid of 2, the least 0.21 in a grid of 3.

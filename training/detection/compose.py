@@ -31,7 +31,6 @@ import cv2
 import numpy as np
 
 from blurgate.errors import ConfigError
-from blurgate.training.detection import layout
 from blurgate.training.detection.annotations import Annotated
 from blurgate.training.detection.augment import (
     MAX_SPREAD,
@@ -53,7 +52,14 @@ from blurgate.training.detection.crowd import (
     people,
 )
 from blurgate.training.detection.framing import angle, cut, stretched
-from blurgate.training.detection.layout import MAX_FACES, ORDINARY, SMALLEST, cells, rows
+from blurgate.training.detection.layout import (
+    MAX_FACES,
+    ORDINARY,
+    SMALLEST,
+    cells,
+    close_mix,
+    rows,
+)
 from blurgate.training.detection.occlude import occluded
 from blurgate.training.detection.paste import (
     Faces,
@@ -138,7 +144,7 @@ class Composed:
             raise ConfigError(f"samples are of 64 to 1024 pixels, not {size}")
         other = copy(self)
         other._backdrops = Backdrops(self._empty, self._photos, size)
-        other._size, other._mix = size, layout.close(size)
+        other._size, other._mix = size, close_mix(size)
         return other
 
     def share(self, folder: Path, *, workers: int = 1) -> None:
@@ -312,8 +318,9 @@ class Composed:
         middle = (source.boxes[face, :2] + source.boxes[face, 2:]) / 2
         if self._mix.fills is not None:
             side = float((source.boxes[face, 2:] - source.boxes[face, :2]).max())
-            ratio = min(ratio, side / (min(to_w, to_h) * rng.uniform(*self._mix.fills)))
-            reach = max(0.0, 0.5 - side / (ratio * min(to_w, to_h)) / 2)  # the face stays whole
+            short = min(to_w, to_h)
+            ratio = min(ratio, side / (short * rng.uniform(*self._mix.fills)))
+            reach = max(0.0, 0.5 - side / (short * ratio) / 2)  # the face stays whole
         cut_w, cut_h = to_w * ratio, to_h * ratio
         x, y = (
             float(np.clip(at - long * rng.uniform(0.5 - reach, 0.5 + reach), 0, limit - long))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-__all__ = ["MAX_FACES", "ORDINARY", "SMALLEST", "Mix", "cells", "close", "rows"]
+__all__ = ["MAX_FACES", "ORDINARY", "SMALLEST", "Mix", "cells", "close_mix", "rows"]
 
 MAX_FACES: Final = 12
 """Faces of a scene."""
@@ -50,7 +50,7 @@ ORDINARY: Final = Mix(
 )
 
 
-def close(size: int) -> Mix:
+def close_mix(size: int) -> Mix:
     """Give the mix of samples that are meant for faces close to the camera.
 
     One photo holds one large face at most, so most of them come in mosaics of tight cells.
