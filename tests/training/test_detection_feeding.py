@@ -70,3 +70,32 @@ def test_an_error_of_another_process_arrives_as_itself(samples, tmp_path, worker
     ):
         list(ready)
     assert "Traceback" not in str(caught.value)
+
+
+def test_of_large_pictures_a_teacher_gives_its_features_only(samples):
+    """Its boxes of faces that fill a picture are worse than the annotations."""
+    close = samples.close(128)
+    given = {"teacher": "scrfd_blurgate", "epochs": 4}
+
+    def made(**more):
+        with feeding.batches(samples, close, config(**more)) as ready:
+            return list(ready)
+
+    teacher = feeding.teacher_of(config(**given, mimic=1.0)).open()
+    several = made(**given, mimic=1.0), made(**given), made(epochs=4)
+    seen = set()
+    for watched, told, alone in zip(*several, strict=True):
+        side = watched.pictures.shape[2]
+        seen.add(side)
+        picture = watched.pictures[0].permute(1, 2, 0).numpy()
+        expected = teacher.rows(picture).watched
+        assert len(watched.features) == len(expected) == 3
+        for found, features in zip(watched.features, expected, strict=True):
+            np.testing.assert_allclose(found[:1], features, atol=2e-3, rtol=2e-3)  # float16
+        assert not told.features
+        assert not alone.features
+        for one, other in zip(watched.targets, told.targets, strict=True):
+            np.testing.assert_array_equal(one, other)
+        same = np.array_equal(told.targets.scores, alone.targets.scores, equal_nan=True)
+        assert same == (side == 128)
+    assert seen == {64, 128}

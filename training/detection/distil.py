@@ -85,6 +85,10 @@ class DenseTeacher:
             self._detector = made
         return self._detector
 
+    def features(self, image: U8) -> Sequence[F32]:
+        """Give what it sees in (h, w, 3) uint8 BGR: (1, c, h, w) of each stride, if watched."""
+        return self.open().rows(image).watched if self._watched else ()
+
     def complete(
         self, image: U8, faces: NDArray[np.int32], scores: F32, boxes: F32, kps: F32
     ) -> tuple[NDArray[np.int32], F32, F32, F32, Sequence[F32]]:

@@ -83,7 +83,11 @@ def teacher_of(config: DetectionConfig) -> DenseTeacher | None:
 
 
 def targets_of(
-    sample: Sample, config: DetectionConfig, teacher: DenseTeacher | None = None
+    sample: Sample,
+    config: DetectionConfig,
+    teacher: DenseTeacher | None = None,
+    *,
+    close: bool = False,
 ) -> _Target:
     """Say what the anchors of a sample are to say.
 
@@ -94,6 +98,8 @@ def targets_of(
         sample: A picture and its faces.
         config: What is too small.
         teacher: Is asked about all that the annotations leave open.
+        close: The faces are close to the camera: of those that are this large a teacher of this
+            kind knows less than the annotations, and gives its features only.
     """
     h, w = sample.image.shape[:2]
     boxes = sample.boxes.clip(0, np.array([w, h, w, h], np.float32))
@@ -108,6 +114,8 @@ def targets_of(
     target = _Target(sample.image, faces, scores, boxes, kps)
     if teacher is None:
         return target
+    if close:
+        return target._replace(features=teacher.features(sample.image))
     return _Target(sample.image, *teacher.complete(sample.image, faces, scores, boxes, kps))
 
 
@@ -138,17 +146,12 @@ class _Composing(Dataset["Batch | BlurgateError"]):
         self._teacher = teacher_of(config)
 
     def __getitem__(self, plan: Plan) -> Batch | BlurgateError:
-        source, teacher = self._samples, self._teacher
-        if plan.close and self._close is not None:
-            # Of faces that are this large a teacher of this kind knows less than the annotations.
-            source, teacher = self._close, None
+        source = self._close if plan.close else self._samples
+        assert source is not None
+        config, teacher = self._config, self._teacher
+        samples = (source.sample(plan.epoch, plan.first + i) for i in range(plan.pictures))
         try:
-            return collate(
-                [
-                    targets_of(source.sample(plan.epoch, plan.first + i), self._config, teacher)
-                    for i in range(plan.pictures)
-                ]
-            )
+            return collate([targets_of(s, config, teacher, close=plan.close) for s in samples])
         except BlurgateError as error:
             return error
 
