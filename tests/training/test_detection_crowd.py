@@ -66,6 +66,27 @@ def test_a_thing_with_a_face_hides_others_and_not_itself():
     assert len(layers.faces()) == 2
 
 
+def test_a_face_that_was_hardly_drawn_is_not_learnt():
+    """The neighbour of the one whose outline was pasted: a strip of it came along."""
+    layers = Layers(200)
+    faces = Faces(
+        np.float32([[20, 20, 60, 60], [50, 20, 90, 60], [63, 20, 103, 60]]),
+        np.zeros((3, 5, 2), np.float32),
+        np.zeros(3, np.bool_),
+    )
+    layers.put(np.array([10, 10]) + SQUARE * (55, 60), faces)
+    assert layers.faces().boxes[:, 0].tolist() == [20, 50]  # of the third a tenth is not there
+    assert layers.faces().ignore.tolist() == [False, True]
+
+
+def test_hidden_and_beyond_the_border_count_together():
+    layers = Layers(100)
+    layers.put(SQUARE * 60 + (-20, 10), one_face((-20, 20, 20, 60)))  # half of it is outside
+    assert layers.faces().ignore.tolist() == [False]
+    layers.put(SQUARE * (10, 60) + (0, 10))  # and half of the rest is hidden
+    assert layers.faces().ignore.tolist() == [True]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_people_come_from_far_to_near(seed):
     found = people(320, np.random.default_rng(seed))

@@ -307,9 +307,86 @@ def test_the_box_of_a_turned_face_is_that_of_its_ellipse(angle):
     outline = (BOX[:2] + BOX[2:]) / 2 + np.stack([np.cos(turn), np.sin(turn)], 1) * (
         (BOX[2:] - BOX[:2]) / 2
     )
-    moved = outline @ matrix[:, :2].T + matrix[:, 2]
+    # The matrix counts from the centre of the first pixel, boxes from its corner.
+    moved = (outline - 0.5) @ matrix[:, :2].T + matrix[:, 2] + 0.5
     expected = [*moved.min(axis=0), *moved.max(axis=0)]
     assert faces.boxes[0].tolist() == pytest.approx(expected, abs=0.01)
+
+
+EDGES = np.float32([40, 30, 80, 86])
+"""Of a bright rectangle: its first pixel is 40, 30 and its last 79, 85."""
+
+
+@pytest.fixture
+def plate(tmp_path):
+    """A photo of a bright rectangle, whose corners (and middle) are its landmarks."""
+    path = tmp_path / "plate.png"
+    image = np.full((120, 130, 3), 30, np.uint8)
+    image[30:86, 40:80] = 230
+    cv2.imwrite(str(path), image)
+    (x1, y1), (x2, y2) = EDGES[:2], EDGES[2:]
+    kps = [[x1, y1], [x2, y1], [(x1 + x2) / 2, (y1 + y2) / 2], [x1, y2], [x2, y2]]
+    return annotated(path, box=EDGES, kps=kps)
+
+
+def edges_seen(image):
+    """Where a bright rectangle begins and ends, to a fraction of a pixel, from the corner."""
+    bright = np.clip((image[..., 0].astype(float) - 30) / 200, 0, 1)
+    found = []
+    for axis in (0, 1):
+        profile = bright.max(axis=axis)
+        middle = int(np.median(np.flatnonzero(profile > 0.5)))
+        # What is dark before the middle lies before the edge.
+        low = (1 - profile[:middle]).sum()
+        high = middle + profile[middle:].sum()
+        found.append((low, high))
+    (x1, x2), (y1, y2) = found
+    return [x1, y1, x2, y2]
+
+
+def assert_on_edges(image, faces, abs_=0.12):
+    x1, y1, x2, y2 = edges_seen(image)
+    assert faces.boxes[0].tolist() == pytest.approx([x1, y1, x2, y2], abs=abs_)
+    corners = [[x1, y1], [x2, y1], [(x1 + x2) / 2, (y1 + y2) / 2], [x1, y2], [x2, y2]]
+    np.testing.assert_allclose(faces.kps[0], corners, atol=abs_)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("size", [12, 47.33, 140])
+def test_pasted_labels_end_where_the_pixels_do(plate, size, mirror):
+    canvas = np.full((240, 250, 3), 30, np.uint8)
+    placing = paste.Placing(0, size, (121.3, 117.6), 0, mirror, "photo", 0.0)
+    (shown,) = [Pictures([plate])[0]]
+    faces, _ = paste.paste(canvas, shown, placing, np.random.default_rng(0))
+    assert_on_edges(canvas, faces, abs_=0.12 if size > 12 else 0.25)  # pixels are skipped there
+
+
+def test_labels_in_the_cells_of_mosaics_end_where_the_pixels_do(plate, monkeypatch):
+    """Mirrored ones and others, in ordinary cells and in those that fit tightly."""
+    for name in ("toned", "convolved"):
+        monkeypatch.setattr(compose, name, lambda image, *rest, **more: image)
+    monkeypatch.setattr(compose, "occluded", lambda patch, *rest: patch)
+    ordinary = Composed([plate], size=128, length=4)
+    for seed in range(24):
+        for samples in (ordinary, ordinary.close(256)):
+            cell = np.empty((110, 90, 3), np.uint8)
+            faces = samples._cell(cell, np.random.default_rng(seed))
+            if (faces.boxes[0, :2] > 1).all() and (faces.boxes[0, 2:] < (89, 109)).all():
+                assert_on_edges(cell, faces, abs_=1.0)  # it is cut out in whole pixels
+                off = np.array(edges_seen(cell)) - faces.boxes[0]
+                assert np.abs(off).mean() < 0.6
+
+
+@pytest.mark.parametrize("change", [framing.stretched, framing.cut])
+def test_labels_that_are_stretched_or_cut_end_where_the_pixels_do(change):
+    for seed in range(12):
+        image = np.full((200, 200, 3), 30, np.uint8)
+        image[60:140, 50:120] = 230
+        kps = np.float32([[[50, 60], [120, 60], [85, 100], [50, 140], [120, 140]]])
+        faces = paste.Faces(np.float32([[50, 60, 120, 140]]), kps, np.zeros(1, np.bool_))
+        made = change(image, faces, np.random.default_rng(seed))
+        if (faces.boxes[0, :2] > 1).all() and (faces.boxes[0, 2:] < 199).all():
+            assert_on_edges(made, faces)
 
 
 def test_faces_at_the_border_are_cut_ignored_or_gone():
@@ -329,6 +406,29 @@ def test_an_unrecognisable_face_is_ignored():
         rng = np.random.default_rng(0)
         faces, _ = paste.paste(canvas, picture(), placing, rng, kernel=kernel)
         assert faces.ignore.tolist() == [ignore]
+
+
+def test_of_blurred_faces_the_small_are_ignored_where_the_large_are_learnt(photo, monkeypatch):
+    """A kernel is drawn for one face of a photo, and another may be a fifth of its size."""
+    boxes = np.float32([[25, 15, 85, 95], [90, 40, 102, 56]])
+    faces = Annotated(Path(), "", boxes, np.full((2, 5, 2), np.nan, np.float32), np.zeros(2, bool))
+    both = Picture(face_photo(), faces, ())
+    canvas = np.zeros((200, 200, 3), np.uint8)
+    placing = paste.Placing(0, 69.28, (100, 100), 0, False, "photo", 0.0)
+    for spread, ignore in ((1.5, [False, False]), (4.0, [False, True]), (9.5, [True, True])):
+        kernel = augment.Kernel(np.full((21, 21), 1 / 441, np.float32), spread)
+        rng = np.random.default_rng(0)
+        shown, _ = paste.paste(canvas, both, placing, rng, kernel=kernel)
+        assert shown.ignore.tolist() == ignore
+    samples = Composed([photo], size=128, length=4)
+    samples._bank = (augment.Kernel(np.full((21, 21), 1 / 441, np.float32), 4.0),)
+    monkeypatch.setattr(samples._photos, "draw", lambda rng, **given: (both, 0))
+    seen = set()
+    for seed in range(40):
+        cell = np.empty((120, 120, 3), np.uint8)
+        seen.add(tuple(samples._cell(cell, np.random.default_rng(seed)).ignore.tolist()))
+    assert (False, True) in seen
+    assert (True, True) not in seen
 
 
 def test_other_faces_of_a_photo_come_along_or_are_ignored():
@@ -365,6 +465,22 @@ def test_kernels_are_scaled_and_keep_the_light():
     half = kernel.scaled(0.5)
     assert augment._spread(half) == pytest.approx(1.5, rel=0.1)
     assert kernel.scaled(0.05) is None
+    wide = kernel.scaled(7.0)  # of a face of 590 px
+    assert augment._spread(wide) == pytest.approx(21.0, rel=0.02)
+
+
+@pytest.mark.parametrize("side", [9, 21, 41, 63])
+def test_a_motion_blurs_along_its_line_only(side):
+    line = np.zeros((side, side), np.float32)
+    line[side // 2] = 1 / side
+    stripes = np.zeros((200, 200, 3), np.uint8)
+    stripes[(np.arange(200) // 4) % 2 == 0] = 200
+    assert np.abs(augment.convolved(stripes, line).astype(int) - stripes).max() <= 2
+    edge = np.zeros((200, 200, 3), np.uint8)
+    edge[:, 100:] = 250
+    slope = np.diff(augment.convolved(edge, line)[100, :, 0].astype(float)) / 250
+    at = np.arange(len(slope)) - (slope @ np.arange(len(slope)))
+    assert np.sqrt(slope @ at**2) == pytest.approx(side / np.sqrt(12), rel=0.02)
 
 
 def test_wide_kernels_on_a_smaller_picture_blur_alike():
@@ -436,7 +552,7 @@ def test_composed_labels_lie_on_the_faces(photo, background, monkeypatch):
 def dotted():
     """A dark picture with a white dot at each landmark of a face."""
     image = np.zeros((200, 200, 3), np.uint8)
-    kps = np.float32([[[70, 70], [110, 72], [90, 90], [75, 110], [105, 112]]])
+    kps = np.float32([[[70.5, 70.5], [110.5, 72.5], [90.5, 90.5], [75.5, 110.5], [105.5, 112.5]]])
     for x, y in kps[0].astype(int):
         image[y - 1 : y + 2, x - 1 : x + 2] = 255
     return image, paste.Faces(np.float32([[60, 50, 120, 130]]), kps, np.zeros(1, np.bool_))
@@ -447,7 +563,7 @@ def assert_on_dots(image, faces):
         if 3 < x < 196 and 3 < y < 196:
             around = image[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4, 0]
             where = np.argwhere(around > 128) - 3 + (round(y), round(x))
-            assert np.abs(where.mean(axis=0) - (y, x)).max() < 0.8
+            assert np.abs(where.mean(axis=0) + 0.5 - (y, x)).max() < 0.8
 
 
 def test_a_stretched_sample_keeps_its_landmarks_and_boxes():

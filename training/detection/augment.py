@@ -31,8 +31,8 @@ MAX_SPREAD: Final = 9.0
 """Pixels of the 112 px crop. A face whose kernel is spread further (root mean square) shows
 nothing that tells it from any other blob: it is ignored and not learnt."""
 _LEAST_SPREAD: Final = 0.35  # pixels of the picture, below which a kernel changes nothing
-_MAX_KERNEL: Final = 63
 _WIDE: Final = 8  # pixels of a kernel, from which a filter is slow
+_NARROW: Final = 2.0  # standard deviation of a kernel that may not get narrower, where it works
 _NOISE: Final = 1024
 _UP: Final = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
 _BAYER: Final = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
@@ -51,7 +51,7 @@ class Kernel:
         """Give the kernel for `px` pixels per crop pixel, or None where it would change nothing."""
         if self.spread * px < _LEAST_SPREAD:
             return None
-        side = min(round(len(self.weights) * px), _MAX_KERNEL) | 1
+        side = round(len(self.weights) * px) | 1
         if side < 3:
             return None
         how = cv2.INTER_AREA if side < len(self.weights) else cv2.INTER_LINEAR
@@ -78,27 +78,40 @@ def kernel_bank(seed: int) -> tuple[Kernel, ...]:
     return tuple(bank)
 
 
-def _spread(weights: F32) -> float:
+def _variances(weights: F32) -> tuple[float, float]:
+    """Give the variances of a kernel along its narrow and its long axis, in square pixels."""
     reach = len(weights) // 2
     at = np.arange(-reach, reach + 1, dtype=np.float64)
     mass = weights.astype(np.float64)
-    total = mass.sum()
-    x, y = mass.sum(axis=0) / total, mass.sum(axis=1) / total
-    variance = sum(float((p * at**2).sum() - (p * at).sum() ** 2) for p in (x, y))
-    return math.sqrt(max(variance, 0.0) / 2)
+    mass /= mass.sum()
+    x, y = mass.sum(axis=0), mass.sum(axis=1)
+    mean_x, mean_y = x @ at, y @ at
+    both = at @ mass @ at - mean_x * mean_y
+    narrow, long = np.linalg.eigvalsh(
+        [[x @ at**2 - mean_x**2, both], [both, y @ at**2 - mean_y**2]]
+    )
+    return max(float(narrow), 0.0), max(float(long), 0.0)
+
+
+def _spread(weights: F32) -> float:
+    return math.sqrt(sum(_variances(weights)) / 2)
 
 
 def convolved(image: U8, kernel: F32) -> U8:
     """Blur a picture, or a mask.
 
-    Wide kernels work on a smaller picture: what they leave has no detail that needs the pixels.
+    Kernels that are wide in every direction work on a smaller picture: what they leave has no
+    detail that needs the pixels. A motion leaves the detail across it.
     """
-    factor = len(kernel) / _WIDE
+    factor = 1.0
+    if len(kernel) > _WIDE:
+        factor = min(len(kernel) / _WIDE, math.sqrt(_variances(kernel)[0]) / _NARROW)
     if factor < 1.4 or min(image.shape[:2]) < 4 * factor:
         return _filtered(image, kernel)
     h, w = image.shape[:2]
     how = cv2.INTER_LINEAR if factor < 2 else cv2.INTER_AREA
     side = round(len(kernel) / factor) | 1
+    factor = len(kernel) / side
     small = cv2.resize(kernel, (side, side), interpolation=cv2.INTER_AREA)
     reduced = cv2.resize(image, (round(w / factor), round(h / factor)), interpolation=how)
     soft = _filtered(reduced.astype(np.uint8, copy=False), small / small.sum())
@@ -253,7 +266,12 @@ def _compressed(image: U8, quality: int) -> U8:
 
 
 def flipped(kps: NDArray[Any], width: float) -> NDArray[Any]:
-    """Mirror landmarks (..., 5, 2) left to right, and change the names of left and right."""
+    """Mirror landmarks (..., 5, 2) left to right, and change the names of left and right.
+
+    Args:
+        kps: Measured from the picture's corner.
+        width: Of the picture.
+    """
     out = kps[..., [1, 0, 2, 4, 3], :].copy()
-    out[..., 0] = width - 1 - out[..., 0]
+    out[..., 0] = width - out[..., 0]
     return out

@@ -33,7 +33,6 @@ import numpy as np
 from blurgate.errors import ConfigError
 from blurgate.training.detection.annotations import Annotated
 from blurgate.training.detection.augment import (
-    MAX_SPREAD,
     Finish,
     Kernel,
     coarser,
@@ -68,6 +67,7 @@ from blurgate.training.detection.paste import (
     crop_px,
     paste,
     seen,
+    smear,
 )
 from blurgate.training.detection.pictures import CACHE_MIB, Picture, Pictures
 from blurgate.training.detection.samples import Sample
@@ -336,7 +336,7 @@ class Composed:
         cut = np.array([to_w / part.shape[1], to_h / part.shape[0]])
         scale, start = down * cut, np.array([left, top]) / down
         boxes = (source.boxes - np.tile(start, 2)) * np.tile(scale, 2)
-        kps = (source.kps - start + 0.5) * scale - 0.5
+        kps = (source.kps - start) * scale
         faces = Faces(boxes.astype(np.float32), kps.astype(np.float32), source.ignore.copy())
         if rng.random() < 0.5:
             patch = cv2.flip(patch, 1)
@@ -352,7 +352,7 @@ class Composed:
             weights = kernel.scaled(crop_px(size, faces.kps[face]))
             if weights is not None:
                 patch = convolved(patch, weights)
-                faces.ignore |= kernel.spread > MAX_SPREAD
+                smear(faces, kernel, size)
         cell[:] = patch
         return seen(faces, (0, 0, to_w, to_h))
 
@@ -365,7 +365,7 @@ class Composed:
         weights = kernel.scaled(px)
         if weights is None:
             return image
-        faces.ignore |= kernel.spread * size / np.maximum(sizes, 1) > MAX_SPREAD
+        smear(faces, kernel, size)
         return convolved(image, weights)
 
     def _distract(self, canvas: U8, rng: Generator, n: int) -> None:

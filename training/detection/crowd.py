@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from blurgate.training.detection.paste import Faces
-from blurgate.training.detection.pictures import LEAST_VISIBLE
+from blurgate.training.detection.pictures import LEAST_VISIBLE, area
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ class Layers:
 
     def __init__(self, size: int) -> None:
         self._top = np.zeros((size, size), np.int16)
-        self._parts: list[tuple[int, Faces, NDArray[np.float64]]] = []
+        self._parts: list[tuple[int, Faces]] = []
         self._count = 0
 
     def put(self, polygon: NDArray[np.float64], faces: Faces | None = None) -> None:
@@ -68,13 +68,13 @@ class Layers:
         points = np.rint(polygon * 16).astype(np.int32)
         cv2.fillPoly(self._top, [points[:, None]], self._count, cv2.LINE_8, 4)
         if faces is not None and len(faces):
-            self._parts.append((self._count, faces, self._areas(faces, self._count)))
+            self._parts.append((self._count, faces))
 
     def faces(self) -> Faces:
         """Give all faces; those of which too little is left are ignored, or gone."""
         kept = []
-        for number, faces, before in self._parts:
-            left = self._areas(faces, number) / np.maximum(before, 1)
+        for number, faces in self._parts:
+            left = self._areas(faces, number) / np.maximum(area(faces.boxes), 1)
             faces.ignore |= left < LEAST_VISIBLE
             kept.append(faces[left >= _GONE])
         return Faces.together(kept)

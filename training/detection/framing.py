@@ -24,7 +24,7 @@ def stretched(image: U8, faces: Faces, rng: Generator) -> U8:
     kept = image[:, at : at + part] if axis == 0 else image[at : at + part]
     scale = side / part
     faces.boxes[:, axis::2] = (faces.boxes[:, axis::2] - at) * scale
-    faces.kps[..., axis] = (faces.kps[..., axis] - at + 0.5) * scale - 0.5
+    faces.kps[..., axis] = (faces.kps[..., axis] - at) * scale
     out: Any = cv2.resize(kept, (side, side), interpolation=cv2.INTER_LINEAR)
     return out  # type: ignore[no-any-return]
 
@@ -48,7 +48,7 @@ def cut(image: U8, faces: Faces, rng: Generator) -> U8:
     x, y = (int(v) for v in corner)
     scale = side / part
     faces.boxes[:] = (faces.boxes - np.tile(corner, 2)) * scale
-    faces.kps[:] = (faces.kps - corner + 0.5) * scale - 0.5
+    faces.kps[:] = (faces.kps - corner) * scale
     out: Any = cv2.resize(image[y : y + part, x : x + part], (side, side))
     return out  # type: ignore[no-any-return]
 

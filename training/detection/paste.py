@@ -3,6 +3,10 @@
 A face is moved by a similarity, perhaps mirrored. Its box is taken for that of an ellipse: turned
 by an angle, the ellipse keeps its axes and the box becomes the box around the turned ellipse, as a
 person would draw it; the box around the turned corners would grow with every turn.
+
+Boxes and landmarks are measured from a picture's corner, so that they scale with its sides, as a
+detector's finds do when it gives them back in the pixels of the whole picture. Outlines, and the
+matrices that OpenCV warps by, count from the centre of the first pixel: half a pixel further.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import cv2
 import numpy as np
 
 from blurgate.training.detection.augment import MAX_SPREAD, convolved, flipped
-from blurgate.training.detection.pictures import LEAST_VISIBLE
+from blurgate.training.detection.pictures import LEAST_VISIBLE, area
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -30,6 +34,7 @@ EYES_PX: Final = 35.24
 EYES_SHARE: Final = 0.42
 """Distance of the eyes over the geometric mean of the box's sides; where no landmarks are known."""
 _POINTS: Final = 28  # of a mask's outline
+_CORNER: Final = np.array([0.5, 0.5])  # from a picture's corner to the centre of its first pixel
 
 
 @dataclass(slots=True, eq=False)
@@ -67,12 +72,18 @@ class Faces:
         return Faces(self.boxes[rows], self.kps[rows], self.ignore[rows])
 
     def moved(self, matrix: NDArray[np.float64], width: int | None = None) -> Faces:
-        """Map faces by a similarity, after mirroring them in a picture `width` wide if given."""
+        """Map faces by a similarity, after mirroring them in a picture `width` wide if given.
+
+        Args:
+            matrix: (2, 3) as OpenCV warps by it: of the centres of pixels.
+            width: Of the picture they come from.
+        """
         boxes, kps = self.boxes.astype(np.float64), self.kps.astype(np.float64)
         if width is not None:
-            boxes[:, [0, 2]] = width - 1 - boxes[:, [2, 0]]
+            boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
             kps = flipped(kps, width)
-        turn, shift = matrix[:, :2], matrix[:, 2]
+        turn = matrix[:, :2]
+        shift = matrix[:, 2] + _CORNER - turn @ _CORNER
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2 @ turn.T + shift
         # Half the extent of a turned ellipse along x and y.
         half = np.sqrt(((boxes[:, 2:] - boxes[:, :2]) / 2) ** 2 @ (turn**2).T)
@@ -91,22 +102,22 @@ def seen(faces: Faces, window: tuple[float, float, float, float]) -> Faces:
     clipped = np.clip(
         faces.boxes, np.array([x1, y1, x1, y1], np.float32), np.array([x2, y2, x2, y2], np.float32)
     )
-    share = _area(clipped) / np.maximum(_area(faces.boxes), 1e-6)
+    share = area(clipped) / np.maximum(area(faces.boxes), 1e-6)
     keep = share > 0.02
     ignore = faces.ignore | (share < LEAST_VISIBLE)
     return Faces(clipped.astype(np.float32), faces.kps, ignore)[keep]
 
 
-def _area(boxes: F32) -> F32:
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    return np.asarray(sides.prod(axis=1), np.float32)
+def smear(faces: Faces, kernel: Kernel, size: float) -> None:
+    """Ignore the faces that a kernel, scaled to a face of `size`, leaves nothing of."""
+    faces.ignore |= kernel.spread * size / np.sqrt(np.maximum(area(faces.boxes), 1)) > MAX_SPREAD
 
 
 def covered(boxes: F32, box: F32) -> F32:
     """Give the share of each of (n, 4) boxes that lies under one box."""
     low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
     shared = np.maximum(high - low, 0).prod(axis=1)
-    return np.asarray(shared / np.maximum(_area(boxes), 1e-6), np.float32)
+    return np.asarray(shared / np.maximum(area(boxes), 1e-6), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +191,14 @@ def paste(
     box = faces.boxes[placing.face].astype(np.float64)
     scale = placing.size / math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
     width = picture.image.shape[1] if placing.mirror else None
-    centre = (box[:2] + box[2:]) / 2
+    centre = (box[:2] + box[2:]) / 2 - _CORNER
     if width is not None:
         centre[0] = width - 1 - centre[0]
         points[:, 0] = width - 1 - points[:, 0]
     matrix: Any = cv2.getRotationMatrix2D(
         (float(centre[0]), float(centre[1])), placing.angle, scale
     )
-    matrix[:, 2] += np.array(placing.centre) - centre
+    matrix[:, 2] += np.array(placing.centre) - _CORNER - centre
     placed = points @ matrix[:, :2].T + matrix[:, 2]
 
     kept = _inside_outline(faces.moved(matrix, width), placed, placing.face)
@@ -232,7 +243,7 @@ def _blurred(patch: U8, mask: U8, kernel: Kernel, faces: Faces, size: float) -> 
     )
     if weights is None:
         return patch, mask
-    faces.ignore |= kernel.spread > MAX_SPREAD
+    smear(faces, kernel, size)
     return convolved(patch, weights), convolved(mask, weights)
 
 
@@ -260,7 +271,7 @@ def _warped(
 
 def _inside_outline(faces: Faces, placed: NDArray[np.float64], chosen: int) -> Faces:
     """Keep the chosen face and those that the outline holds; those that it cuts are ignored."""
-    low, high = placed.min(axis=0), placed.max(axis=0)
+    low, high = placed.min(axis=0) + _CORNER, placed.max(axis=0) + _CORNER
     window = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
     order = [chosen, *(i for i in range(len(faces)) if i != chosen)]
     faces = faces[order]

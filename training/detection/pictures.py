@@ -116,7 +116,7 @@ class Pictures:
             faces = picture.faces
             if faces.ignore.all():  # none is left where all are cut by the border
                 continue
-            sides = _area(faces.boxes)
+            sides = area(faces.boxes)
             face = int(np.where(faces.ignore, 0, sides).argmax())
             found = picture, face
             h, w = picture.image.shape[:2]
@@ -201,19 +201,20 @@ def _shrunk(annotated: Annotated) -> Picture:
     boxes = annotated.boxes * np.tile(ratio, 2)
     # What lies outside the picture cannot be pasted: a box is that of what is seen.
     inside = np.clip(boxes, 0, np.tile(np.array(size, np.float32), 2))
-    share = _area(inside) / np.maximum(_area(boxes), 1e-6)
+    share = area(inside) / np.maximum(area(boxes), 1e-6)
     seen = share > 0.02
     faces = Annotated(
         annotated.path,
         annotated.name,
         inside[seen],
-        ((annotated.kps + np.float32(0.5)) * ratio - np.float32(0.5))[seen],
+        (annotated.kps * ratio)[seen],
         (annotated.ignore | (share < LEAST_VISIBLE))[seen],
     )
     return Picture(image, faces, _halves(image))
 
 
-def _area(boxes: F32) -> F32:
+def area(boxes: F32) -> F32:
+    """Give the areas of (n, 4) boxes; 0 where a side is negative."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     return np.asarray(sides.prod(axis=1), np.float32)
 
