@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
+
+logger = logging.getLogger(__name__)
 
 
 class Gate:
@@ -193,8 +196,8 @@ class Gate:
             every: Look at frames 0, N, 2N, ... only.
 
         Yields:
-            Verdicts in the order of frames, with bounded memory. Damaged input ends its source
-            early and is logged as a warning; `run` gives it as a value.
+            Verdicts in the order of frames, with bounded memory. What cannot be read of a source is
+            logged as a warning; `run` gives it as a value.
 
         Raises:
             InputError: The source does not exist or holds nothing to read.
@@ -205,6 +208,8 @@ class Gate:
         for item in self.run(frames, keep_pixels=False):
             if isinstance(item, RoutedFaces):
                 yield from item.verdicts
+            elif item.status != "ok":
+                logger.warning("%s", item.error)
 
     def run(
         self, frames: Iterable[Frame | SourceEnd], *, keep_pixels: bool = True

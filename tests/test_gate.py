@@ -42,6 +42,17 @@ def test_a_stream_gives_what_single_images_give(picture, tmp_path):
     assert [v.blur_degree for v in verdicts[:2]] == [v.blur_degree for v in gate(picture)]
 
 
+def test_what_a_stream_cannot_read_is_logged(picture, tmp_path, caplog):
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "c.mp4").write_bytes(b"no video")
+    gate = Gate(threshold=0.4, detector="marker", scorer="laplacian")
+    assert len(list(gate.stream(str(tmp_path)))) == 2
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "broken.jpg is not a picture of a known format" in first
+    assert "c.mp4 cannot be read as a video" in second
+
+
 def test_objects_replace_models(picture, marker):
     class Half:
         info = marker.ModelInfo("half", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import signal
 import sys
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 EXIT_OK = 0
 EXIT_DEFECT = 1
-EXIT_USAGE = 2
 EXIT_NOTHING = 3
 EXIT_SOME_FAILED = 4
 EXIT_ENVIRONMENT = 5
@@ -58,10 +58,13 @@ def make_app() -> typer.Typer:
         verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what happens to stderr."),
     ) -> None:
         del version
-        level = logging.INFO if verbose else logging.ERROR
         # A damaged picture is told of in our own words; Pillow's remarks on its tags help nobody.
         warnings.filterwarnings("ignore", module="PIL")
-        logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")
+        handler = logging.StreamHandler(sys.stderr)
+        if not verbose:  # our warnings say what was left out; those of libraries help nobody
+            handler.addFilter(lambda r: r.levelno >= logging.ERROR or r.name.startswith("blurgate"))
+        level = logging.INFO if verbose else logging.WARNING
+        logging.basicConfig(level=level, handlers=[handler], format="%(name)s: %(message)s")
 
     get_host().register_commands(app)
     return app
@@ -70,6 +73,8 @@ def make_app() -> typer.Typer:
 def main() -> NoReturn:
     """Run the command line; every error of ours becomes one line and a documented exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # names of files may be any bytes
     try:
         make_app()()
     except BlurgateError as error:
@@ -79,6 +84,10 @@ def main() -> NoReturn:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         way_out = "; make room, then run it again, with --resume where it can go on"
         fail(f"{error}{way_out if full else ''}", EXIT_ENVIRONMENT)
+    except ImportError as error:
+        # A library of the system, such as libGL, or a package that is broken.
+        logging.getLogger(__name__).info("where it happened", exc_info=True)
+        fail(f"{error}; `blurgate doctor` says what is missing", EXIT_ENVIRONMENT)
     except MemoryError:
         fail(_NO_MEMORY, EXIT_ENVIRONMENT)
     except Exception as error:
@@ -100,7 +109,8 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 
 def warn(message: str) -> None:
     """Print one line to stderr; whatever the message holds, it stays one line."""
-    line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()
+    line = " ".join(message.split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     sys.stderr.write(f"blurgate: {line}\n")
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from blurgate.cli import EXIT_ENVIRONMENT, options
+from blurgate.errors import EnvironmentLackError
 from blurgate.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -194,10 +195,12 @@ def check_video() -> Iterator[Check]:
         yield Check("decoders", "warn", f"cannot decode {', '.join(lacking)}", mend)
     else:
         yield Check("decoders", "ok", ", ".join(DECODERS))
-    if _has_codec("libx264", "w"):
-        yield Check("encoder", "ok", "libx264")
-    else:
-        yield Check("encoder", "warn", "libx264 is missing; blurgate cannot write video", mend)
+    from blurgate.io.encode import video_encoder
+
+    try:
+        yield Check("encoder", "ok", video_encoder())
+    except EnvironmentLackError as error:
+        yield Check("encoder", "warn", str(error), mend)
 
 
 def check_models() -> Iterator[Check]:
@@ -279,14 +282,10 @@ def has_nvidia_gpu() -> bool:
 
 
 def _decodes(codec: str) -> bool:
-    return _has_codec(codec, "r")
-
-
-def _has_codec(codec: str, mode: Literal["r", "w"]) -> bool:
     from av.codec.codec import Codec, UnknownCodecError
 
     try:
-        Codec(codec, mode)
+        Codec(codec, "r")
     except UnknownCodecError:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,7 +74,7 @@ def merge_command(
 
 
 def _expanded(words: list[str]) -> list[str]:
-    """Resolve patterns in addresses, which no shell does."""
+    """Resolve patterns that the shell left: in addresses, and on Windows in paths."""
     import glob
 
     from blurgate.io import remote
@@ -83,6 +84,9 @@ def _expanded(words: list[str]) -> list[str]:
     for word in words:
         if remote.is_remote(word) and glob.has_magic(word):
             names += [name for name in remote.matching(word) if not name.endswith(NOTE_SUFFIX)]
+        elif glob.has_magic(word) and not os.path.lexists(word):
+            found = [name for name in glob.glob(word) if not name.endswith(NOTE_SUFFIX)]  # noqa: PTH207 - keeps "../"
+            names += sorted(found) or [word]
         else:
             names.append(word)
     return names

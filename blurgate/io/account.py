@@ -83,7 +83,7 @@ class Account:
         """Note that a packet could not be decoded."""
         self._failed += 1
         self._first_loss = self._first_loss or self._place
-        logger.warning("%s: lost a frame %s: %s", shown(self.source), self._place, why)
+        logger.info("%s: lost a frame %s: %s", shown(self.source), self._place, why)
 
     def frame(self, time_s: float | None, *, damaged: bool) -> None:
         """Note a decoded frame."""

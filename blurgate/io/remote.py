@@ -15,16 +15,14 @@ from contextlib import contextmanager
 from typing import IO, Any, Final
 
 from blurgate.errors import DecodeError, EnvironmentLackError, InputError
+from blurgate.io.address import NETWORK
 from blurgate.io.text import reason, shown
 
 logger = logging.getLogger(__name__)
 
 MOST_BYTES: Final = 1 << 30
 """The largest picture file that is fetched."""
-_ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_STREAMS: Final = frozenset(
-    ["rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "rtp", "srt"]
-)
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _PACKAGES: Final = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hdfs": "pyarrow",
     "abfs": "adlfs", "az": "adlfs", "sftp": "paramiko", "ssh": "paramiko",
@@ -37,8 +35,7 @@ def is_remote(name: str) -> bool:
     >>> is_remote("s3://bucket/a.jpg"), is_remote("rtsp://door/1"), is_remote("a/b.jpg")
     (True, False, False)
     """
-    match = _ADDRESS.match(name)
-    return match is not None and match[1].lower() not in _STREAMS
+    return _ADDRESS.match(name) is not None and NETWORK.match(name) is None
 
 
 def filesystem(address: str) -> tuple[Any, str]:

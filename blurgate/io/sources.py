@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from blurgate.errors import DecodeError, InputError
+from blurgate.errors import InputError
 from blurgate.io import remote
 from blurgate.io.address import VIDEO_SUFFIXES, is_live, masked
 from blurgate.io.images import IMAGE_SUFFIXES, is_image
@@ -50,7 +50,9 @@ class Source:
     """Place in the whole list, from 0; known when a part of it is worked on."""
 
 
-def expand(arguments: Sequence[str], *, stdin: Iterable[str] | None = None) -> Iterator[Source]:
+def expand(
+    arguments: Sequence[str], *, stdin: Iterable[str] | None = None, missing: Kind = "video"
+) -> Iterator[Source]:
     """Find the sources that command-line arguments stand for.
 
     An argument is, in this order: `-` for a list of paths on standard input; a network address; an
@@ -64,6 +66,7 @@ def expand(arguments: Sequence[str], *, stdin: Iterable[str] | None = None) -> I
     Args:
         arguments: What the user typed.
         stdin: Lines of standard input, read as the sources are asked for.
+        missing: What a missing file of the list is taken for if its name does not tell.
 
     Returns:
         An iterator over the sources, in the order of the arguments; those of a folder or pattern
@@ -73,7 +76,7 @@ def expand(arguments: Sequence[str], *, stdin: Iterable[str] | None = None) -> I
         InputError: At the call: an argument names nothing that exists, or a folder or pattern holds
             nothing that can be read. While iterating: the list on standard input is empty.
     """
-    found = [_listed(stdin or ()) if word == "-" else _checked(word) for word in arguments]
+    found = [_listed(stdin or (), missing) if w == "-" else _checked(w) for w in arguments]
     return itertools.chain.from_iterable(found)
 
 
@@ -124,7 +127,7 @@ def _read_still(source: Source) -> tuple[Frame | SourceEnd, ...]:
     try:
         with timed("decode"):
             frame = Frame(read_photo(source.name), source.name, 0, None)
-    except DecodeError as error:
+    except InputError as error:
         return (SourceEnd(source.name, "failed", 0, 1, str(error)),)
     return frame, SourceEnd(source.name, "ok", 1, 0)
 
@@ -155,9 +158,9 @@ def _checked(argument: str) -> Iterator[Source]:
     return itertools.chain((first,), found)
 
 
-def _listed(lines: Iterable[str]) -> Iterator[Source]:
+def _listed(lines: Iterable[str], missing: Kind) -> Iterator[Source]:
     names = filter(None, (line.rstrip("\r\n") for line in lines))
-    paths = itertools.chain.from_iterable(map(_at_or_failing, names))
+    paths = itertools.chain.from_iterable(_at_or_failing(name, missing) for name in names)
     first = next(paths, None)
     if first is None:
         raise InputError("standard input holds no paths", source="-")
@@ -165,12 +168,12 @@ def _listed(lines: Iterable[str]) -> Iterator[Source]:
     yield from paths
 
 
-def _at_or_failing(name: str) -> Iterator[Source]:
+def _at_or_failing(name: str, missing: Kind = "video") -> Iterator[Source]:
     """Give the sources at a path; one that is missing stays a source, whose reading will fail."""
     try:
         yield from _at(name)
     except InputError:
-        yield Source(harmless(name, os.sep), _kind_by_name(name) or "video")
+        yield Source(harmless(masked(name), os.sep), _kind_by_name(name) or missing)
 
 
 def _at(name: str) -> Iterator[Source]:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import av
 
-from blurgate.errors import ConfigError, DecodeError
+from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.io import remote
 from blurgate.io.account import Account
 from blurgate.io.address import NETWORK, is_live, masked
@@ -87,7 +87,7 @@ def read_video(
         ):
             on_open(container)
             yield from _frames(container, name, every, account, timeout_s)
-    except DecodeError as error:
+    except InputError as error:
         account.problem = str(error)
     except _BAD_MEDIA as error:
         why = _why(error, timeout_s)

@@ -16,6 +16,7 @@ from blurgate import runtime
 from blurgate.cli import doctor
 from blurgate.errors import WeightsError
 from blurgate.host import BUILTIN, Broken, Host
+from blurgate.io import encode
 
 
 @pytest.fixture(autouse=True)
@@ -187,17 +188,25 @@ def test_a_session_that_computes_nonsense_is_a_failure(machine, monkeypatch):
 
 
 def test_missing_codecs_are_named(monkeypatch):
-    monkeypatch.setattr(doctor, "_has_codec", lambda codec, mode: codec == "h264")
+    monkeypatch.setattr(doctor, "_decodes", lambda codec: codec == "h264")
     found = checks()
     assert found["decoders"].status == "warn"
     assert found["decoders"].detail == "cannot decode hevc, vp9, av1, mjpeg"
-    assert found["encoder"].status == "warn"
-    assert not doctor._has_codec.__doc__
+
+
+def test_the_encoder_is_the_one_that_videos_are_written_with(monkeypatch):
+    assert checks()["encoder"] == doctor.Check("encoder", "ok", encode.video_encoder())
+    monkeypatch.setattr(encode, "_ENCODERS", ("no-such-codec",))
+    encode.video_encoder.cache_clear()
+    found = checks()["encoder"]
+    encode.video_encoder.cache_clear()
+    assert found.status == "warn"
+    assert "no H.264 or MPEG-4 encoder" in found.detail
 
 
 def test_codecs_are_asked_for_by_name():
-    assert doctor._has_codec("h264", "r")
-    assert not doctor._has_codec("no-such-codec", "r")
+    assert doctor._decodes("h264")
+    assert not doctor._decodes("no-such-codec")
 
 
 def test_a_changed_model_fails_with_the_mending_command(home: Path):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -66,6 +67,58 @@ def test_a_row_for_every_face_and_every_file_without(score, marker, tmp_path):
         else:
             assert [row[name] for name in HEADER.split(",")[1:-1]] == [""] * 8
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out.csv"]
+
+
+def test_nothing_that_a_list_names_is_lost(score, marker, tmp_path, monkeypatch):
+    """A picture, a missing file without an ending, a video, and a folder with another video."""
+    make_folder(marker, tmp_path / "in", n=2)
+    (tmp_path / "clip.mp4").write_bytes(b"video")
+    (tmp_path / "in/other.mp4").write_bytes(b"video")
+    listed = "in/001.png\nlost_without_ending\nclip.mp4\nin\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(listed))
+    ran = score("-", "--csv", "out.csv")
+    assert ran.code == 4
+    found = [(row["file"], row["status"]) for row in parse((tmp_path / "out.csv").read_text())]
+    assert found == [
+        ("clip.mp4", "unreadable"),
+        ("in/000.png", "no_face"),
+        ("in/001.png", "ok"),
+        ("lost_without_ending", "unreadable"),
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are bytes on POSIX systems only")
+def test_names_on_standard_input_may_be_any_bytes(marker, marker_environment, tmp_path):
+    make_folder(marker, tmp_path / "in", n=2)
+    name = b"in/caf\xe9.png"
+    try:
+        (tmp_path / "in/001.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    except OSError as error:  # APFS takes UTF-8 only
+        pytest.skip(f"this file system does not: {error}")
+    environment = {**marker_environment, "PYTHONIOENCODING": "utf-8:strict"}
+    command = [sys.executable, "-m", "blurgate", "score", "-", "--csv", "o.csv",
+               "--detector", "marker", "--model", "laplacian"]  # fmt: skip
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, input=name + b"\n", capture_output=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert len((tmp_path / "o.csv").read_bytes().splitlines()) == 2
+
+
+def test_a_folder_that_is_left_out_is_named_on_stderr(marker, marker_environment, tmp_path):
+    make_folder(marker, tmp_path / "in", n=2)
+    make_folder(marker, tmp_path / "in/old", n=2)
+    (tmp_path / "in/old/journal.jsonl").write_text("")
+    ran = subprocess.run(
+        [sys.executable, "-m", "blurgate", "score", "in", "--detector", "marker", "--model",
+         "laplacian"],
+        cwd=tmp_path, env=marker_environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert len(ran.stdout.splitlines()) == 3
+    warning, summary = ran.stderr.splitlines()
+    assert f"{Path('in/old')} is left out: results of blurgate filter" in warning
+    assert summary.startswith("2 pictures")
 
 
 def test_stdout_is_the_default_and_holds_nothing_else(score, marker, tmp_path):
@@ -135,6 +188,8 @@ def test_the_table_does_not_depend_on_workers_or_shards(score, marker, run, tmp_
     for i in (1, 2, 3):
         assert score("in", "--csv", f"part{i}.csv", "--shard", f"{i}/3").code in {0, 4}
     assert run("merge", "part2.csv", "part1.csv", "part3.csv", "--out", "all.csv").code == 0
+    assert run("merge", "part?.csv", "--out", "again.csv").code == 0  # as on Windows
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "all.csv").read_bytes()
     assert (tmp_path / "all.csv").read_bytes() == (tmp_path / "1.csv").read_bytes()
 
 
@@ -215,9 +270,9 @@ def test_an_interrupted_table_is_continued(score, marker, marker_environment, tm
 
     running = start()
     deadline = time.monotonic() + 30
-    while not (tmp_path / "o.csv").exists() and time.monotonic() < deadline:
+    table = tmp_path / "o.csv"
+    while not (table.exists() and table.stat().st_size > 200) and time.monotonic() < deadline:
         time.sleep(0.005)
-    time.sleep(0.2)
     running.send_signal(how)
     running.communicate(timeout=30)
     assert running.returncode == (130 if how is signal.SIGINT else -signal.SIGKILL)
