@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -25,6 +26,7 @@ ModelKind: TypeAlias = Literal["detector", "scorer", "embedder"]
 Triple: TypeAlias = tuple[float, float, float]
 
 MODEL_KINDS: Final = ("detector", "scorer", "embedder")
+_KIND: Final = re.compile(r"[a-z][a-z0-9_-]*")
 METADATA_KEY: Final = "blurgate"
 _METADATA_FIELD: Final = 14  # ModelProto.metadata_props in onnx.proto, the same since ONNX 1.0
 
@@ -148,6 +150,8 @@ def _read_output(facts: Mapping[str, Any], reader: _Reader) -> OutputCard:
             if not isinstance(value, list) or not value:
                 reader.fail(key, value, "a list of texts")
             values[key] = tuple(reader.text(key, entry) for entry in value)
+            if not all(map(_KIND.fullmatch, values[key])):  # they stand in tables
+                reader.fail(key, value, "names of small letters, digits, - and _")
     types = ("degree", "quality", "bins", "embedding")
     values["type"] = reader.one_of("type", facts.get("type"), types)
     return OutputCard(**values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -15,7 +15,6 @@ from blurgate.journal import written_whole
 from blurgate.types import U8, Decision, RoutedFaces, Verdict
 
 CropStyle: TypeAlias = Literal["aligned", "loose", "none"]
-CROP_STYLES: Final[tuple[str, ...]] = get_args(CropStyle)
 
 LOOSE_MARGIN: Final = 0.3
 """Share of the box's width and height that a loose crop shows on each side of it."""
@@ -31,7 +30,7 @@ def crop_name(verdict: Verdict) -> str:
     or browser treats specially are replaced, so no source can name a path outside the folder.
     """
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(verdict.source.replace("\\", "/")).stem)
-    digest = hashlib.sha256(verdict.source.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    digest = hashlib.sha256(verdict.source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     name = f"{stem.lstrip('-')[:48] or 'face'}-{digest}-{verdict.frame_index:06d}"
     return f"{FOLDERS[verdict.decision]}/{name}-{verdict.face_index}.png"
 
@@ -55,12 +54,6 @@ def cut_crop(faces: RoutedFaces, verdict: Verdict, style: CropStyle) -> U8 | Non
         pixels: U8 = faces.scored.faces.crops[verdict.face_index]
         return pixels
     return loose_crop(faces.frame.image, verdict.box)
-
-
-def write_crop(folder: Path, faces: RoutedFaces, verdict: Verdict, style: CropStyle) -> str:
-    """Write one face's picture below a folder and give its relative path; "" for style none."""
-    pixels = cut_crop(faces, verdict, style)
-    return "" if pixels is None else save_crop(folder, verdict, pixels)
 
 
 def save_crop(folder: Path, verdict: Verdict, pixels: U8) -> str:

@@ -151,8 +151,8 @@ def _search_keys(job: _Job, detector: Detector) -> list[Detections]:
         return detect_one(detector, frame)
 
     frames = job.frames
-    stretch = Stretch([*job.before.frames, *frames] if job.before is not None else frames)
     try:
+        stretch = Stretch([*job.before.frames, *frames] if job.before is not None else frames)
         key = _key(job, stretch, detect)
         job.key.set_result(key)
     except BaseException as error:

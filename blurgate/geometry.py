@@ -1,4 +1,4 @@
-"""Boxes, letterboxes and the ArcFace alignment: pure functions of arrays.
+"""Boxes, canvases and the ArcFace alignment: pure functions of arrays.
 
 Points are (x, y) and sizes (h, w) in pixels, boxes x1 y1 x2 y2; the centre of the top-left pixel
 is (0, 0).
@@ -254,29 +254,6 @@ def fit_long_side(size: tuple[int, int], long_side: int, *, multiple: int = 1) -
     fitted = fit_canvas(size, (long_side, long_side))
     height, width = (-(-side // multiple) * multiple for side in fitted.inner)
     return replace(fitted, canvas=(height, width))
-
-
-def letterbox(image: U8, box: Letterbox, *, out: U8 | None = None) -> U8:
-    """Put a picture on its canvas.
-
-    Args:
-        image: (H, W, 3) uint8.
-        box: From `fit_canvas` or `fit_long_side` for this picture's size.
-        out: (h, w, 3) uint8 of the canvas's size to write into; a new array without it.
-
-    Returns:
-        The canvas, which is `out` if that was given.
-    """
-    canvas = np.empty((*box.canvas, 3), np.uint8) if out is None else out
-    check_array("out", canvas, (*box.canvas, 3), "uint8")
-    h, w = box.inner
-    inside = canvas[:h, :w]
-    resized = cv2.resize(image, (w, h), dst=inside)
-    if resized is not inside:  # OpenCV makes an array of its own where it cannot write to `dst`
-        inside[:] = resized
-    canvas[h:] = 0
-    canvas[:h, w:] = 0
-    return canvas
 
 
 def iou(a: F32, b: F32, *, inclusive: bool = False) -> F32:

@@ -11,6 +11,7 @@ import pytest
 
 from blurgate.errors import ConfigError, PluginError
 from blurgate.finding import EXACT_STRETCH, find_faces
+from blurgate.following import Stretch
 from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.interfaces import ModelInfo
 from blurgate.types import Detections, FaceBatch, Frame, SourceEnd
@@ -223,6 +224,23 @@ def test_a_detector_that_fails_ends_the_run(workers):
 
     with pytest.raises(PluginError, match="scene failed: ZeroDivisionError: broken detector"):
         list(find_faces(scene.frames, Failing(), workers=workers, detect_every=8))
+
+
+@pytest.mark.timeout(30)
+def test_a_frame_that_cannot_be_followed_ends_the_run_and_does_not_hang(monkeypatch):
+    """The stretch after the one that fails waits for what that one finds."""
+    made = []
+
+    def stretch(frames):
+        made.append(frames)
+        if len(made) == 2:
+            raise MemoryError
+        return Stretch(frames)
+
+    monkeypatch.setattr("blurgate.finding.Stretch", stretch)
+    scene = Scene(40, [(1, 0, 99, glide(20, 30, 2, 0))])
+    with pytest.raises(MemoryError):
+        list(find_faces(scene.frames, scene, workers=2, detect_every=8))
 
 
 def test_memory_is_bounded():

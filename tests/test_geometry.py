@@ -18,7 +18,6 @@ from blurgate.geometry import (
     fit_canvas,
     fit_long_side,
     iou,
-    letterbox,
     nms,
     similarity,
 )
@@ -357,26 +356,6 @@ def test_the_small_canvas_places_the_picture_as_a_square_one_does(
 def test_a_picture_without_pixels_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ShapeError, match="has no pixels"):
         fit_canvas(size, (64, 64))
-
-
-@pytest.mark.parametrize("size", [(90, 160), (160, 90), (64, 64), (700, 300), (1, 1)])
-def test_the_letterbox_is_the_resized_picture_on_black(size: tuple[int, int]) -> None:
-    image = textured(*size) | np.uint8(1)
-    box = fit_long_side(size, 100, multiple=32)
-    stale = np.full((*box.canvas, 3), 77, np.uint8)
-    canvas = letterbox(image, box, out=stale)
-    assert canvas is stale
-    h, w = box.inner
-    np.testing.assert_array_equal(canvas[:h, :w], cv2.resize(image, (w, h)))
-    assert not canvas[h:].any()
-    assert not canvas[:, w:].any()
-    np.testing.assert_array_equal(letterbox(image, box), canvas)
-
-
-def test_a_wrong_canvas_is_refused() -> None:
-    box = fit_long_side((90, 160), 64, multiple=32)
-    with pytest.raises(ShapeError, match="out must be uint8 of shape"):
-        letterbox(textured(90, 160), box, out=np.zeros((32, 64, 3), np.uint8))
 
 
 # --- iou and nms ---

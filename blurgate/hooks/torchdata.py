@@ -15,7 +15,7 @@ import numpy as np
 
 from blurgate.errors import ConfigError, EnvironmentLackError, ShapeError
 from blurgate.gate import Gate
-from blurgate.stages import Rule
+from blurgate.stages import Rule, six_digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +136,8 @@ def skip_blurred(dataset: Any, degrees: ArrayLike, threshold: float) -> Any:
     rule, values = Rule(threshold), _degrees(degrees)
     if len(values) != len(dataset):
         raise ShapeError(f"{len(values)} degrees for a dataset of {len(dataset)} items")
-    kept = [i for i, value in enumerate(values.tolist()) if rule(value, 1.0)[0] == "keep"]
+    rounded = map(six_digits, values.tolist())  # as everywhere: 0.4 in float32 is above 0.4
+    kept = [i for i, value in enumerate(rounded) if rule(value, 1.0)[0] == "keep"]
     if not kept:
         raise ConfigError(f"every item is above the threshold {threshold:g}; raise it")
     return _torch_data().Subset(dataset, kept)

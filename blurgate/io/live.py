@@ -134,7 +134,7 @@ class _Capture:
 
     def frames_of_all_connections(self) -> Generator[Frame, None, None]:
         """Give frames until there will be no more; run in a thread of its own."""
-        in_vain = 0
+        attempt = 0
         while not self._stop.is_set():
             before = self.frames
             end = yield from self._one_connection()
@@ -142,16 +142,18 @@ class _Capture:
                 self.final = end
                 return
             self.frames_failed += end.frames_failed
-            in_vain = 0 if self.frames > before else in_vain + 1
+            if self.frames > before:
+                attempt = 0
             why = end.error or f"{shown(self.name)}: the stream ended"
-            if in_vain > self._options.reconnects or self._options.reconnects == 0:
-                tries = f"; gave up after {in_vain} attempts" if in_vain else ""
+            if attempt >= self._options.reconnects:
+                tries = f"; gave up after {attempt} attempts" if attempt else ""
                 self.error = why + tries
                 return
-            wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** max(0, in_vain - 1))
+            attempt += 1
+            wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1))
             logger.error(
                 "%s; connecting again in %g s (attempt %d of %d)",
-                *(why, wait_s, in_vain + 1, self._options.reconnects),
+                *(why, wait_s, attempt, self._options.reconnects),
             )
             self._stop.wait(wait_s)
 

@@ -88,14 +88,17 @@ class OnnxScorer:
         told: list[BlurKind] = []
         parts = [np.zeros(0, np.float32)]
         wanted = [self._tensor, "kind", "direction"]
-        for start in range(0, len(crops), BATCH):
-            tensor = self._prepare(crops[start : start + BATCH])
+        step = self._batch or BATCH
+        for start in range(0, len(crops), step):
+            some = crops[start : start + step]
+            tensor = self._filled(some)
             raw, kind, direction = run(self._with_kinds, {self._input: tensor}, self._where, wanted)
             if kind.shape != (len(tensor), len(self.kinds)) or direction.shape != (len(tensor), 2):
                 self._fail(f"gave kinds of {kind.shape} and directions of {direction.shape}")
-            parts.append(self._checked(raw, len(tensor)))
+            parts.append(self._checked(raw, len(some)))
             angles = np.degrees(np.arctan2(direction[:, 1], direction[:, 0])) / 2 % 180
-            for best, angle in zip(kind.argmax(axis=1), angles, strict=True):
+            bests = kind.argmax(axis=1)[: len(some)]
+            for best, angle in zip(bests, angles[: len(some)], strict=True):
                 name = self.kinds[int(best)]
                 told.append(BlurKind(name, float(angle) if name == "motion" else None))
         return np.concatenate(parts), told
@@ -104,11 +107,16 @@ class OnnxScorer:
     def _with_kinds(self) -> Any:
         return self._open_kinds()
 
-    def _run(self, crops: U8) -> F32:
+    def _filled(self, crops: U8) -> F32:
+        """Make the input tensor; the last part of a fixed batch is filled up."""
         tensor = self._prepare(crops)
-        if self._batch is not None and len(tensor) < self._batch:  # the last part of a fixed batch
+        if self._batch is not None and len(tensor) < self._batch:
             rest = np.repeat(tensor[-1:], self._batch - len(tensor), axis=0)
             tensor = np.concatenate([tensor, rest])
+        return tensor
+
+    def _run(self, crops: U8) -> F32:
+        tensor = self._filled(crops)
         (raw,) = run(self._session, {self._input: tensor}, self._where, [self._tensor])
         if raw.shape[:1] != tensor.shape[:1]:
             self._fail(f"gave an output of {raw.shape} for {len(tensor)} faces")

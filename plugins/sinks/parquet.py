@@ -19,6 +19,7 @@ from typing import Any, Self
 from blurgate.errors import ConfigError, EnvironmentLackError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import Column, Register, Scalar
+from blurgate.journal import written_whole
 from blurgate.plugins.sinks.jsonl import JsonlSink
 from blurgate.rowfiles import arrow_schema, printable
 
@@ -69,9 +70,8 @@ class ParquetSink:
     ) -> None:
         """Turn the rows into Parquet; after an error too, so that nothing is lost."""
         self._rows.__exit__(kind, error, trace)
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        self._convert(temporary)
-        temporary.replace(self._path)
+        with written_whole(self._path) as temporary:
+            self._convert(temporary)
         if kind is None:
             self._part.unlink()  # kept after an error: a resumed run continues it
 

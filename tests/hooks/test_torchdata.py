@@ -70,6 +70,8 @@ def test_blurred_items_are_skipped():
     subset = skip_blurred(["a", "b", "c"], [0.4, 0.41, 0.0], 0.4)
     assert list(subset) == ["a", "c"]
     assert subset.indices == [0, 2]
+    # float32, as `measure` gives degrees: 0.4 is 0.4000000059604645 there.
+    assert list(skip_blurred(["a"], np.float32([0.4]), 0.4)) == ["a"]
 
 
 def test_blurred_items_are_drawn_as_rarely_as_their_weight_says():

@@ -120,7 +120,7 @@ def test_a_stream_that_breaks_and_comes_back(media, stream_bytes, caplog, file_f
     assert 0 < steps[7] < 5  # what the clock on the wall said
     assert (end.frames, end.reconnects, end.frames_dropped) == (16, 1, 0)
     assert end.status == "partial"  # nobody was there any more
-    assert "gave up after 3 attempts" in end.error
+    assert "gave up after 2 attempts" in end.error
     assert "back after frame 7" in caplog.text
     assert "connecting again in 0.05 s (attempt 1 of 2)" in caplog.text
 
@@ -156,12 +156,23 @@ def test_the_time_is_up_whatever_the_stream_does(stream_bytes):
     assert end.frames >= 38
 
 
+def test_as_many_attempts_as_asked_for_each_after_twice_the_wait(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with caplog.at_level(logging.ERROR):
+        _, end = read(f"tcp://127.0.0.1:{port}", reconnects=3)
+    lines = [record.getMessage() for record in caplog.records]
+    expected = [f"connecting again in {0.05 * 2**i:g} s (attempt {i + 1} of 3)" for i in range(3)]
+    assert [line.rpartition("; ")[2] for line in lines] == expected
+    assert end.error.endswith("gave up after 3 attempts")
+
+
 def test_nothing_ever_came(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     frames, end = read(f"tcp://me:hunter2@127.0.0.1:{port}", reconnects=1)
     assert (frames, end.status, end.frames) == ([], "failed", 0)
-    assert "gave up after 2 attempts" in end.error
+    assert "gave up after 1 attempts" in end.error
     assert end.source == f"tcp://***@127.0.0.1:{port}"
     assert "hunter2" not in repr(end)
     monkeypatch.setattr(live, "FIRST_WAIT_S", 60)

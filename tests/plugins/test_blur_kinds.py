@@ -1,6 +1,8 @@
 """The kind of blur, from a model's second output to the columns of faces.csv."""
 
+import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,6 +15,7 @@ from blurgate.interfaces import ModelFile, ModelInfo, Runtime
 from blurgate.plugins.scorers.onnx import OnnxScorer
 from blurgate.runtime import make_session
 
+ROOT = Path(__file__).parents[2]
 CPU = Runtime("cpu")
 CARD = {
     "kind": "scorer",
@@ -22,7 +25,7 @@ CARD = {
 }
 
 
-def model(path, *, outputs=("degree", "kind", "direction")):
+def model(path, *, outputs=("degree", "kind", "direction"), batch="n"):
     """Write a model: degree = mean blue; kinds = blue, green, red; direction = (green, red)."""
     pick = {
         "degree": np.array([[1], [0], [0]], np.float32),
@@ -34,7 +37,7 @@ def model(path, *, outputs=("degree", "kind", "direction")):
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 112, 112])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 112, 112])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         [numpy_helper.from_array(pick[name], f"w_{name}") for name in outputs],
     )
@@ -72,6 +75,16 @@ def test_kinds_and_angles_are_read_from_the_second_outputs(tmp_path):
     assert (len(nothing), none) == (0, [])
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_a_fixed_batch_is_filled_up(tmp_path, count):
+    crops = np.resize(flat((250, 10, 0), (10, 200, 0), (0, 10, 200)), (count, 112, 112, 3))
+    degrees, kinds = scorer(model(tmp_path / "fixed.onnx", batch=4)).with_kinds(crops)
+    wanted, others = scorer(model(tmp_path / "free.onnx")).with_kinds(crops)
+    np.testing.assert_allclose(degrees, wanted, atol=1e-6)
+    assert kinds == others
+    assert len(kinds) == count
+
+
 def test_the_usual_session_leaves_the_second_outputs_out(tmp_path):
     path = model(tmp_path / "m.onnx")
     told = scorer(path)
@@ -103,6 +116,9 @@ def test_a_card_that_promises_more_than_the_model_gives_is_an_error(tmp_path):
         told.with_kinds(flat((1, 2, 3)))
     with pytest.raises(WeightsError, match=r"output\.kinds must be a list of texts"):
         scorer(tmp_path / "m.onnx", {**CARD, "output": {**CARD["output"], "kinds": "motion"}})
+    formula = {**CARD["output"], "kinds": ["sharp", '=HYPERLINK("http://x","y")']}
+    with pytest.raises(WeightsError, match=r"output\.kinds must be names of small letters"):
+        scorer(tmp_path / "m.onnx", {**CARD, "output": formula})
 
 
 def test_a_gate_carries_the_kind(tmp_path):
@@ -115,3 +131,25 @@ def test_a_gate_carries_the_kind(tmp_path):
     assert Gate(scorer=str(path)).crops(flat((1, 2, 3)))[0].blur_kind is None
     with pytest.raises(ConfigError, match="the scorer laplacian does not tell kinds of blur"):
         Gate(scorer="laplacian", kinds=True)
+
+
+@pytest.mark.parametrize("command", ["filter", "score"])
+def test_tables_gain_two_columns_when_asked(run, tmp_path, command):
+    """Of the sample: sharp, shaken from side to side, out of focus, and sharp again."""
+    if command == "filter":
+        sample = ROOT / "examples/sample.mp4"
+        ran = run("filter", sample, "--blur-kind", "--every", 5, "--out", tmp_path / "o")
+        table = tmp_path / "o/faces.csv"
+    else:
+        table = tmp_path / "o.csv"
+        crops = tmp_path / "crops"
+        ran = run("filter", ROOT / "examples/sample.mp4", "--every", 5, "--out", crops)
+        ran = run("score", crops, "--aligned", "--blur-kind", "--csv", table)
+    assert ran.code == 0, ran.err
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[-2:] == ["blur_kind", "blur_angle"]
+    kinds = {row["blur_kind"] for row in rows}
+    assert {"sharp", "motion"} <= kinds <= {"sharp", "motion", "defocus", "lowres"}
+    for row in rows:
+        assert (row["blur_angle"] != "") == (row["blur_kind"] == "motion")
