@@ -1,6 +1,6 @@
 """Score pictures in a Ray Data job of your own.
 
-    pip install "blurgate[cpu,ray]"
+    pip install ".[cpu,ray]"
     python examples/ray_score.py PICTURES OUT [--actors N]
 
 The paths here come from a folder; in a job of your own they may come from anywhere, as a column of

@@ -1,6 +1,6 @@
 """Score pictures in a Spark job of your own.
 
-    pip install "blurgate[cpu,parquet]" pyspark pandas
+    pip install ".[cpu,parquet]" pyspark pandas
     spark-submit examples/spark_score.py PATHS.txt OUT
 
 PATHS.txt holds one path or fsspec address per line, and every executor can read them. The models

@@ -50,6 +50,22 @@ def test_the_example_plugin_works():
 
 
 def test_links_between_the_pages_lead_somewhere():
-    for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    root = DOCS.parent
+    pages = [*DOCS.rglob("*.md"), *root.glob("*.md"), *root.glob("models_zoo/*.md")]
+    seen = 0
+    for page in [*pages, *root.glob("examples/**/*.md")]:
+        for target in re.findall(r"\]\(([^):\s]+)\)", page.read_text(encoding="utf-8")):
+            name, _, anchor = target.partition("#")
+            there = page.parent / name if name else page
+            assert there.exists(), f"{page.name}: {target}"
+            if anchor:
+                assert anchor in anchors_of(there), f"{page.name}: {target}"
+                seen += 1
+    assert seen > 20
+
+
+def anchors_of(page):
+    """What GitHub makes of the headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    heads = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}

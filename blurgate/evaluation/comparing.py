@@ -57,7 +57,8 @@ def compare(
         pairs: Of references. Where probes are changed pictures, a mated pair (a, b) becomes a with
             every probe of b and b with every probe of a; non-mated pairs stay those of references.
         twins: Compare every probe with the reference that it was made of instead of with another
-            picture of the person: for material that shows hardly anybody twice. It flatters, so
+            picture of the person: for material that shows hardly anybody twice. It flatters;
+            `other_photo` makes up for that.
         other_photo: With twins, the similarity of two clean photos of one person: that with a
             twin, times this, stands for that with another photo. In (0, 1].
         seed: Decides what is left out above `MOST_COMPARISONS`.
