@@ -29,7 +29,7 @@ from blurgate.training.bench import rate, training_steps
 from blurgate.training.config import TrainConfig, make_config, parse_settings
 from blurgate.training.feeds import open_feed
 from blurgate.training.losses import parse_loss
-from blurgate.training.model import build_model
+from blurgate.training.model import model_of
 from blurgate.training.train import choose_device
 
 
@@ -66,7 +66,7 @@ def both(feed: Feed, config: TrainConfig, seconds: float, device: torch.device) 
     config = replace(config, epochs=1000)
     with tempfile.TemporaryDirectory() as folder:
         fabric = loop.make_fabric(device, config.precision)
-        model = build_model(config.backbone)
+        model = model_of(config)
         loss, out = parse_loss(config.loss), Path(folder)
         with suppress(EnoughError):
             loop.fit(model, loss, feed, config, out, fabric=fabric, on_step=on_step)

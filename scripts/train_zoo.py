@@ -38,7 +38,7 @@ from blurgate.training.config import (
 from blurgate.training.feeds import FolderFeed, open_feed
 from blurgate.training.kinds import fit_kinds
 from blurgate.training.losses import parse_loss
-from blurgate.training.model import build_model
+from blurgate.training.model import model_of
 from blurgate.training.runs import BEST, Fit, device_name
 from blurgate.training.train import CONFIG, export_run
 
@@ -145,7 +145,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def _fit(config: TrainConfig, feed: Feed, folder: Path, device: torch.device) -> None:
     torch.manual_seed(config.seed)
-    model = build_model(config.backbone, head=config.head)
+    model = model_of(config)
     fabric = loop.make_fabric(device, config.precision)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
@@ -176,7 +176,7 @@ def finish(arguments: argparse.Namespace) -> None:
         name = config.name or config.backbone
         if "device" not in facts:
             print(f"{name}: interrupted", flush=True)
-        model = build_model(config.backbone, head=config.head)
+        model = model_of(config)
         model.load_state_dict({key: value.float() if value.is_floating_point() else value
                                for key, value in tensors.items()})  # fmt: skip
         fit = Fit(**{key: facts[key] for key in Fit().facts()})

@@ -19,7 +19,7 @@ from blurgate.interfaces import ModelFile, ModelInfo, Runtime
 from blurgate.training.export import card_facts, export
 from blurgate.training.loop import make_fabric, prepare
 from blurgate.training.losses import parse_loss
-from blurgate.training.model import build_model
+from blurgate.training.model import build_model, model_of
 
 if TYPE_CHECKING:
     from blurgate.benching import Call
@@ -120,7 +120,7 @@ def training_steps(config: TrainConfig, some: Pictures, device: torch.device) ->
     """
     torch.manual_seed(0)
     fabric = make_fabric(device, config.precision)
-    model = build_model(config.backbone, head=config.head).train()
+    model = model_of(config).train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3))
     loss = parse_loss(config.loss)

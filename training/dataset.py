@@ -227,7 +227,6 @@ class LiveData:
         embed: Turns pictures on the device into embeddings; see `through_numpy`.
         seed: Decides everything random.
         device: Where blur and labels are made: cpu, cuda or cuda:N.
-        hold: Where the crops lie; None: on the device, which saves bringing them there.
         curve: Draw severities by this, so that labels come out even; see
             `blurgate.training.even.calibrate`. None: the method draws over its range.
 
@@ -249,7 +248,6 @@ class LiveData:
         *,
         seed: int = 0,
         device: str = "cpu",
-        hold: str | None = None,
         curve: Curve | None = None,
     ) -> None:
         if not len(crops):
@@ -259,13 +257,12 @@ class LiveData:
         self._chain, self._embed, self._seed, self._curve = chain, embed, seed, curve
         self.device = torch_device(device)
         self.on_gpu = self.device.type != "cpu"
-        place = torch_device(hold or device)
         self._crops: dict[int, Tensor] = {}
         self._sides = np.array([len(crop) for crop in crops])
         self._place = np.empty(len(crops), np.int64)  # where in its size's tensor each crop lies
         for at in same_side(self._sides.tolist()):
             self._place[at] = np.arange(len(at))
-            tensor = to_tensor(np.stack([crops[i] for i in at]), place)
+            tensor = to_tensor(np.stack([crops[i] for i in at]), self.device)
             self._crops[int(self._sides[at[0]])] = tensor
         self._clean = torch.cat(
             [
@@ -334,8 +331,7 @@ class LiveData:
         import torch
 
         crops = self._crops[int(self._sides[faces[0]])]
-        rows = torch.from_numpy(self._place[faces]).to(crops.device)
-        return crops[rows].to(self.device)
+        return crops[torch.from_numpy(self._place[faces]).to(self.device)]
 
     def _made_clean(self, faces: NDArray[np.int64]) -> Tensor:
         import torch

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from blurgate.types import F32, U8
 
 Identity: TypeAlias = Literal["auto", "folder", "name", "file"]
-IDENTITIES: Final[tuple[str, ...]] = get_args(Identity)
 Pick: TypeAlias = Literal["largest", "central"]
 """Which face of a picture is meant: that with the largest box, or that whose box has most area less
 twice the squared distance of its centre from the picture's (the rule of FaceNet's
@@ -269,11 +268,6 @@ def resized(image: U8, side: int) -> U8:
         return image
     how = cv2.INTER_AREA if len(image) > side else cv2.INTER_LINEAR
     return cv2.resize(image, (side, side), interpolation=how).astype(np.uint8)
-
-
-def find_largest(detector: Detector, image: U8, source: str) -> F32 | None:
-    """Find the landmarks of the largest face; see `find_face`."""
-    return find_face(detector, image, source, "largest")
 
 
 def find_face(detector: Detector, image: U8, source: str, pick: Pick) -> F32 | None:

@@ -117,8 +117,8 @@ def read_kinds(folder: Path, split: str) -> KindRows:
 
 def _single_blur(row: dict[str, str]) -> dict[str, Any]:
     """Give what was done by the one blur of a row; several at once have no one kind."""
-    blur = json.loads(row["parameters"]).get("blur", {})
-    return blur if isinstance(blur, dict) else {"method": "several"}
+    blur: dict[str, Any] = json.loads(row["parameters"]).get("blur", {})
+    return {"method": "several"} if "steps" in blur else blur
 
 
 def taps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:

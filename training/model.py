@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,10 @@ from blurgate.errors import ConfigError, PluginError
 from blurgate.host import Host, get_host
 from blurgate.training.heads import Head, HeadKind, make_head
 
-__all__ = ["Backbone", "BlurModel", "Loss", "build_model"]
+if TYPE_CHECKING:
+    from blurgate.training.config import TrainConfig
+
+__all__ = ["Backbone", "BlurModel", "Loss", "build_model", "model_of"]
 
 
 class Backbone(Protocol):
@@ -125,3 +128,13 @@ def build_model(
         )
     features = cast(Backbone, network).out_features
     return BlurModel(network, make_head(head, in_features=features, hidden=hidden))
+
+
+def model_of(config: TrainConfig) -> BlurModel:
+    """Make the network of a configuration; see `build_model`."""
+    return build_model(
+        config.backbone,
+        head=config.head,
+        hidden=config.hidden or None,
+        options=config.backbone_options,
+    )

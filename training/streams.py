@@ -43,11 +43,6 @@ class Streams:
         number = np.asarray(index, np.uint64).reshape(-1)
         self._keys = mix(mix(number + np.uint64(1)) ^ _hash(f"seed {seed}"))
 
-    @classmethod
-    def from_generator(cls, generator: np.random.Generator, n: int) -> Streams:
-        """Make n streams from a NumPy generator; they depend on its state and on n."""
-        return cls(int(generator.integers(2**63)), range(n))
-
     def __len__(self) -> int:
         """Number of images."""
         return len(self._keys)

@@ -32,7 +32,7 @@ from blurgate.training.feeds import open_feed
 from blurgate.training.kinds import KINDS, Kinds, fit_kinds, measure_kinds
 from blurgate.training.labels import Labeller
 from blurgate.training.losses import check_head, parse_loss
-from blurgate.training.model import build_model
+from blurgate.training.model import model_of
 from blurgate.training.pairs import torch_device
 from blurgate.training.quantize import measure, note, quantize
 from blurgate.training.runs import BEST, LAST, LOG, Fit, OnStep, begin_with, device_name
@@ -156,12 +156,7 @@ def run_training(
     """
     loss = parse_loss(config.loss)
     torch.manual_seed(config.seed)
-    model = build_model(
-        config.backbone,
-        head=config.head,
-        hidden=config.hidden or None,
-        options=config.backbone_options,
-    )
+    model = model_of(config)
     check_head(loss, model.head)
     begins = bool(config.init) and not (resume and (folder / LAST).is_file())
     if begins:

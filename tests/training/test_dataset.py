@@ -267,11 +267,6 @@ def test_severities_follow_a_curve(live, tiny, crops):
     assert np.abs(share - curve.shares).max() < 0.02
 
 
-def test_crops_may_lie_elsewhere(live):
-    a, b = live(hold="cpu").batch(range(7)), live().batch(range(7))
-    assert np.array_equal(images(a), images(b))
-
-
 def test_what_cannot_work_is_refused(live, crops, monkeypatch):
     torch = pytest.importorskip("torch")
     embed = through_numpy(None)

@@ -13,7 +13,7 @@ import pytest
 from blurgate.errors import ConfigError, InputError
 from blurgate.geometry import ARCFACE_TEMPLATE, align_faces
 from blurgate.interfaces import ModelInfo
-from blurgate.training.faces import FaceReader, Skipped, find_largest, list_faces
+from blurgate.training.faces import FaceReader, Skipped, find_face, list_faces
 from blurgate.types import Detections, Frame
 
 DATA = Path(__file__).parents[1] / "data"
@@ -246,7 +246,7 @@ def test_the_largest_of_several_faces_is_taken(tmp_path):
     image, path = photo(tmp_path)
     kps = [place(1.0, 10, 10), place(1.6, 150, 150)]
     detector = Fixed(kps, [[0, 0, 100, 100], [0, 0, 120, 90]])
-    np.testing.assert_allclose(find_largest(detector, image, path), kps[1], rtol=1e-5)
+    np.testing.assert_allclose(find_face(detector, image, path, "largest"), kps[1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("side", [300, 2560])
@@ -264,7 +264,7 @@ def test_a_close_up_is_found_with_borders_around_it(tmp_path, side):
             return super().find(frame)
 
     detector = Shy([kps], [[0, 0, 9, 9]], lambda f: (f.image[..., 0] > 0).mean() < 0.12)
-    found = find_largest(detector, image, "x")
+    found = find_face(detector, image, "x", "largest")
     assert np.abs(found - kps).max() < 0.01 * side
     assert len(detector.sizes) == 3
     assert max(max(size) for size in detector.sizes) <= max(4 * 1280, side)

@@ -140,7 +140,8 @@ def test_a_head_that_is_wrong_too_often_is_not_good():
     assert kinds.Kinds(head, {"accuracy": 0.8501}).good
 
 
-def test_data_without_known_kinds_is_refused(model, load, tmp_path):
+@pytest.mark.parametrize("method", ["random", "linear"])
+def test_data_without_known_kinds_is_refused(model, load, tmp_path, method):
     tiny = load(DATA / "tiny_embedder.py")
     for i in range(4):
         path = tmp_path / "in" / f"p{i}" / "a.png"
@@ -148,7 +149,7 @@ def test_data_without_known_kinds_is_refused(model, load, tmp_path):
         cv2.imwrite(str(path), tiny.draw(112, i))
     run_synth(
         list_faces([str(tmp_path / "in")], val=0.5),
-        Recipe(("random",), iterative=2),  # several blurs at once have no one kind
+        Recipe((method,), iterative=2),  # several blurs at once have no one kind
         tmp_path / "set",
         reader=FaceReader(112),
         labeller=Labeller(tiny.TinyEmbedder()),

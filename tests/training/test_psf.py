@@ -104,11 +104,6 @@ def test_stream_distributions():
     assert len(set(streams.seeds("s"))) == 20000
 
 
-def test_streams_from_a_numpy_generator():
-    first = Streams.from_generator(np.random.default_rng(3), 5).uniform("x")
-    assert np.array_equal(first, Streams.from_generator(np.random.default_rng(3), 5).uniform("x"))
-
-
 def test_mix_is_splitmix64():
     # The first outputs of the published generator seeded with 1234567.
     step = np.uint64(0x9E3779B97F4A7C15)
