@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -33,6 +33,7 @@ ANNOTATED: Final = "annotated"
 CUT: Final = "cut"
 FOLDERS: Final = (ANNOTATED, CUT)
 _AHEAD_FRAMES: Final = 4
+_JPEG_SIDE_PX: Final = 65_500  # the most that libjpeg writes
 _ROUNDING_S: Final = 1e-6
 
 
@@ -43,10 +44,10 @@ def output_name(folder: str, source: str, suffix: str) -> str:
     specially is replaced. The digest keeps equally named sources of different folders apart.
 
     >>> output_name("cut", "films/Zoë 1.mov", ".mp4")
-    'cut/Zoë_1-50a0797d.mp4'
+    'cut/Zoë_1-50a0797d6620ea03.mp4'
     """
     stem = re.sub(r"[^\w-]+", "_", PurePosixPath(source.replace("\\", "/")).stem).strip("-_")
-    digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return f"{folder}/{stem[:48] or 'video'}-{digest}{suffix}"
 
 
@@ -61,14 +62,14 @@ def annotate_image(image: U8, marks: Iterable[Mark], target: Path) -> None:
     Raises:
         InputError: JPEG cannot hold a picture of this size.
     """
-    drawn = image.copy()
-    draw_faces(drawn, marks)
-    try:
-        done, data = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    except cv2.error:
-        done, data = False, np.empty(0, np.uint8)
+    h, w = image.shape[:2]
+    done, data = False, np.empty(0, np.uint8)
+    if max(h, w) <= _JPEG_SIDE_PX:  # OpenCV would print a line of its own on stderr
+        drawn = image.copy()
+        draw_faces(drawn, marks)
+        with suppress(cv2.error):
+            done, data = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 92])
     if not done:
-        h, w = image.shape[:2]
         raise InputError(f"cannot write {target.name}: JPEG holds no picture of {w}x{h} pixels")
     target.parent.mkdir(exist_ok=True)
     with written_whole(target, sync=False) as temporary:
@@ -96,6 +97,8 @@ def annotate_video(
     Raises:
         ConfigError: `target` is the source itself.
         EnvironmentLackError: There is no video encoder.
+        InputError: The encoder takes no pictures of this size.
+        av.FFmpegError: The source cannot be read again, or the file not be written.
     """
     _check_target(source, target)
     with _open(source) as sound:
@@ -106,7 +109,8 @@ def annotate_video(
                 return False
             size = first[0].size
             span_s = (first[1], _end_s(sound, clock))
-            timeline = Timeline(marks, span_s, threshold, size)
+            timed = ((_seconds(m.pts_s, m.frame_index, clock), m) for m in marks)
+            timeline = Timeline(timed, span_s, threshold, size)
             faces = _ByFrame(marks)
             shown: list[Mark] = []
             with VideoWriter(target, size, clock) as writer:
@@ -141,6 +145,8 @@ def cut_video(source: str, marks: Iterable[Mark], target: Path, *, pad_s: float 
     Raises:
         ConfigError: `target` is the source itself, or `pad_s` is negative.
         EnvironmentLackError: There is no video encoder.
+        InputError: The encoder takes no pictures of this size.
+        av.FFmpegError: The source cannot be read again, or the file not be written.
     """
     _check_target(source, target)
     if not 0 <= pad_s < float("inf"):

@@ -85,7 +85,7 @@ class Timeline:
     """A bar along the lower edge of a video: how blurred the sharpest face was, over its length.
 
     Args:
-        marks: All faces of the video.
+        marks: All faces of the video, each after its time in seconds.
         span_s: Time of its first frame and of its end.
         threshold: The blur degree above which faces were rejected.
         size: (h, w) of the frames.
@@ -93,7 +93,7 @@ class Timeline:
 
     def __init__(
         self,
-        marks: Iterable[Mark],
+        marks: Iterable[tuple[float, Mark]],
         span_s: tuple[float, float],
         threshold: float,
         size: tuple[int, int],
@@ -104,8 +104,8 @@ class Timeline:
         self._height = min(h, max(8, round(h * 0.06)))
         degree = np.full(w, np.inf)
         best: list[Mark | None] = [None] * w
-        for mark in marks:
-            x = self._column(0.0 if mark.pts_s is None else mark.pts_s, w)
+        for at_s, mark in marks:
+            x = self._column(at_s, w)
             if mark.blur_degree < degree[x]:
                 degree[x] = mark.blur_degree
             other = best[x]

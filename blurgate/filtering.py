@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from blurgate.crops import CropStyle, delete_crop
 from blurgate.errors import ConfigError
-from blurgate.folders import SUMMARY, prepare
+from blurgate.folders import SUMMARY, alone_in, prepare
 from blurgate.gate import Gate
 from blurgate.io.live import LiveOptions, Stopper
 from blurgate.io.sources import Source, read_sources
@@ -141,20 +141,38 @@ def run_filter(
         shard: Take this part of the sources only; `blurgate merge` joins the folders.
         live: Limits in time and attempts of cameras and streams, and how to end one.
         on_progress: Called after every frame and every source.
-        on_failure: Called with (source, one line) for every source that could not be read whole.
+        on_failure: Called with (source, one line) for every source that could not be read whole,
+            or of which a drawing or a cut could not be made.
 
     Returns:
         The counts. summary.json holds them too, with one entry per source.
 
     Raises:
         ConfigError: The folder is in use and neither resume nor overwrite is set, or it was begun
-            with other settings.
+            with other settings, or another run is writing to it.
         KeyboardInterrupt: Passed on after the table and the summary have been completed. A live
             source that was being read is complete then: this is how one ends.
     """
     # This opens the detector, before anything is written.
     settings = _settings(gate, outputs, every, shard)
-    prepare(outputs.folder, resume=outputs.resume, overwrite=outputs.overwrite)
+    live = live or LiveOptions()
+    with alone_in(outputs.folder):
+        prepare(outputs.folder, resume=outputs.resume, overwrite=outputs.overwrite)
+        return _run(gate, sources, outputs, settings, every, shard, live, on_progress, on_failure)
+
+
+def _run(
+    gate: Gate,
+    sources: Iterable[Source],
+    outputs: Outputs,
+    settings: Mapping[str, Any],
+    every: int,
+    shard: Shard | None,
+    live: LiveOptions,
+    on_progress: Callable[[Progress], None],
+    on_failure: Callable[[str, str], None],
+) -> Progress:
+    """Filter sources into a folder that is ready for it; see `run_filter`."""
     journal = Journal(outputs.folder / JOURNAL, settings, resume=outputs.resume)
     for name in journal.left:
         delete_crop(outputs.folder, name)
@@ -178,7 +196,6 @@ def run_filter(
     ):  # fmt: skip
         journal.bind(table)
         reading: deque[Source] = deque()
-        live = live or LiveOptions()
         census = Census()
         mine = sources if shard is None else _part(sources, shard, census)
         todo = _noting(_skip_done(mine, journal), reading, live.stopper)
@@ -193,8 +210,8 @@ def run_filter(
         try:
             for item in stream:
                 if isinstance(item, SourceEnd):
-                    made = faces.finish(reading[0], readable=item.frames > 0)
-                    entry = _ended(item, progress.now) | made
+                    made, problem = faces.finish(reading[0], readable=item.frames > 0)
+                    entry = _ended(item, progress.now, problem) | made
                     if reading[0].position is not None:
                         entry["position"] = reading[0].position
                     # Before it is noted: a signal while it is must not make it a partial one too.
@@ -203,8 +220,8 @@ def run_filter(
                     reading.popleft()
                     live_ends.clear()
                     journal.done(entry)
-                    if item.status != "ok":
-                        on_failure(item.source, item.error)
+                    if entry["status"] != "ok":
+                        on_failure(item.source, entry["error"])
                 else:
                     began = True
                     progress.now.frames = item.frame.index + 1
@@ -297,9 +314,11 @@ def _noting(
         yield source
 
 
-def _ended(end: SourceEnd, counts: Counts) -> Entry:
-    """Make the entry of a source that has ended."""
-    entry = _entry(end.source, end.status, end.error, counts)
+def _ended(end: SourceEnd, counts: Counts, problem: str = "") -> Entry:
+    """Make the entry of a source that has ended; `problem` is what could not be made of it."""
+    status = "partial" if problem and end.status == "ok" else end.status
+    error = "; ".join(filter(None, (end.error, problem)))
+    entry = _entry(end.source, status, error, counts)
     entry["frames"], entry["frames_failed"] = end.frames, end.frames_failed
     if end.frames_dropped is not None:
         entry["frames_dropped"], entry["reconnects"] = end.frames_dropped, end.reconnects

@@ -1,59 +1,135 @@
-"""The folder that `blurgate filter` writes: may it be used, and what is replaced in it."""
+"""The folder that `blurgate filter` writes: may it be used, and what is replaced in it.
+
+Overwriting deletes one file after another and may be killed in between. The journal says so before
+the first one goes, and is replaced by that of the new run when all are gone: at no moment does it
+promise results that are not there, and the folder stays one of ours, which can be overwritten.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
 from blurgate.crops import FOLDERS
 from blurgate.errors import ConfigError
 from blurgate.io.sources import Source
-from blurgate.journal import JOURNAL, is_unused
+from blurgate.journal import JOURNAL, TEMPORARY, write_atomically
+from blurgate.locking import locked
+from blurgate.rowfiles import FORMATS
 
 SUMMARY: Final = "summary.json"
+LOCK: Final = "run.lock"
+"""Held by the run that writes to the folder; a killed run leaves it, and means nothing by it."""
 _PICTURES: Final = (*FOLDERS.values(), *VIDEO_FOLDERS)
+_FORMAT: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")  # the names that a sink can have
+_BESIDE: Final = ("", TEMPORARY, ".jsonl.part")
+"""What follows a table's name, or a killed run may have left beside it."""
+_EMPTYING: Final = "emptying"
+"""Stands in a journal's first line while the results are being deleted."""
 
 
-def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder, or check that it may be used; with `overwrite`, empty it of results.
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep other runs out of it for the length of a block.
 
     Raises:
-        ConfigError: It holds something, and neither word allows to go on.
+        ConfigError: Another run is in it, or it is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    if is_unused(folder, JOURNAL):
+    busy = ConfigError(
+        f"another run is writing to {folder}; wait until it ends, or choose another --out"
+    )
+    with locked(folder / LOCK, busy=busy):
+        yield
+
+
+def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Check that the folder may be used; with `overwrite`, empty it of results.
+
+    The journal of what was overwritten stays, and says that it is; a new one must replace it.
+
+    Raises:
+        ConfigError: It holds something, and neither word allows to go on.
+    """
+    beginnings = {LOCK, JOURNAL + TEMPORARY}  # of a run that was killed before it had a journal
+    if all(path.name in beginnings for path in folder.iterdir()):
         return
     ours = (folder / JOURNAL).is_file()
-    if resume and ours:
+    if overwrite and ours and not resume:
+        _empty(folder)
         return
-    if not (overwrite and ours):
-        way_out = (
-            ": use --resume to continue it, --overwrite to begin anew, or another --out"
-            if ours
-            else " and holds no results of blurgate; choose another --out"
+    if not ours:
+        raise ConfigError(
+            f"{folder} is not empty and holds no results of blurgate; choose another --out"
         )
-        raise ConfigError(f"{folder} is not empty{way_out}")
-    for name in _PICTURES:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in (folder / SUMMARY, *folder.glob("faces.*"), folder / JOURNAL):
-        path.unlink(missing_ok=True)
+    if _first_line(folder).get(_EMPTYING):
+        raise ConfigError(
+            f"{folder} was being overwritten when that was interrupted: use --overwrite to begin "
+            "anew, or another --out"
+        )
+    if not resume:
+        raise ConfigError(
+            f"{folder} is not empty: use --resume to continue it, --overwrite to begin anew, or "
+            "another --out"
+        )
 
 
 def check_not_replaced(sources: Iterable[Source], folder: Path) -> None:
-    """Check that no source lies among the results that overwriting deletes before it is read.
+    """Check that no source is among the results that overwriting deletes before it is read.
 
     Raises:
-        ConfigError: One does.
+        ConfigError: One is.
     """
-    replaced = {(folder / name).resolve() for name in _PICTURES}
+    folders = (folder / name for name in _PICTURES)
+    replaced = {path.resolve() for path in (folder / JOURNAL, *_files(folder), *folders)}
     for source in sources:
-        if source.kind != "live" and not replaced.isdisjoint(Path(source.name).resolve().parents):
+        if source.kind == "live":
+            continue
+        path = Path(source.name).resolve()
+        if not replaced.isdisjoint((path, *path.parents)):
             raise ConfigError(
                 f"{source.name} is one of the results in {folder}, which --overwrite deletes; "
                 "choose another --out"
             )
+
+
+def _empty(folder: Path) -> None:
+    """Delete the results, but not the journal, which says from the beginning that they go."""
+    line = {"settings": _settings(folder), _EMPTYING: True}
+    write_atomically(folder / JOURNAL, iter([json.dumps(line) + "\n"]))
+    for path in _files(folder):
+        path.unlink(missing_ok=True)
+    for name in _PICTURES:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    """List the files that a run may have written, but the journal; a `faces.mp4` is not ours."""
+    of_run = str(_settings(folder).get("table"))  # a plugin may have named it, a stranger too
+    formats = {*FORMATS, of_run} if _FORMAT.fullmatch(of_run) else FORMATS
+    tables = (f"faces.{form}{end}" for form in sorted(formats) for end in _BESIDE)
+    return [folder / name for name in (SUMMARY, *tables)]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """Give the settings of the run that the journal is of, if it tells them."""
+    settings = _first_line(folder).get("settings")
+    return settings if isinstance(settings, dict) else {}
+
+
+def _first_line(folder: Path) -> dict[str, Any]:
+    """Read the journal's first line; a damaged journal and none give nothing."""
+    try:
+        with (folder / JOURNAL).open("rb") as lines:
+            line = json.loads(lines.readline())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return line if isinstance(line, dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -11,17 +12,20 @@ from pathlib import Path
 from typing import IO, Final
 
 _RETRY_S: Final = 0.1
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that have no locks, as some of clusters."""
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock for the length of a block, waiting for it as long as it takes.
+def locked(path: Path, *, busy: Exception | None = None) -> Iterator[None]:
+    """Hold a lock for the length of a block.
 
     The system gives the lock back when its holder ends, however it ends, so that a killed process
-    never blocks the next one.
+    never blocks the next one. On a file system without locks nobody is kept out.
 
     Args:
         path: The lock's file. It is made, and deleted at the end; its content means nothing.
+        busy: Raised if somebody else holds the lock; None: wait for it as long as it takes.
 
     Raises:
         OSError: The file cannot be made.
@@ -30,6 +34,8 @@ def locked(path: Path) -> Iterator[None]:
         file = path.open("ab")
         try:
             while not _taken(file):
+                if busy is not None:
+                    raise busy
                 time.sleep(_RETRY_S)
             if _is_at(file, path):
                 break
@@ -43,6 +49,9 @@ def locked(path: Path) -> Iterator[None]:
         with suppress(OSError):  # Windows does not delete what is open
             path.unlink()
         file.close()
+        if sys.platform == "win32":  # there it fails if somebody else has opened it by now
+            with suppress(OSError):
+                path.unlink()
 
 
 def _taken(file: IO[bytes]) -> bool:
@@ -57,8 +66,8 @@ def _taken(file: IO[bytes]) -> bool:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in _NO_LOCKS
     return True
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+import errno
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+import av
 
 from blurgate.annotating import ANNOTATED, CUT, annotate_image, annotate_video, cut_video
 from blurgate.annotating import output_name as output_name_of
 from blurgate.bestshot import BestShots, Row
 from blurgate.crops import CropStyle, cut_crop, save_crop
 from blurgate.drawing import Mark
+from blurgate.errors import InputError
 from blurgate.interfaces import Sink
 from blurgate.io.sources import Source
+from blurgate.io.text import reason, shown
 from blurgate.marks import Marks
 from blurgate.tables import faces_row
 from blurgate.types import RoutedFaces, Verdict
+
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class FaceWriter:
@@ -64,7 +71,8 @@ class FaceWriter:
         self._every = every
         self._threshold = threshold
         self._marks: Marks | None = None
-        self._picture = ""
+        self._picture: str | None = None  # the drawn one, if the source is a picture
+        self._problems: list[str] = []
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -92,9 +100,12 @@ class FaceWriter:
         else:
             self._write(self._best.add(rows, tracks.ended))
         if self._annotate and tracks is None:
-            self._picture = output_name_of(ANNOTATED, faces.frame.source, ".jpg")
-            marks = (_mark(row) for row in rows)
-            annotate_image(faces.frame.image, marks, self._folder / self._picture)
+            self._picture = ""
+            name = output_name_of(ANNOTATED, faces.frame.source, ".jpg")
+            target = self._folder / name
+            with self._making(faces.frame.source, target):
+                annotate_image(faces.frame.image, (_mark(row) for row in rows), target)
+                self._picture = name
 
     def finish_rows(self) -> list[str]:
         """Write the rows that are still held back: the source has ended, or the run has.
@@ -104,7 +115,7 @@ class FaceWriter:
         """
         return self._write(self._best.finish()) if self._best is not None else []
 
-    def finish(self, source: Source, *, readable: bool = True) -> dict[str, str]:
+    def finish(self, source: Source, *, readable: bool = True) -> tuple[dict[str, str], str]:
         """End a source.
 
         Args:
@@ -112,27 +123,49 @@ class FaceWriter:
             readable: Whether a frame of it could be read; nothing can be drawn otherwise.
 
         Returns:
-            What was made of it as a whole: entries for the summary, paths relative to the folder.
+            (made, problem): what was made of it as a whole, entries for the summary with paths
+            relative to the folder; and one line about what could not be made, or nothing.
         """
         self.finish_rows()
-        made = {ANNOTATED: self._picture} if self._annotate else {}
-        if self._marks is not None and source.kind == "video" and readable and not self._picture:
+        made = {ANNOTATED: self._picture or ""} if self._annotate else {}
+        is_video = source.kind == "video" and self._picture is None
+        if self._marks is not None and is_video and readable:
             if self._annotate:
                 name = output_name_of(ANNOTATED, source.name, ".mp4")
-                drawn = annotate_video(
-                    source.name, self._marks, self._folder / name,
-                    threshold=self._threshold, every=self._every,
-                )  # fmt: skip
-                made[ANNOTATED] = name if drawn else ""
+                target = self._folder / name
+                with self._making(source.name, target):
+                    if annotate_video(
+                        source.name, self._marks, target,
+                        threshold=self._threshold, every=self._every,
+                    ):  # fmt: skip
+                        made[ANNOTATED] = name
             if self._cut:
                 name = output_name_of(CUT, source.name, ".mp4")
-                path = self._folder / name
-                written = cut_video(source.name, self._marks, path, pad_s=self._cut_pad_s)
-                made[CUT] = name if written else ""
+                target, made[CUT] = self._folder / name, ""
+                with self._making(source.name, target):
+                    if cut_video(source.name, self._marks, target, pad_s=self._cut_pad_s):
+                        made[CUT] = name
         if self._marks is not None:
             self._marks.clear()
-        self._picture = ""
-        return made
+        problem = "; ".join(dict.fromkeys(self._problems))  # both may fail for one reason
+        self._picture, self._problems = None, []
+        return made, problem
+
+    @contextmanager
+    def _making(self, source: str, target: Path) -> Iterator[None]:
+        """Note what keeps a file from being made of a source; the other sources go on.
+
+        A full disk is not the source's fault, and ends the run.
+        """
+        try:
+            yield
+        except InputError as error:
+            self._problems.append(f"{shown(source)}: {error}")
+        except av.FFmpegError as error:
+            if error.errno in _NO_ROOM:
+                raise
+            what = f"cannot write {target.name}: {reason(error)}"
+            self._problems.append(f"{shown(source)}: {what}")
 
     def _row(self, faces: RoutedFaces, verdict: Verdict) -> Row:
         kps = faces.scored.faces.detections.kps[verdict.face_index]

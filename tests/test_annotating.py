@@ -13,7 +13,7 @@ import pytest
 
 from blurgate.annotating import annotate_image, annotate_video, cut_video, output_name
 from blurgate.drawing import COLOURS, Mark, draw_faces
-from blurgate.errors import ConfigError, EnvironmentLackError
+from blurgate.errors import ConfigError, EnvironmentLackError, InputError
 from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.io import encode
 from blurgate.io.video import read_video
@@ -106,6 +106,20 @@ def annotate(source, target, marks=None, **options):
     marks = [mark(i, f.pts_s) for i, f in enumerate(frames_of(source))] if marks is None else marks
     assert annotate_video(str(source), marks, target, **{"threshold": 0.4, **options})
     return frames_of(target)
+
+
+def test_the_faces_of_a_video_without_times_spread_over_its_timeline(tmp_path):
+    """A raw stream: its frames are counted, and each column of the bar shows those of its time."""
+    source = clip(tmp_path / "a.h264", audio=None)
+    assert {frame.pts_s for frame in frames_of(source)} == {None}
+    few = [mark(i, None, degree=0.9, decision="reject") for i in range(12)]
+    last = annotate(source, tmp_path / "o.mp4", few)[0].image
+    bar = last[-4].astype(int)
+    w = len(bar)
+    early, late = bar[w // 8 : 3 * w // 8], bar[5 * w // 8 : 7 * w // 8]
+    ground = annotate(source, tmp_path / "p.mp4", [])[0].image[-4].astype(int)
+    assert np.abs(early - ground[w // 8 : 3 * w // 8]).max() > 30
+    assert np.abs(late - ground[5 * w // 8 : 7 * w // 8]).max() > 30
 
 
 # 0.04 s, then pauses and a burst: what a telephone records
@@ -362,6 +376,25 @@ def test_pictures(tmp_path):
     draw_faces(expected, [mark(0, None, track=None)])
     assert np.abs(drawn.astype(int) - expected).mean() < 2
     assert drawn.shape == image.shape
+
+
+def test_what_no_encoder_takes_is_an_error_of_ours(tmp_path, capfd):
+    for size, fits in (((2, 65_500), True), ((2, 65_501), False), ((65_501, 2), False)):
+        image = np.zeros((*size, 3), np.uint8)
+        if fits:
+            annotate_image(image, [], tmp_path / "a.jpg")
+            assert (tmp_path / "a.jpg").is_file()
+        else:
+            with pytest.raises(InputError, match=r"cannot write b\.jpg: JPEG holds no picture"):
+                annotate_image(image, [], tmp_path / "b.jpg")
+    clock = encode.Clock(Fraction(1, 25), 0.04, 0.0)
+    with (
+        pytest.raises(InputError, match=r"cannot write b\.mp4: \w+ cannot .* of 20000x8 pixels"),
+        encode.VideoWriter(tmp_path / "b.mp4", (8, 20_000), clock) as writer,
+    ):
+        writer.write(np.zeros((8, 20_000, 3), np.uint8), 0.0, 0.04)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
+    assert "OpenCV" not in capfd.readouterr().err
 
 
 def test_names_are_safe_everywhere():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -16,7 +17,9 @@ import cv2
 import numpy as np
 import pytest
 
-from blurgate.errors import DecodeError
+from blurgate import cli
+from blurgate.errors import ConfigError, DecodeError
+from blurgate.folders import LOCK
 from blurgate.io.pipe import opened_pipe
 from blurgate.io.video import read_video
 from blurgate.locking import locked
@@ -113,7 +116,6 @@ def test_a_folder_without_the_right_to_write_is_one_line(
         "synth": ("in", "--embedder", "tiny", "--out", "locked/o"),
     }[command]
     if command == "synth":
-        pytest.importorskip("torch")
         plugin = (ROOT / "tests/data/tiny_embedder.py").read_text()
         site = Path(marker_environment["PYTHONPATH"])
         with (site / "marker_plugin.py").open("a") as file:
@@ -321,6 +323,25 @@ def test_a_defect_is_one_line_and_shown_when_asked_for(run, marker, tmp_path, mo
     assert "in broken" in caplog.text
 
 
+def test_a_library_that_the_system_lacks_is_the_environments_fault(run, monkeypatch):
+    def broken(*args, **more):
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr("blurgate.filtering.run_filter", broken)
+    ran = run("filter", ROOT / "examples/sample.mp4", "--out", "o")
+    assert ran.code == 5
+    assert ran.err == (
+        "blurgate: error: libGL.so.1: cannot open shared object file; `blurgate doctor` says what "
+        "is missing\n"
+    )
+
+
+def test_what_a_message_holds_cannot_steer_the_terminal(capfd):
+    cli.warn("a model named x\x1b]0;owned\x07\x1b[2J\nand caf\udce9")
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == "blurgate: a model named x\\x1b]0;owned\\x07\\x1b[2J and caf\\udce9"
+
+
 # Locks
 
 
@@ -366,3 +387,40 @@ def test_no_two_threads_are_inside_a_lock(tmp_path):
     for thread in threads:
         thread.join()
     assert most == [1]
+
+
+@pytest.mark.parametrize("word", ["--resume", "--overwrite"])
+def test_two_runs_do_not_share_a_folder(run, marker, tmp_path, monkeypatch, word):
+    pictures(marker, tmp_path / "in", 2)
+    monkeypatch.chdir(tmp_path)
+    command = ("filter", "in", *FILTER, "--out", "o")
+    assert run(*command).code == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "o").rglob("*") if p.is_file()}
+    with locked(tmp_path / "o" / LOCK):  # as the other run does
+        ran = run(*command, word)
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1), ran.err
+    assert "another run is writing to o" in ran.err
+    assert {p: p.read_bytes() for p in (tmp_path / "o").rglob("*") if p.is_file()} == before
+    assert run(*command, word).code == 0
+    assert not (tmp_path / "o" / LOCK).exists()
+
+
+def test_the_lock_of_a_killed_run_is_no_result(run, marker, tmp_path, monkeypatch):
+    pictures(marker, tmp_path / "in", 1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / LOCK).touch()  # it was killed before it wrote anything
+    assert run("filter", "in", *FILTER, "--out", "o").code == 0
+    assert not (tmp_path / "o" / LOCK).exists()
+
+
+@posix
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_where_there_are_no_locks_one_goes_on_without(tmp_path, monkeypatch, number):
+    def none(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with locked(tmp_path / "lock"), locked(tmp_path / "lock", busy=ConfigError("taken")):
+        pass
+    assert not (tmp_path / "lock").exists()

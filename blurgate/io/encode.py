@@ -14,7 +14,7 @@ import av
 import cv2
 import numpy as np
 
-from blurgate.errors import EnvironmentLackError
+from blurgate.errors import EnvironmentLackError, InputError
 from blurgate.types import U8
 
 if TYPE_CHECKING:
@@ -152,6 +152,9 @@ class VideoWriter:
             image: (h, w, 3) uint8 BGR; resized if it is not of the size that was promised.
             at_s: Its time in the source; one that is not later than the one before is moved up.
             duration_s: How long it is shown.
+
+        Raises:
+            InputError: The encoder refuses it, as most do beyond some size.
         """
         h, w = self._size
         if abs(image.shape[0] - h) > 1 or abs(image.shape[1] - w) > 1:
@@ -167,7 +170,14 @@ class VideoWriter:
         self._last = max(self._clock.ticks(at_s), self._last + 1)
         frame.pts, frame.time_base = self._last, self._clock.time_base
         self._durations[self._last] = max(1, round(duration_s / self._clock.time_base))
-        self._mux(self._stream.encode(frame))
+        try:
+            packets = self._stream.encode(frame)
+        except av.FFmpegError as error:
+            raise InputError(
+                f"cannot write {self._path.name}: {self._stream.codec_context.name} cannot encode "
+                f"pictures of {w}x{h} pixels"
+            ) from error
+        self._mux(packets)
 
     def _mux(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import av
 import cv2
@@ -16,6 +19,9 @@ import numpy as np
 import pytest
 
 from blurgate import journal
+from blurgate.errors import ConfigError
+from blurgate.folders import check_not_replaced, prepare
+from blurgate.io.sources import Source
 
 HEADER = (
     "source,frame,time_s,face,track,x1,y1,x2,y2,det_score,face_px,blur_degree,decision,reason,crop"
@@ -252,6 +258,99 @@ def test_what_would_be_deleted_is_no_source(filter_, marker, tmp_path):
     )
     assert len(list((tmp_path / "o/kept").iterdir())) == 1
     assert filter_("a.png", "--out", "o", "--overwrite").code == 0
+
+
+class KilledError(BaseException):
+    """Stands for a signal that nobody can catch."""
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 10, 11, 12, 13, 14])
+def test_killed_while_it_overwrites(filter_, marker, tmp_path, monkeypatch, at):
+    """Killed before its step number `at`: nobody then takes what is left for results."""
+    for name in "ab":
+        picture(marker, tmp_path / f"{name}.png")
+    assert filter_("a.png", "b.png", "--out", "o", "--annotate").code == 0
+    folder = tmp_path / "o"
+    (folder / "mine.txt").write_text("")  # results are mixed with what is not ours
+    steps = 0
+
+    def mortal(step):
+        def wrapped(*args, **more):
+            nonlocal steps
+            steps += 1
+            if steps == at + 1:
+                raise KilledError
+            return step(*args, **more)
+
+        return wrapped
+
+    with monkeypatch.context() as patch, suppress(KilledError):
+        patch.setattr("shutil.rmtree", mortal(shutil.rmtree))
+        patch.setattr("pathlib.Path.unlink", mortal(Path.unlink))
+        filter_("b.png", "--out", "o", "--overwrite")
+    ran = filter_("a.png", "b.png", "--out", "o", "--annotate", "--resume")
+    names = [r["crop"] for r in rows(folder)] if ran.code == 0 else []
+    assert all((folder / name).is_file() for name in names), "rows without their pictures"
+    assert ran.code in (0, 2), ran.err
+    if ran.code:
+        assert "use --overwrite" in ran.err
+    assert filter_("b.png", "--out", "o", "--overwrite").code == 0
+    (row,) = rows(folder)
+    assert [p.relative_to(folder).as_posix() for p in folder.rglob("*.png")] == [row["crop"]]
+    assert sorted(p.name for p in folder.iterdir() if p.is_file()) == [
+        "faces.csv", "journal.jsonl", "mine.txt", "summary.json",
+    ]  # fmt: skip
+
+
+def test_overwriting_deletes_tables_of_ours_only(filter_, marker, tmp_path):
+    picture(marker, tmp_path / "a.png")
+    folder = tmp_path / "k"
+    assert filter_("a.png", "--out", "k", "--table", "jsonl").code == 0
+    clip(marker, folder / "faces.mp4", 3)
+    (folder / "faces.csv.gz").write_bytes(b"mine")
+    for name in ("faces.csv", "faces.parquet", "faces.parquet.jsonl.part", "faces.parquet.tmp"):
+        (folder / name).write_bytes(b"of an earlier run")
+    assert filter_("k/faces.mp4", "--out", "k", "--overwrite").code == 0
+    assert sorted(p.name for p in folder.glob("faces.*")) == [
+        "faces.csv", "faces.csv.gz", "faces.mp4",
+    ]  # fmt: skip
+    assert {r["source"] for r in rows(folder)} == {"k/faces.mp4"}
+    ran = filter_("k/faces.csv", "--out", "k", "--overwrite")
+    assert (ran.code, "k/faces.csv is one of the results in k" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [("mine", True), ("../out", False), ("csv/../../out", False), (5, False), (None, False)],
+)
+def test_the_table_of_a_plugin_is_overwritten_too(tmp_path, name, gone):
+    """The journal tells its format; what it tells does not lead out of the folder."""
+    folder = tmp_path / "k"
+    folder.mkdir()
+    mine, part = folder / "faces.mine", folder / "faces.mine.tmp"
+    for path in (mine, part, tmp_path / "out"):
+        path.write_text("")
+    (folder / "journal.jsonl").write_text(json.dumps({"settings": {"table": name}}) + "\n")
+    source = Source(str(mine), "video")
+    if gone:
+        with pytest.raises(ConfigError, match="is one of the results"):
+            check_not_replaced([source], folder)
+    else:
+        check_not_replaced([source], folder)
+    prepare(folder, resume=False, overwrite=True)
+    assert [path.exists() for path in (mine, part)] == [not gone] * 2
+    assert (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["", "no journal\n", "[]\n", '{"settings": 5}\n', "\xff\n"])
+def test_a_damaged_journal_can_be_overwritten(filter_, marker, tmp_path, text):
+    picture(marker, tmp_path / "a.png")
+    assert filter_("a.png", "--out", "o").code == 0
+    (tmp_path / "o/journal.jsonl").write_bytes(text.encode("latin-1"))
+    ran = filter_("a.png", "--out", "o", "--resume")
+    assert (ran.code, "--overwrite" in ran.err) == (2, True)
+    assert filter_("a.png", "--out", "o", "--overwrite").code == 0
+    assert len(rows(tmp_path / "o")) == 1
 
 
 def test_a_strangers_folder_is_left_alone(filter_, marker, tmp_path):

@@ -165,6 +165,87 @@ def test_what_cannot_be_read_cannot_be_drawn(filter_, tmp_path):
     assert sorted(p.name for p in (tmp_path / "o").glob("*/*")) == []
 
 
+def spoiled_sources(marker, folder):
+    """Two pictures, and between them what no JPEG and no H.264 video can hold."""
+    folder.mkdir()
+    for name in ("a.png", "d.png"):
+        cv2.imwrite(str(folder / name), list(frames(marker, 11))[10])
+    wide = np.full((120, 70_000, 3), 60, np.uint8)
+    marker.draw(wide, 20, 10, 100, sharp=True)
+    cv2.imwrite(str(folder / "b.png"), wide)
+    with av.open(str(folder / "c.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 20_000, 8, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame(20_000, 8, "yuv420p")))
+        container.mux(stream.encode(None))
+
+
+def test_what_cannot_be_drawn_fails_alone(filter_, marker, tmp_path):
+    spoiled_sources(marker, tmp_path / "in")
+    command = ("in", "--out", "o", "--annotate", "--cut")
+    ran = filter_(*command, "--quiet")
+    assert ran.code == 4, ran.err
+    picture, video = ran.err.splitlines()
+    assert re.fullmatch(
+        r"blurgate: in/b\.png: cannot write b-\w+\.jpg: JPEG holds no picture of 70000x120 pixels",
+        picture,
+    )
+    assert re.fullmatch(
+        r"blurgate: in/c\.mkv: cannot write c-\w+\.mp4: .+ of 20000x8 pixels.*", video
+    )
+    report = json.loads((tmp_path / "o/summary.json").read_text())
+    assert [s["status"] for s in report["sources"]] == ["ok", "partial", "partial", "ok"]
+    assert [f"blurgate: {s['error']}" for s in report["sources"][1:3]] == [picture, video]
+    drawn = [s["annotated"] for s in report["sources"]]
+    assert [bool(name) for name in drawn] == [True, False, False, True]
+    assert sorted(f"annotated/{p.name}" for p in (tmp_path / "o/annotated").iterdir()) == sorted(
+        filter(None, drawn)
+    )
+    # The faces of what could not be drawn stay.
+    assert [r["source"] for r in rows(tmp_path / "o")] == ["in/a.png", "in/b.png", "in/d.png"]
+    assert all((tmp_path / "o" / r["crop"]).is_file() for r in rows(tmp_path / "o"))
+    again = filter_(*command, "--resume", "--quiet")
+    assert (again.code, again.err) == (4, "")
+
+
+def test_a_cut_that_fails_is_told_of_beside_what_else_failed(
+    filter_, marker, tmp_path, monkeypatch
+):
+    write(str(tmp_path / "v.mp4"), marker)
+
+    def broken(why):
+        def function(*args, **options):
+            raise av.error.ExternalError(-1, why)
+
+        return function
+
+    for name, why in (("annotate_video", "no such\nluck"), ("cut_video", "nor here")):
+        monkeypatch.setattr(f"blurgate.writing.{name}", broken(why))
+    ran = filter_("v.mp4", "--out", "o", "--annotate", "--cut", "--quiet")
+    assert ran.code == 4
+    (line,) = ran.err.splitlines()
+    one = r"v\.mp4: cannot write v-\w+\.mp4"
+    assert re.fullmatch(rf"blurgate: {one}: no such luck; {one}: nor here", line)
+    made = entry(tmp_path / "o")
+    assert (made["annotated"], made["cut"], made["status"]) == ("", "", "partial")
+    assert (made["faces"], len(rows(tmp_path / "o"))) == (20, 20)
+
+
+def test_a_full_disk_is_no_fault_of_the_source(filter_, marker, tmp_path, monkeypatch):
+    write(str(tmp_path / "v.mp4"), marker)
+
+    def full(*args, **options):
+        raise av.error.OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("blurgate.writing.cut_video", full)
+        ran = filter_("v.mp4", "--out", "o", "--cut", "--quiet")
+    assert (ran.code, "make room" in ran.err) == (5, True)
+    assert filter_("v.mp4", "--out", "o", "--cut", "--quiet", "--resume").code == 0
+    assert entry(tmp_path / "o")["cut"]
+
+
 @contextmanager
 def serve(data, *, stay=True):
     """A TCP stream on the loopback; gives its port."""
