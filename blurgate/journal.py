@@ -97,13 +97,8 @@ class Journal:
             end = len(lines.readline())
             for line in lines:
                 end += len(line)
-                try:
-                    values = json.loads(line)
-                    mark, done = values["mark"], values["done"]
-                    whole = isinstance(mark, int) and all(isinstance(e, dict) for e in done)
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    return
-                if not (whole and line.endswith(b"\n")):
+                values = parsed_line(line)
+                if values is None:
                     return
                 yield values, end
 
@@ -175,11 +170,11 @@ def read_journal(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """
     try:
         with path.open("rb") as lines:
-            settings = json.loads(lines.readline())["settings"]
+            settings = dict(json.loads(lines.readline())["settings"])
             size = lines.seek(0, os.SEEK_END)
             lines.seek(max(0, size - _END_BYTES))
             tail = lines.read()
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError(f"{path} is not a journal of blurgate") from None
     return settings, end_of(tail)
 
@@ -191,17 +186,35 @@ def end_of(tail: bytes) -> dict[str, Any] | None:
         return None
     try:
         facts = json.loads(last).get("end")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return facts if isinstance(facts, dict) else None
 
 
 def entries_of(path: Path) -> Iterator[Entry]:
-    """Give every complete source of a journal, in order."""
+    """Give every complete source of a journal, in order.
+
+    Raises:
+        ConfigError: A line is damaged.
+    """
     with path.open("rb") as lines:
         next(lines)
-        for line in lines:
-            yield from json.loads(line)["done"]
+        for number, line in enumerate(lines, 2):
+            values = parsed_line(line)
+            if values is None:
+                raise ConfigError(f"{path} is damaged in line {number}; make its folder again")
+            yield from values["done"]
+
+
+def parsed_line(line: bytes) -> dict[str, Any] | None:
+    """Read a line behind a journal's first one; None if it is torn or none of ours."""
+    try:
+        values = json.loads(line)
+        mark, done = values["mark"], values["done"]
+        whole = isinstance(mark, int) and all(isinstance(entry, dict) for entry in done)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return values if whole and line.endswith(b"\n") else None
 
 
 def _append_durably(path: Path, size: int, text: str) -> int:

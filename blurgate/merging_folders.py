@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
 from blurgate.errors import ConfigError, DecodeError
-from blurgate.filtering import Progress, count, summary
+from blurgate.filtering import COUNTS, Progress, count, summary
 from blurgate.folders import SUMMARY
 from blurgate.interfaces import Column
 from blurgate.io.text import shown
@@ -112,7 +112,7 @@ def _opened(path: Path) -> _Folder:
     shard = settings.pop("shard", None)
     if shard is None:
         raise ConfigError(f"{path} was made without --shard; it is no part of anything")
-    if end is None:
+    if end is None or not isinstance(end.get("listing", {}), dict):
         raise ConfigError(f"{path} is not complete; {_AGAIN}")
     table = path / f"faces.{settings.get('table')}"
     if table.suffix.lstrip(".") not in FORMATS:
@@ -165,6 +165,14 @@ def _write(parts: Sequence[_Folder], folder: Path) -> Progress:
 def _places(part: _Folder, index: int) -> Iterator[tuple[int, int, Entry]]:
     """Give (place in the whole list, index, entry) of each source of a part."""
     for entry in entries_of(part.path / JOURNAL):
+        numbers = [entry.get(name) for name in ("position", *COUNTS)]
+        shapes = {"source": str, "reasons": dict, "degrees": list}
+        whole = all(isinstance(entry.get(name), shape) for name, shape in shapes.items())
+        if not whole or any(type(number) is not int for number in numbers):
+            raise ConfigError(
+                f"{part.path / JOURNAL} does not tell all of {shown(str(entry.get('source')))}; "
+                f"{_AGAIN}"
+            )
         yield int(entry.pop("position")), index, entry
 
 

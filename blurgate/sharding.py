@@ -149,9 +149,11 @@ class PartNote:
         """
         try:
             note = cls(**json.loads(data))
-        except (ValueError, TypeError):
-            note = None
-        if note is None or note.format != "blurgate part 1":
+            known = note.format == "blurgate part 1"
+            known &= isinstance(note.settings, dict) and isinstance(note.listing, dict)
+        except (ValueError, TypeError, RecursionError):
+            known = False
+        if not known:
             raise ConfigError(f"{shown(name)} is no note of a part that this version can read")
         return note
 

@@ -191,3 +191,30 @@ def test_streams_have_no_parts(run):
     ran = run("filter", "rtsp://nowhere/1", "--shard", "1/2", "--model", "laplacian")
     assert ran.code == 2
     assert "--shard divides files" in ran.err
+
+
+def deep(n=200_000):
+    return b"[" * n
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "why"),
+    [
+        (0, b'{"settings": [1]}', "is not a journal of blurgate"),
+        (0, b'{"settings": ' + deep(), "is not a journal of blurgate"),
+        (1, b'{"mark": 1, "done": [{', "is damaged in line 2; make its folder again"),
+        (1, deep(), "is damaged in line 2"),
+        (1, b'{"mark": 1, "done": [{"source": "x"}]}', "does not tell all of x; finish it with"),
+        (1, b'{"mark": 1, "done": [{}]}', "does not tell all of None"),
+        (1, b'{"mark": 1, "done": [7]}', "is damaged in line 2"),
+    ],
+)
+def test_damaged_journals_are_one_line(filter_, pictures, line, text, why):
+    part = filter_(out="p1", shard="1/1")
+    journal = part / "journal.jsonl"
+    lines = journal.read_bytes().split(b"\n")
+    lines[line] = text
+    journal.write_bytes(b"\n".join(lines))
+    with pytest.raises(ConfigError, match=why):
+        merge_folders([part], pictures / "all")
+    assert not (pictures / "all").exists()

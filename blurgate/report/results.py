@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.folders import SUMMARY
 from blurgate.io.text import reason, shown
-from blurgate.journal import JOURNAL
+from blurgate.journal import JOURNAL, parsed_line
 from blurgate.report.rows import read_rows
 from blurgate.stages import Rule
 from blurgate.tables import FACES_COLUMNS, SCORE_COLUMNS
@@ -200,11 +200,10 @@ def _read_filter(folder: Path, table: Path) -> Results:
     results = Results("filter", folder, folder)
     entries = _read_journal(folder / JOURNAL, results)
     summary = _read_summary(folder / SUMMARY, results)
-    for entry in summary.get("sources") or entries:
-        note = SourceNote(str(entry["source"]), str(entry["status"]))
-        note.frames, note.error = entry.get("frames"), str(entry.get("error", ""))
-        note.frames_failed = int(entry.get("frames_failed", 0))
-        results.sources.append(note)
+    try:
+        results.sources += map(_note_of, summary.get("sources") or entries)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        results.warnings.append(f"What became of the sources is damaged: {reason(error)}.")
     for key in ("model", "detector"):  # the journal has the digest's first digits only
         if isinstance(summary.get(key), Mapping):
             results.settings[f"{key} sha256"] = summary[key].get("sha256") or "none"
@@ -216,6 +215,13 @@ def _read_filter(folder: Path, table: Path) -> Results:
         results.warnings.append("The run was interrupted; continue it with --resume.")
     _check_decisions(results)
     return results
+
+
+def _note_of(entry: dict[str, Any]) -> SourceNote:
+    note = SourceNote(str(entry["source"]), str(entry["status"]))
+    note.frames, note.error = _integer(entry.get("frames")), str(entry.get("error", ""))
+    note.frames_failed = int(entry.get("frames_failed", 0))
+    return note
 
 
 def _filter_face(results: Results) -> Callable[[Row], Face | None]:
@@ -281,22 +287,27 @@ def _read_journal(path: Path, results: Results) -> list[dict[str, Any]]:
     """Take the settings and the rule; give the complete sources. A torn last line is nothing."""
     entries: list[dict[str, Any]] = []
     try:
-        head, *lines = path.read_text(encoding="utf-8").split("\n")
-        results.settings.update(json.loads(head)["settings"])
-        for line in lines[:-1]:
-            entries += json.loads(line)["done"]
+        with path.open("rb") as lines:
+            results.settings.update(json.loads(lines.readline())["settings"])
+            for number, line in enumerate(lines, 2):
+                values = parsed_line(line)
+                if values is not None:
+                    entries += values["done"]
+                elif line.endswith(b"\n"):
+                    raise ValueError(f"line {number}")
+        results.rule = _rule_of(results.settings)
     except FileNotFoundError:
         results.warnings.append(f"{path.name} is missing: the run's settings are not known.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         results.warnings.append(f"{path.name} is damaged: {reason(error)}.")
-    settings = results.settings
-    if "threshold" in settings:
-        results.rule = Rule(
-            float(settings["threshold"]),
-            float(settings.get("review", 0)),
-            float(settings.get("min-face", 0)),
-        )
     return entries
+
+
+def _rule_of(facts: Mapping[str, Any]) -> Rule | None:
+    """Read the rule that a run noted, if it did."""
+    if "threshold" not in facts:
+        return None
+    return Rule(*(float(facts.get(name, 0)) for name in ("threshold", "review", "min-face")))
 
 
 def _read_summary(path: Path, results: Results) -> dict[str, Any]:
@@ -304,13 +315,12 @@ def _read_summary(path: Path, results: Results) -> dict[str, Any]:
         summary = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(summary, dict):
             raise ValueError("it holds no object")
+        results.rule = results.rule or _rule_of(summary)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         results.warnings.append(f"{path.name} is damaged: {reason(error)}.")
         return {}
-    if results.rule is None and "threshold" in summary:
-        results.rule = Rule(float(summary["threshold"]))
     return summary
 
 

@@ -123,6 +123,33 @@ def test_damaged_tables_are_one_line(old, new, match, make, tmp_path):
         read_results(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("summary.json", b'"threshold": 0.4', b'"threshold": "abc"'),
+        ("summary.json", b'"frames_failed": 0', b'"frames_failed": "x"'),
+        ("summary.json", b'"sources": [', b'"sources": [1, '),
+        ("summary.json", b'"sources": [', b'"sources": ' + b"[" * 200_000),
+        ("journal.jsonl", b'"done": [', b'"done": [3, '),
+        ("journal.jsonl", b'"done": [', b'"done": ' + b"[" * 200_000),
+        ("journal.jsonl", b'{"settings": ', b'{"settings": ' + b"[" * 200_000),
+        ("journal.jsonl", b'"threshold": 0.4', b'"threshold": "abc"'),
+    ],
+)
+def test_damaged_notes_are_warnings(name, old, new, make, tmp_path):
+    """What the table holds is shown all the same."""
+    folder = make.write_run(tmp_path / "run", FACES)
+    path = folder / name
+    text = path.read_bytes()
+    assert old in text
+    path.write_bytes(text.replace(old, new, 1))
+    other = "journal.jsonl" if name == "summary.json" else "summary.json"
+    (folder / other).unlink()
+    results = read_results(folder)
+    assert len(results.faces) == len(FACES)
+    assert any("damaged" in warning for warning in results.warnings), results.warnings
+
+
 def test_what_is_no_result(tmp_path, make, monkeypatch):
     with pytest.raises(InputError, match="nowhere: there is no such folder or table"):
         read_results(tmp_path / "nowhere")
