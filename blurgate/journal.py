@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from blurgate.errors import ConfigError, naming
 from blurgate.interfaces import Sink
@@ -65,10 +65,10 @@ class Journal:
         self._size = self._path.stat().st_size
 
     def _resume(self) -> None:
-        with self._path.open(encoding="utf-8") as lines:
+        with self._path.open("rb") as lines:
             try:
-                found = dict(json.loads(lines.readline())["settings"])
-            except (ValueError, KeyError, TypeError, RecursionError):
+                found = parsed_settings(lines.readline())
+            except ValueError:
                 raise ConfigError(
                     f"{self._path} is not a journal of blurgate; start anew with --overwrite"
                 ) from None
@@ -160,7 +160,7 @@ class Journal:
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Read what a journal says of its run as a whole, not its entries.
+    """Read what a journal of `blurgate filter` says of its run as a whole, not its entries.
 
     Returns:
         (settings, facts): the facts that `Journal.finish` noted, None if the run is not complete.
@@ -168,15 +168,17 @@ def read_journal(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     Raises:
         ConfigError: It is no journal.
     """
-    try:
-        with path.open("rb") as lines:
-            settings = dict(json.loads(lines.readline())["settings"])
-            size = lines.seek(0, os.SEEK_END)
-            lines.seek(max(0, size - _END_BYTES))
-            tail = lines.read()
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ConfigError(f"{path} is not a journal of blurgate") from None
-    return settings, end_of(tail)
+    with path.open("rb") as lines:
+        try:
+            settings = parsed_settings(lines.readline(), plain=True)
+        except ValueError:
+            raise ConfigError(
+                f"{path} is not a journal of blurgate; make its folder again with: "
+                "blurgate filter --overwrite"
+            ) from None
+        size = lines.seek(0, os.SEEK_END)
+        lines.seek(max(0, size - _END_BYTES))
+        return settings, end_of(lines.read())
 
 
 def end_of(tail: bytes) -> dict[str, Any] | None:
@@ -192,18 +194,51 @@ def end_of(tail: bytes) -> dict[str, Any] | None:
 
 
 def entries_of(path: Path) -> Iterator[Entry]:
-    """Give every complete source of a journal, in order.
+    """Give every complete source of the journal of a complete run of `blurgate filter`, in order.
 
     Raises:
         ConfigError: A line is damaged.
     """
     with path.open("rb") as lines:
-        next(lines)
+        lines.readline()
         for number, line in enumerate(lines, 2):
             values = parsed_line(line)
             if values is None:
-                raise ConfigError(f"{path} is damaged in line {number}; make its folder again")
+                raise ConfigError(
+                    f"{path} is damaged in line {number}; go on before it with: "
+                    "blurgate filter --resume"
+                )
             yield from values["done"]
+
+
+def parsed_settings(line: bytes, *, plain: bool = False) -> dict[str, Any]:
+    """Read a journal's first line.
+
+    Args:
+        line: The line.
+        plain: The journal is one of `blurgate filter`; see `are_plain`.
+
+    Raises:
+        ValueError: It is none of ours.
+    """
+    try:
+        values = json.loads(line)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    settings = values.get("settings") if isinstance(values, dict) else None
+    if not isinstance(settings, dict) or (plain and not are_plain(settings)):
+        raise ValueError("it holds no settings")
+    return settings
+
+
+def are_plain(settings: object) -> bool:
+    """Tell whether a value of a file can be the settings of `blurgate filter` or `blurgate score`.
+
+    Nothing in these is nested, so that they can be compared and shown whatever the file held.
+    """
+    return isinstance(settings, dict) and all(
+        value is None or isinstance(value, str | int | float) for value in settings.values()
+    )
 
 
 def parsed_line(line: bytes) -> dict[str, Any] | None:
@@ -211,10 +246,22 @@ def parsed_line(line: bytes) -> dict[str, Any] | None:
     try:
         values = json.loads(line)
         mark, done = values["mark"], values["done"]
-        whole = isinstance(mark, int) and all(isinstance(entry, dict) for entry in done)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    whole = is_count(mark) and isinstance(done, list) and all(map(_is_entry, done))
     return values if whole and line.endswith(b"\n") else None
+
+
+def _is_entry(value: object) -> bool:
+    """Whether a value can be an entry: `filter` names a source, `score` a file, `synth` neither."""
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name, ""), str) for name in ("source", "file")
+    )
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Tell whether a value of a file is a number of things, or of bytes."""
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _append_durably(path: Path, size: int, text: str) -> int:

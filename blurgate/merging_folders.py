@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +15,19 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
 from blurgate.errors import ConfigError, DecodeError
-from blurgate.filtering import COUNTS, Progress, count, summary
+from blurgate.filtering import COUNTS, DEGREE_BINS, Progress, count, summary
 from blurgate.folders import SUMMARY
 from blurgate.interfaces import Column
 from blurgate.io.text import shown
-from blurgate.journal import JOURNAL, Entry, Journal, entries_of, read_journal, write_atomically
+from blurgate.journal import (
+    JOURNAL,
+    Entry,
+    Journal,
+    entries_of,
+    is_count,
+    read_journal,
+    write_atomically,
+)
 from blurgate.rowfiles import FORMATS, Row, read_table
 from blurgate.sharding import check_set
 from blurgate.tables import faces_columns, open_table
@@ -29,6 +38,7 @@ MADE_BY: Final = "blurgate filter"
 HEAD: Final = ("version", "model", "detector", "threshold", "threshold_profile")
 """Keys of summary.json that parts have in common."""
 _AGAIN: Final = "finish it with: blurgate filter --resume"
+_ANEW: Final = "make it again with: blurgate filter --overwrite"
 
 
 @dataclass(slots=True)
@@ -112,18 +122,25 @@ def _opened(path: Path) -> _Folder:
     shard = settings.pop("shard", None)
     if shard is None:
         raise ConfigError(f"{path} was made without --shard; it is no part of anything")
-    if end is None or not isinstance(end.get("listing", {}), dict):
+    if end is None or not _is_end(end):
         raise ConfigError(f"{path} is not complete; {_AGAIN}")
-    table = path / f"faces.{settings.get('table')}"
-    if table.suffix.lstrip(".") not in FORMATS:
-        raise ConfigError(
-            f"{path}: tables of the format {settings.get('table')!r} cannot be joined"
-        )
+    form = settings.get("table")
+    if form not in FORMATS:
+        raise ConfigError(f"{path}: tables of the format {form!r} cannot be joined")
+    table = path / f"faces.{form}"
     if not table.is_file() or table.with_name(table.name + ".jsonl.part").exists():
         raise ConfigError(
             f"{path} is not complete: {table.name} is missing or unfinished; {_AGAIN}"
         )
     return _Folder(path, table, str(shard), settings, end)
+
+
+def _is_end(facts: dict[str, Any]) -> bool:
+    """Whether what a run noted at its end can be used."""
+    seconds = facts.get("elapsed_s", 0.0)
+    return isinstance(facts.get("listing", {}), dict) and (
+        is_count(seconds) or (type(seconds) is float and math.isfinite(seconds))
+    )
 
 
 def _write(parts: Sequence[_Folder], folder: Path) -> Progress:
@@ -165,15 +182,25 @@ def _write(parts: Sequence[_Folder], folder: Path) -> Progress:
 def _places(part: _Folder, index: int) -> Iterator[tuple[int, int, Entry]]:
     """Give (place in the whole list, index, entry) of each source of a part."""
     for entry in entries_of(part.path / JOURNAL):
-        numbers = [entry.get(name) for name in ("position", *COUNTS)]
-        shapes = {"source": str, "reasons": dict, "degrees": list}
-        whole = all(isinstance(entry.get(name), shape) for name, shape in shapes.items())
-        if not whole or any(type(number) is not int for number in numbers):
-            raise ConfigError(
-                f"{part.path / JOURNAL} does not tell all of {shown(str(entry.get('source')))}; "
-                f"{_AGAIN}"
-            )
-        yield int(entry.pop("position")), index, entry
+        if not _is_whole(entry):
+            name = shown(entry.get("source", "a source"))
+            raise ConfigError(f"{part.path / JOURNAL} does not tell all of {name}; {_ANEW}")
+        yield entry.pop("position"), index, entry
+
+
+def _is_whole(entry: Entry) -> bool:
+    """Whether an entry holds all that joining needs, and in its shape."""
+    reasons, degrees = entry.get("reasons"), entry.get("degrees")
+    if not (isinstance(reasons, dict) and isinstance(degrees, list)):
+        return False
+    numbers = [entry.get(name) for name in ("position", *COUNTS)]
+    texts = [entry.get(name) for name in ("source", "status")]
+    texts += [entry[kind] for kind in VIDEO_FOLDERS if kind in entry]
+    return (
+        len(degrees) == DEGREE_BINS
+        and all(map(is_count, (*numbers, *reasons.values(), *degrees)))
+        and all(isinstance(text, str) for text in texts)
+    )
 
 
 def _rows_of(part: _Folder, entry: Entry, folder: Path) -> Iterator[Row]:
@@ -181,7 +208,7 @@ def _rows_of(part: _Folder, entry: Entry, folder: Path) -> Iterator[Row]:
     n_rows = 0
     # Parquet cannot hold a name that is no UTF-8.
     name = str(entry["source"]).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    for row in islice(part.rows, int(entry["faces"])):
+    for row in islice(part.rows, entry["faces"]):
         n_rows += 1
         if row["source"] not in (entry["source"], name):
             raise DecodeError(

@@ -1,4 +1,8 @@
-"""Tables as the built-in sinks write them: reading them back row by row, and their Arrow types."""
+"""Tables as the built-in sinks write them: reading them back row by row, and their Arrow types.
+
+`read_table` wants a table that is whole and of known columns. `read_rows` takes any, and of a run
+that was killed it takes what is there.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ import csv
 import importlib.util
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from blurgate.errors import DecodeError, EnvironmentLackError
 from blurgate.interfaces import Column, Scalar
+from blurgate.io.text import reason, shown
 
 Row: TypeAlias = dict[str, Any]
+Rows: TypeAlias = tuple[Iterator[Row], Callable[[], list[str]]]
 FORMATS: Final = ("csv", "jsonl", "parquet")
 
 
@@ -38,20 +44,47 @@ def read_table(
     """
     names = {column.name for column in columns}
     kinds = [(column.name, column.type) for column in columns]
-    readers = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
-    rows = readers[form or path.suffix.lstrip(".")](path, columns, made_by)
-    try:
-        for row in rows:
-            if (
-                row.keys() != names
-                or row[columns[0].name] is None
-                or not all(_fits(row[name], kind) for name, kind in kinds)
-            ):
-                raise _other(path, made_by)
-            yield row
-    except (UnicodeDecodeError, csv.Error, RecursionError) as error:
-        text = " ".join(str(error).split())
-        raise DecodeError(f"{path} cannot be read: {text}", source=str(path)) from error
+    form = form or path.suffix.lstrip(".")
+    other = f"{shown(str(path))} is not a table of {made_by}"
+    for found in _rows(path, form):
+        row = found
+        if form == "csv":
+            try:
+                row = {c.name: c.type(found[c.name]) if found[c.name] else None for c in columns}
+            except (KeyError, ValueError):
+                raise DecodeError(other, source=str(path)) from None
+        if (
+            row.keys() != names
+            or row[columns[0].name] is None
+            or not all(_fits(row[name], kind) for name, kind in kinds)
+        ):
+            raise DecodeError(other, source=str(path))
+        yield row
+
+
+def read_rows(path: Path) -> Rows:
+    """Read a table, its format told by its content.
+
+    Args:
+        path: CSV with a head line, JSON lines, or Parquet.
+
+    Returns:
+        The rows, column -> value (text in CSV), and a function that, once they are read, says in
+        sentences what is odd about the table. A last line that was torn is left out.
+
+    Raises:
+        DecodeError: A line is damaged; raised while the rows are read.
+        EnvironmentLackError: It is Parquet and pyarrow is missing; raised likewise.
+    """
+    with path.open("rb") as file:
+        start = file.read(4)
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 1))
+        torn = size > 0 and file.read(1) != b"\n"
+    if start == b"PAR1":
+        return _rows(path, "parquet"), lambda: []
+    said = ["The table's last line was torn and is left out."] if torn else []
+    return _rows(path, "jsonl" if start[:1] == b"{" else "csv", torn=torn), lambda: said
 
 
 def _fits(value: object, kind: type) -> bool:
@@ -65,46 +98,72 @@ def _fits(value: object, kind: type) -> bool:
 
 
 def has_column(path: Path, name: str) -> bool:
-    """Tell whether a table has a column; raises as `read_table` does."""
+    """Tell whether a table has a column; a damaged one that is no Parquet has none."""
     if path.suffix == ".parquet":
-        return any(name in row for row in islice(_parquet(path, (), ""), 1))
+        return any(name in row for row in islice(_rows(path, "parquet"), 1))
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
         first = next(lines, "")
-    if path.suffix == ".csv":
-        return name in next(csv.reader([first]), [])
     try:
+        if path.suffix == ".csv":
+            return name in next(csv.reader([first]), [])
         row = json.loads(first or "{}")
-    except ValueError:
-        return False
+    except (ValueError, csv.Error, RecursionError):
+        return False  # whoever reads the table is told
     return isinstance(row, dict) and name in row
 
 
-def _other(path: Path, made_by: str) -> DecodeError:
-    return DecodeError(f"{path} is not a table of {made_by}", source=str(path))
+def _rows(path: Path, form: str, *, torn: bool = False) -> Iterator[Row]:
+    """Give the rows as they are; with `torn`, a last line without its end is left out.
+
+    Raises:
+        DecodeError: The table is damaged; the message names the line.
+    """
+    if form == "parquet":
+        yield from _parquet(path)
+        return
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        lines: Iterator[str] = file
+        if torn:
+            lines = (line for line in file if line.endswith("\n"))
+        yield from (_csv if form == "csv" else _jsonl)(path, lines)
 
 
-def _csv(path: Path, columns: tuple[Column, ...], made_by: str) -> Iterator[Row]:
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-        for fields in csv.DictReader(lines):
-            try:
-                yield {c.name: c.type(fields[c.name]) if fields[c.name] else None for c in columns}
-            except (KeyError, ValueError, TypeError):
-                raise _other(path, made_by) from None
+def _csv(path: Path, lines: Iterator[str]) -> Iterator[Row]:
+    """Give the rows; each must have as many fields as the head, empty lines left out."""
+    reader = csv.reader(lines)
+    try:
+        head = next(reader, [])
+        for fields in filter(None, reader):
+            if len(fields) != len(head):
+                raise DecodeError(
+                    f"{shown(str(path))}, line {reader.line_num}: {len(fields)} fields, the head "
+                    f"has {len(head)}",
+                    source=str(path),
+                )
+            yield dict(zip(head, fields, strict=True))
+    except csv.Error as error:
+        raise DecodeError(
+            f"{shown(str(path))} cannot be read: {reason(error)}", source=str(path)
+        ) from error
 
 
-def _jsonl(path: Path, columns: tuple[Column, ...], made_by: str) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                raise DecodeError(f"{path} is not JSON lines", source=str(path)) from None
-            if not isinstance(row, dict):
-                raise _other(path, made_by)
-            yield row
+def _jsonl(path: Path, lines: Iterator[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(
+                f"{shown(str(path))}, line {number} is not JSON: {reason(error)}",
+                source=str(path),
+            ) from error
+        if not isinstance(row, dict):
+            raise DecodeError(
+                f"{shown(str(path))}, line {number} is not a JSON object", source=str(path)
+            )
+        yield row
 
 
-def _parquet(path: Path, columns: tuple[Column, ...], made_by: str) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[Row]:
     if importlib.util.find_spec("pyarrow") is None:
         raise EnvironmentLackError(
             'reading Parquet needs pyarrow; run: pip install "blurgate[parquet]"'
@@ -116,9 +175,10 @@ def _parquet(path: Path, columns: tuple[Column, ...], made_by: str) -> Iterator[
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=4096):
                 yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        text = " ".join(str(error).split())
-        raise DecodeError(f"{path} cannot be read as Parquet: {text}", source=str(path)) from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DecodeError(
+            f"{shown(str(path))} is no readable Parquet file: {reason(error)}", source=str(path)
+        ) from error
 
 
 def arrow_table(rows: Sequence[Mapping[str, Scalar]], columns: Sequence[Column]) -> Any:

@@ -11,16 +11,19 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from blurgate.errors import ConfigError
 from blurgate.io.text import shown
-from blurgate.journal import write_atomically
+from blurgate.journal import are_plain, is_count, write_atomically
 from blurgate.spool import Names, Spool
 
 NOTE_SUFFIX: Final = ".part.json"
 """The note of a complete part lies beside its table, as `<table>.part.json`."""
+_LONGEST: Final = 40
+"""Characters of an "I/N"; Python makes no numbers of thousands of digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,9 @@ class Shard:
         Shard(index=2, count=10)
         """
         index, slash, count = text.partition("/")
-        if not (slash and index.isdecimal() and count.isdecimal()):
-            raise ConfigError(f"--shard {text}: write it as I/N, such as 2/10")
+        number = len(text) <= _LONGEST and index.isdecimal() and count.isdecimal()
+        if not (slash and number):
+            raise ConfigError(f"--shard {shown(text)}: write it as I/N, such as 2/10")
         return cls(int(index), int(count))
 
 
@@ -148,14 +152,28 @@ class PartNote:
             ConfigError: It is none.
         """
         try:
-            note = cls(**json.loads(data))
-            known = note.format == "blurgate part 1"
-            known &= isinstance(note.settings, dict) and isinstance(note.listing, dict)
+            facts = json.loads(data)
+            note = cls(**facts) if _is_note(facts) else None
         except (ValueError, TypeError, RecursionError):
-            known = False
-        if not known:
-            raise ConfigError(f"{shown(name)} is no note of a part that this version can read")
+            note = None
+        if note is None:
+            raise ConfigError(
+                f"{shown(name)} is no note of a part that this version can read; score that part "
+                "again"
+            )
         return note
+
+
+def _is_note(facts: Any) -> bool:
+    """Whether what a file holds has the shape of a note; `PartNote` checks the names."""
+    return (
+        isinstance(facts, dict)
+        and facts.get("format") == "blurgate part 1"
+        and isinstance(facts.get("shard"), str)
+        and are_plain(facts.get("settings"))
+        and isinstance(facts.get("listing"), dict)
+        and all(is_count(facts.get(name)) for name in ("files", "bytes"))
+    )
 
 
 def note_path(table: Path) -> Path:
@@ -187,7 +205,7 @@ def check_set(
                 f"{shown(name)} was made with {key} = {mine.get(key)!r} and {shown(names[0])} with "
                 f"{settings[0].get(key)!r}; score it again with the same settings"
             )
-    parsed = [Shard.parse(text) for text in shards]
+    parsed = [_shard_of(name, text) for name, text in zip(names, shards, strict=True)]
     for name, shard in zip(names, parsed, strict=True):
         if shard.count != parsed[0].count:
             raise ConfigError(
@@ -207,10 +225,17 @@ def check_set(
             raise ConfigError(f"{shown(of[shard.index])} and {shown(name)} are both part {shard}")
         of[shard.index] = name
     count = parsed[0].count
-    missing = [f"{i}/{count}" for i in range(1, count + 1) if i not in of]
-    if missing:
-        more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
-        raise ConfigError(f"parts are missing: {', '.join(missing[:8])}{more}")
+    if n_missing := count - len(of):
+        missing = islice((f"{i}/{count}" for i in range(1, count + 1) if i not in of), 8)
+        more = f" and {n_missing - 8} more" if n_missing > 8 else ""
+        raise ConfigError(f"parts are missing: {', '.join(missing)}{more}")
+
+
+def _shard_of(name: str, text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{shown(name)} is damaged: {error}; make it again") from None
 
 
 def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,14 @@ import os
 import pytest
 
 from blurgate.errors import ConfigError
-from blurgate.journal import Journal, write_atomically
+from blurgate.journal import (
+    Journal,
+    end_of,
+    entries_of,
+    parsed_line,
+    read_journal,
+    write_atomically,
+)
 
 SETTINGS = {"threshold": 0.4, "model": "laplacian"}
 
@@ -123,12 +130,59 @@ def test_other_settings_are_refused_by_name(tmp_path):
         Journal(path, {**SETTINGS, "threshold": 0.5}, resume=True)
 
 
-@pytest.mark.parametrize("content", ["", "{}\n", "[1]\n", "garbage\n"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}\n", "[1]\n", "garbage\n", '{"settings": ' + "[" * 200_000 + "\n",
+     '{"settings": [["threshold", 0.4]]}\n'],
+)  # fmt: skip
 def test_what_is_not_a_journal_is_refused(tmp_path, content):
     path = tmp_path / "j"
     path.write_text(content)
     with pytest.raises(ConfigError, match="not a journal of blurgate"):
         Journal(path, SETTINGS, resume=True)
+    with pytest.raises(ConfigError, match="not a journal of blurgate; make its folder again"):
+        read_journal(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[" * 200_000, "[]", "{}", '{"mark": 1, "done": 1}', '{"mark": true, "done": []}',
+     '{"mark": -1, "done": []}', '{"mark": 1, "done": [3]}',
+     '{"mark": 1, "done": [{"source": 3}]}', '{"mark": 1, "done": [{"file": null}]}'],
+)  # fmt: skip
+def test_a_damaged_line_ends_what_can_be_resumed(tmp_path, line):
+    path = tmp_path / "j"
+    filled(path, [["a"], ["b"], ["c"]])
+    lines = path.read_text().splitlines(keepends=True)
+    lines[2] = line + "\n"
+    path.write_text("".join(lines))
+    found = entries_of(path)
+    assert next(found)["source"] == "a"
+    with pytest.raises(ConfigError, match=r"j is damaged in line 3; go on before it with: "):
+        next(found)
+    journal = Journal(path, SETTINGS, resume=True)
+    assert [entry["source"] for entry in journal.entries()] == ["a"]
+    assert path.read_text() == "".join(lines[:2])
+
+
+def test_settings_of_synth_are_nested_and_those_of_filter_are_not(tmp_path):
+    path = tmp_path / "j"
+    nested = {"embedder": {"name": "a", "sha256": "b"}}
+    Journal(path, nested, resume=False)
+    assert Journal(path, nested, resume=True).n_done == 0
+    with pytest.raises(ConfigError, match="not a journal of blurgate"):
+        read_journal(path)
+
+
+def test_entries_may_name_a_source_or_a_file():
+    line = {"mark": 1, "done": [{"file": "a"}, {"source": "b"}, {"faces": 2, "rows": 8}]}
+    assert parsed_line(json.dumps(line).encode() + b"\n") == line
+    assert parsed_line(json.dumps(line).encode()) is None, "its end may be missing"
+
+
+def test_a_damaged_end_is_none():
+    assert end_of(b'\n{"mark": 1, "done": [], "end": {"a": 1}}\n') == {"a": 1}
+    assert end_of(b'\n{"mark": ' + b"[" * 200_000 + b"\n") is None
 
 
 def test_without_resume_a_journal_begins_anew(tmp_path):

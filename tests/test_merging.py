@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from blurgate.errors import ConfigError, DecodeError
@@ -175,9 +177,67 @@ def test_a_missing_part_is_named(tmp_path):
         merge_tables([a, b], tmp_path / "out.csv")
     with pytest.raises(ConfigError, match=r"c\.csv: there is no such part"):
         merge_tables([a, tmp_path / "c.csv"], tmp_path / "out.csv")
-    (tmp_path / "a.csv.part.json").write_text("{}")
-    with pytest.raises(ConfigError, match="is no note of a part"):
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "{}",
+        "[" * 200_000,
+        b"\xff",
+        {"settings": [1]},
+        {"settings": {"model": [1]}},
+        {"listing": "x"},
+        {"shard": 1},
+        {"bytes": "7"},
+        {"format": "blurgate part 2"},
+    ],
+)
+def test_damaged_notes_are_one_line(tmp_path, note):
+    a = noted(tmp_path / "a.csv", FILES[:3], "1/1")
+    path = tmp_path / "a.csv.part.json"
+    if isinstance(note, dict):
+        note = json.dumps({**json.loads(path.read_text()), **note})
+    path.write_bytes(note.encode() if isinstance(note, str) else note)
+    with pytest.raises(ConfigError, match=r"a\.csv\.part\.json is no note of .*; score .* again"):
         merge_tables([a], tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize(
+    ("shard", "why"),
+    [("3/2", "3/2: I/N needs"), ("x", "x: write it as I/N"), ("1\n", r"'1\\n': write it as I/N")],
+)
+def test_a_shard_that_means_nothing_names_the_part(tmp_path, shard, why):
+    a = noted(tmp_path / "a.csv", FILES[:3], shard)
+    with pytest.raises(ConfigError, match=rf"a\.csv is damaged: --shard {why}.*; make it again"):
+        merge_tables([a], tmp_path / "out.csv")
+
+
+def test_most_of_a_great_many_parts_are_missing(tmp_path):
+    a = noted(tmp_path / "a.csv", FILES[:3], "2/1000000000000")
+    with pytest.raises(ConfigError, match=r"missing: 1/1000000000000, .* and 999999999991 more"):
+        merge_tables([a], tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("a.jsonl", "[" * 200_000 + "\n", r"a\.jsonl, line 1 is not JSON"),
+        ("a.jsonl", '{"file": "a"\n', r"a\.jsonl, line 1 is not JSON"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl, line 1 is not a JSON object"),
+        ("a.csv", "a" * 200_000 + "\n1\n", r"a\.csv cannot be read: field larger than"),
+        ("a.csv", "HEAD\na.png,,,,,,,,,no_face\nb.png,1,2.5", r"a\.csv, line 3: 3 fields, .* 10"),
+        ("a.parquet", "PAR1 and nothing more", r"a\.parquet is no readable Parquet file"),
+    ],
+)
+def test_damaged_tables_are_one_line(tmp_path, name, text, why):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    path = tmp_path / name
+    path.write_text(text.replace("HEAD", ",".join(column.name for column in SCORE_COLUMNS)))
+    with pytest.raises(DecodeError, match=why):
+        merge_tables([path], tmp_path / f"out{path.suffix}")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

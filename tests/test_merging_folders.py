@@ -12,6 +12,7 @@ import pytest
 from blurgate.errors import ConfigError, DecodeError
 from blurgate.journal import entries_of, read_journal
 from blurgate.merging_folders import merge_folders
+from blurgate.tables import FACES_COLUMNS
 
 N = 9
 
@@ -197,24 +198,94 @@ def deep(n=200_000):
     return b"[" * n
 
 
+ENTRY = {
+    "source": "x", "status": "ok", "frames": 1, "frames_failed": 0, "faces": 0, "kept": 0,
+    "review": 0, "rejected": 0, "error": "", "reasons": {}, "degrees": [0] * 24, "position": 0,
+}  # fmt: skip
+
+
+def done(**changes):
+    """A line of one entry; None takes a key away."""
+    entry = {key: value for key, value in (ENTRY | changes).items() if value is not None}
+    return json.dumps({"mark": 1, "done": [entry]}).encode()
+
+
+def settings(**changes):
+    return json.dumps({"settings": {"shard": "1/1", "table": "csv", **changes}}).encode()
+
+
+def end(**facts):
+    return json.dumps({"mark": 1, "done": [], "end": facts}).encode()
+
+
+DAMAGED = r"p1.journal\.jsonl is damaged in line 2; go on before it with: .* filter --resume"
+HALF = r"p1.journal\.jsonl does not tell all of x; make it again with: .* filter --overwrite"
+NONE = r"p1.journal\.jsonl is not a journal of blurgate; make its folder again with: .*--overwrite"
+
+
 @pytest.mark.parametrize(
     ("line", "text", "why"),
     [
-        (0, b'{"settings": [1]}', "is not a journal of blurgate"),
-        (0, b'{"settings": ' + deep(), "is not a journal of blurgate"),
-        (1, b'{"mark": 1, "done": [{', "is damaged in line 2; make its folder again"),
-        (1, deep(), "is damaged in line 2"),
-        (1, b'{"mark": 1, "done": [{"source": "x"}]}', "does not tell all of x; finish it with"),
-        (1, b'{"mark": 1, "done": [{}]}', "does not tell all of None"),
-        (1, b'{"mark": 1, "done": [7]}', "is damaged in line 2"),
+        (0, b'{"settings": [1]}', NONE),
+        (0, b'{"settings": [["shard", "1/1"]]}', NONE),
+        (0, b'{"settings": {"shard": [1]}}', NONE),
+        (0, b'{"settings": ' + deep(), NONE),
+        (0, settings(shard="3/1"), r"p1 is damaged: --shard 3/1: .*make it again"),
+        (0, settings(shard=f"1/{'9' * 5000}"), "p1 is damaged: --shard 1/9.*make it again"),
+        (0, settings(shard=7), "p1 is damaged: --shard 7: write it as I/N"),
+        (0, settings(table="../p2/faces.csv"), "tables of the format '../p2/faces.csv' cannot be"),
+        (1, b'{"mark": 1, "done": [{', DAMAGED),
+        (1, deep(), DAMAGED),
+        (1, b'{"mark": 1, "done": [7]}', DAMAGED),
+        (1, b'{"mark": 1, "done": {}}', DAMAGED),
+        (1, b'{"mark": -1, "done": []}', DAMAGED),
+        (1, done(source=1), DAMAGED),
+        (1, b'{"mark": 1, "done": [{}]}', HALF.replace("of x", "of a source")),
+        (1, done(position=None), HALF),
+        (1, done(position=True), HALF),
+        (1, done(faces=-1), HALF),
+        (1, done(faces=10**30), HALF),
+        (1, done(frames="1"), HALF),
+        (1, done(status=None), HALF),
+        (1, done(degrees=[0]), HALF),
+        (1, done(degrees=["0"] * 24), HALF),
+        (1, done(reasons={"blur": "0"}), HALF),
+        (1, done(annotated=1), HALF),
+        (-2, end(listing=[1]), "p1 is not complete; finish it with"),
+        (-2, end(elapsed_s="x"), "p1 is not complete; finish it with"),
+        (-2, end(elapsed_s=float("nan")), "p1 is not complete; finish it with"),
+        (-2, b'{"mark"' + deep(), "p1 is not complete; finish it with"),
     ],
-)
-def test_damaged_journals_are_one_line(filter_, pictures, line, text, why):
+)  # fmt: skip
+def test_damaged_journals_are_one_line(tmp_path, line, text, why):
+    part = tmp_path / "p1"
+    part.mkdir()
+    (part / "faces.csv").write_text(",".join(column.name for column in FACES_COLUMNS) + "\n")
+    journal = part / "journal.jsonl"
+    lines = [settings(), done(), end(elapsed_s=1.0), b""]
+    journal.write_bytes(b"\n".join(lines))
+    merge_folders([part], tmp_path / "whole")
+    lines[line] = text
+    journal.write_bytes(b"\n".join(lines))
+    with pytest.raises(ConfigError, match=why) as caught:
+        merge_folders([part], tmp_path / "all")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "all").exists()
+
+
+def test_the_ways_out_of_a_damaged_journal_lead_out(filter_, pictures, run):
+    whole = filter_(out="whole")
     part = filter_(out="p1", shard="1/1")
     journal = part / "journal.jsonl"
     lines = journal.read_bytes().split(b"\n")
-    lines[line] = text
+    entries = json.loads(lines[1])
+    head, tail = ({**entries, "done": some} for some in (entries["done"][:1], entries["done"][1:]))
+    table = (part / "faces.csv").read_bytes().splitlines(keepends=True)
+    head["mark"] = sum(map(len, table[: 1 + entries["done"][0]["faces"]]))
+    lines[1:2] = [json.dumps(head).encode(), b"torn", json.dumps(tail).encode()]
     journal.write_bytes(b"\n".join(lines))
-    with pytest.raises(ConfigError, match=why):
-        merge_folders([part], pictures / "all")
-    assert not (pictures / "all").exists()
+    ran = run("merge", part, "--out", "all")
+    assert (ran.code, "is damaged in line 3" in ran.err) == (2, True)
+    filter_("--resume", out="p1", shard="1/1")
+    merge_folders([part], pictures / "all")
+    assert tree(pictures / "all") == tree(whole)

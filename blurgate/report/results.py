@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.folders import SUMMARY
 from blurgate.io.text import reason, shown
-from blurgate.journal import JOURNAL, parsed_line
-from blurgate.report.rows import read_rows
+from blurgate.journal import JOURNAL, Entry, parsed_line, parsed_settings
+from blurgate.rowfiles import read_rows
 from blurgate.stages import Rule
 from blurgate.tables import FACES_COLUMNS, SCORE_COLUMNS
 from blurgate.types import Decision, Reason
@@ -29,6 +29,8 @@ DECISIONS: Final[tuple[str, ...]] = get_args(Decision)
 REASONS: Final[tuple[str, ...]] = get_args(Reason)
 _FORMATS: Final = ("csv", "jsonl", "parquet")
 _DATASET: Final = "dataset.json"
+_DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What comes of values that no run of ours writes."""
 
 
 @dataclass(slots=True)
@@ -157,7 +159,7 @@ def _made(rows: Iterator[Row], make: Callable[[Row], Face | None], table: Path) 
     for number, row in enumerate(rows, 1):
         try:
             face = make(row)
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except _DAMAGE as error:
             raise DecodeError(
                 f"{shown(str(table))}: row {number} is damaged ({reason(error)})",
                 source=str(table),
@@ -200,13 +202,12 @@ def _read_filter(folder: Path, table: Path) -> Results:
     results = Results("filter", folder, folder)
     entries = _read_journal(folder / JOURNAL, results)
     summary = _read_summary(folder / SUMMARY, results)
-    try:
-        results.sources += map(_note_of, summary.get("sources") or entries)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        results.warnings.append(f"What became of the sources is damaged: {reason(error)}.")
+    listed = _notes(summary.get("sources"), SUMMARY, results)
+    results.sources = listed or _notes(entries, JOURNAL, results)
     for key in ("model", "detector"):  # the journal has the digest's first digits only
         if isinstance(summary.get(key), Mapping):
-            results.settings[f"{key} sha256"] = summary[key].get("sha256") or "none"
+            digest = summary[key].get("sha256")
+            results.settings[f"{key} sha256"] = (isinstance(digest, str) and digest) or "none"
     rows, problem = read_rows(table)
     _fill(results, _made(rows, _filter_face(results), table))
     results.warnings += problem()
@@ -217,11 +218,29 @@ def _read_filter(folder: Path, table: Path) -> Results:
     return results
 
 
-def _note_of(entry: dict[str, Any]) -> SourceNote:
-    note = SourceNote(str(entry["source"]), str(entry["status"]))
-    note.frames, note.error = _integer(entry.get("frames")), str(entry.get("error", ""))
-    note.frames_failed = int(entry.get("frames_failed", 0))
-    return note
+def _notes(entries: Any, file: str, results: Results) -> list[SourceNote]:
+    """Read how the sources ended; nothing if one is damaged, with a warning."""
+    try:
+        return [_note(entry) for entry in entries or ()]
+    except _DAMAGE as error:
+        results.warnings.append(f"{file} is damaged: sources: {reason(error)}.")
+        return []
+
+
+def _note(entry: Any) -> SourceNote:
+    if not isinstance(entry, dict):
+        raise ValueError("one is no object")
+    texts = {name: entry.get(name, "") for name in ("source", "status", "error")}
+    for name, text in texts.items():
+        if not isinstance(text, str) or not (text or name == "error"):
+            raise ValueError(f"{name} is no text")
+    return SourceNote(
+        texts["source"],
+        texts["status"],
+        _integer(entry.get("frames")),
+        int(entry.get("frames_failed", 0)),
+        texts["error"],
+    )
 
 
 def _filter_face(results: Results) -> Callable[[Row], Face | None]:
@@ -283,31 +302,35 @@ def _integer(value: Any) -> int | None:
     return None if value is None or value == "" else int(value)
 
 
-def _read_journal(path: Path, results: Results) -> list[dict[str, Any]]:
+def _read_journal(path: Path, results: Results) -> list[Entry]:
     """Take the settings and the rule; give the complete sources. A torn last line is nothing."""
-    entries: list[dict[str, Any]] = []
+    entries: list[Entry] = []
     try:
         with path.open("rb") as lines:
-            results.settings.update(json.loads(lines.readline())["settings"])
+            results.settings.update(parsed_settings(lines.readline(), plain=True))
+            _take_rule(results.settings, path, results)
             for number, line in enumerate(lines, 2):
                 values = parsed_line(line)
                 if values is not None:
                     entries += values["done"]
                 elif line.endswith(b"\n"):
                     raise ValueError(f"line {number}")
-        results.rule = _rule_of(results.settings)
     except FileNotFoundError:
         results.warnings.append(f"{path.name} is missing: the run's settings are not known.")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         results.warnings.append(f"{path.name} is damaged: {reason(error)}.")
     return entries
 
 
-def _rule_of(facts: Mapping[str, Any]) -> Rule | None:
-    """Read the rule that a run noted, if it did."""
-    if "threshold" not in facts:
-        return None
-    return Rule(*(float(facts.get(name, 0)) for name in ("threshold", "review", "min-face")))
+def _take_rule(facts: Mapping[str, Any], path: Path, results: Results) -> None:
+    """Take the rule that a run noted, if it did and nothing told it before."""
+    if results.rule is not None or "threshold" not in facts:
+        return
+    try:
+        numbers = [float(facts.get(name, 0)) for name in ("threshold", "review", "min-face")]
+        results.rule = Rule(*numbers)
+    except _DAMAGE as error:
+        results.warnings.append(f"{path.name} is damaged: {reason(error)}.")
 
 
 def _read_summary(path: Path, results: Results) -> dict[str, Any]:
@@ -315,12 +338,12 @@ def _read_summary(path: Path, results: Results) -> dict[str, Any]:
         summary = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(summary, dict):
             raise ValueError("it holds no object")
-        results.rule = results.rule or _rule_of(summary)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         results.warnings.append(f"{path.name} is damaged: {reason(error)}.")
         return {}
+    _take_rule(summary, path, results)
     return summary
 
 

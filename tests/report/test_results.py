@@ -10,6 +10,8 @@ import pytest
 from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.report import results as module
 from blurgate.report.results import read_results
+from blurgate.report.thumbs import make_thumbs
+from blurgate.report.view import write_page
 from blurgate.stages import Rule
 from blurgate.tables import FACES_COLUMNS, SCORE_COLUMNS, open_table
 
@@ -123,18 +125,36 @@ def test_damaged_tables_are_one_line(old, new, match, make, tmp_path):
         read_results(folder)
 
 
+DEEP = b"[" * 200_000
+DEEPER = b'{"a": ' * 400 + b"1" + b"}" * 400  # within what JSON may nest, and no value of ours
+HUGE = b"1" + b"0" * 400
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
         ("summary.json", b'"threshold": 0.4', b'"threshold": "abc"'),
+        ("summary.json", b'"threshold": 0.4', b'"threshold": 1.4'),
+        ("summary.json", b'"threshold": 0.4', b'"threshold": ' + HUGE),
         ("summary.json", b'"frames_failed": 0', b'"frames_failed": "x"'),
+        ("summary.json", b'"frames_failed": 0', b'"frames_failed": Infinity'),
+        ("summary.json", b'"frames": 2', b'"frames": [1]'),
+        ("summary.json", b'"source": "a.mp4"', b'"source": 3'),
+        ("summary.json", b'"source": "a.mp4", ', b""),
         ("summary.json", b'"sources": [', b'"sources": [1, '),
-        ("summary.json", b'"sources": [', b'"sources": ' + b"[" * 200_000),
+        ("summary.json", b'"sources": [', b'"sources": 1, "x": ['),
+        ("summary.json", b'"sources": [', b'"sources": ' + DEEP),
         ("journal.jsonl", b'"done": [', b'"done": [3, '),
-        ("journal.jsonl", b'"done": [', b'"done": ' + b"[" * 200_000),
-        ("journal.jsonl", b'{"settings": ', b'{"settings": ' + b"[" * 200_000),
+        ("journal.jsonl", b'"done": [', b'"done": ' + DEEP),
+        ("journal.jsonl", b'"frames": 2', b'"frames": [1]'),
+        ("journal.jsonl", b'{"settings": ', b'{"settings": ' + DEEP),
+        ("journal.jsonl", b'{"settings": ', b'{"settings": [1], "x": '),
+        ("journal.jsonl", b'"model": "laplacian"', b'"model": ' + DEEPER),
         ("journal.jsonl", b'"threshold": 0.4', b'"threshold": "abc"'),
+        ("journal.jsonl", b'"threshold": 0.4', b'"threshold": NaN'),
+        ("journal.jsonl", b'"min-face": 0.0', b'"min-face": ' + HUGE),
     ],
+    ids=lambda value: value if isinstance(value, str) else value[:40].decode(),
 )
 def test_damaged_notes_are_warnings(name, old, new, make, tmp_path):
     """What the table holds is shown all the same."""
@@ -143,11 +163,55 @@ def test_damaged_notes_are_warnings(name, old, new, make, tmp_path):
     text = path.read_bytes()
     assert old in text
     path.write_bytes(text.replace(old, new, 1))
-    other = "journal.jsonl" if name == "summary.json" else "summary.json"
-    (folder / other).unlink()
     results = read_results(folder)
     assert len(results.faces) == len(FACES)
-    assert any("damaged" in warning for warning in results.warnings), results.warnings
+    assert results.rule == Rule(0.4), "the other file has it"
+    assert [note.name for note in results.sources] == ["a.mp4", "b\udcff.jpg"]
+    assert [note.status for note in results.sources] == ["ok", "ok"]
+    (folder / ({"journal.jsonl", "summary.json"} - {name}).pop()).unlink()
+    alone = read_results(folder)
+    assert len(alone.faces) == len(FACES)
+    (warning,) = (line for line in alone.warnings if line.startswith(f"{name} is damaged: "))
+    assert "\n" not in warning
+    for found in (results, alone):
+        assert set(found.warnings) <= {
+            warning,
+            "journal.jsonl is missing: the run's settings are not known.",
+        }
+        write_page(found, make_thumbs(found, 0), folder / "report.html")
+
+
+def test_a_digest_that_is_none(make, tmp_path):
+    folder = make.write_run(tmp_path / "run", FACES)
+    summary = (folder / "summary.json").read_bytes()
+    (folder / "summary.json").write_bytes(summary.replace(b'"sha256": ""', b'"sha256": ' + DEEPER))
+    assert read_results(folder).settings["model sha256"] == "none"
+
+
+def test_a_damaged_line_of_the_journal_costs_what_follows_it(make, tmp_path):
+    folder = make.write_run(tmp_path / "run", FACES, review="0.1", min_face="20")
+    (folder / "summary.json").unlink()
+    journal = folder / "journal.jsonl"
+    head, line = journal.read_text().splitlines()
+    entries = json.loads(line)["done"]
+    lines = [json.dumps({"mark": 1, "done": [entry]}) for entry in entries]
+    journal.write_text("\n".join([head, lines[0], "torn", lines[1]]) + "\n")
+    results = read_results(folder)
+    assert results.rule == Rule(0.4, 0.1, 20.0)
+    assert [note.status for note in results.sources] == ["ok", "incomplete"]
+    assert results.warnings[0] == "journal.jsonl is damaged: line 3."
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "Infinity", "[" * 200_000])
+def test_rows_that_no_sink_writes_are_one_line(value, tmp_path):
+    row = dict.fromkeys((column.name for column in SCORE_COLUMNS), 0.5) | {"file": "a", "face": 1}
+    text = json.dumps(row | {"status": "ok"}).replace('"face": 1', f'"face": {value}')
+    path = tmp_path / "scores.jsonl"
+    path.write_text(text.replace('"x1": 0.5', f'"x1": {value}') + "\n")
+    with pytest.raises(
+        DecodeError, match=r"scores\.jsonl(: row 1 is damaged|, line 1 is not JSON)"
+    ):
+        read_results(path)
 
 
 def test_what_is_no_result(tmp_path, make, monkeypatch):
