@@ -399,6 +399,6 @@ def test_what_no_encoder_takes_is_an_error_of_ours(tmp_path, capfd):
 
 def test_names_are_safe_everywhere():
     name = output_name("annotated", "/x/Große 写真: <b>\udcff?.mov", ".mp4")
-    assert re.fullmatch(r"annotated/Große_写真_b-[0-9a-f]{8}\.mp4", name)
+    assert re.fullmatch(r"annotated/Große_写真_b-[0-9a-f]{16}\.mp4", name)
     assert output_name("cut", "..", ".mp4").startswith("cut/video-")
     assert output_name("cut", "a/x.mp4", ".mp4") != output_name("cut", "b/x.mp4", ".mp4")
