@@ -6,7 +6,6 @@ may depend on faces that come after it.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
@@ -21,6 +20,7 @@ import numpy as np
 from blurgate.drawing import Mark, Timeline, draw_faces
 from blurgate.errors import ConfigError, InputError
 from blurgate.io.encode import Clock, SoundCopy, SoundCut, VideoWriter, clock_of
+from blurgate.io.text import digest
 from blurgate.io.video import read_video
 from blurgate.journal import written_whole
 from blurgate.pipeline import prefetch
@@ -47,8 +47,7 @@ def output_name(folder: str, source: str, suffix: str) -> str:
     'cut/Zoë_1-50a0797d6620ea03.mp4'
     """
     stem = re.sub(r"[^\w-]+", "_", PurePosixPath(source.replace("\\", "/")).stem).strip("-_")
-    digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return f"{folder}/{stem[:48] or 'video'}-{digest}{suffix}"
+    return f"{folder}/{stem[:48] or 'video'}-{digest(source)}{suffix}"
 
 
 def annotate_image(image: U8, marks: Iterable[Mark], target: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, TypeAlias
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 
 from blurgate.errors import InputError
+from blurgate.io.text import digest
 from blurgate.journal import written_whole
 from blurgate.types import U8, Decision, RoutedFaces, Verdict
 
@@ -30,8 +30,8 @@ def crop_name(verdict: Verdict) -> str:
     or browser treats specially are replaced, so no source can name a path outside the folder.
     """
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(verdict.source.replace("\\", "/")).stem)
-    digest = hashlib.sha256(verdict.source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    name = f"{stem.lstrip('-')[:48] or 'face'}-{digest}-{verdict.frame_index:06d}"
+    made_of = digest(verdict.source)
+    name = f"{stem.lstrip('-')[:48] or 'face'}-{made_of}-{verdict.frame_index:06d}"
     return f"{FOLDERS[verdict.decision]}/{name}-{verdict.face_index}.png"
 
 

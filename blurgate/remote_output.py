@@ -10,7 +10,6 @@ The work folder is one per address below `BLURGATE_WORK_DIR`, or the user's cach
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from blurgate.crops import FOLDERS
 from blurgate.errors import BlurgateError, ConfigError, InputError
 from blurgate.folders import SUMMARY
 from blurgate.io.remote import filesystem
-from blurgate.io.text import reason, shown
+from blurgate.io.text import digest, reason, shown
 from blurgate.journal import JOURNAL, end_of
 from blurgate.scoring import journal_path
 from blurgate.sharding import NOTE_SUFFIX, note_path
@@ -207,7 +206,7 @@ def taken_down(address: str, folder: Path) -> Path:
     """
     files, path = filesystem(address)
     path = path.rstrip("/")
-    here = folder / hashlib.sha256(address.encode("utf-8")).hexdigest()[:16] / _name_of(address)
+    here = folder / digest(address) / _name_of(address)
     here.parent.mkdir(parents=True, exist_ok=True)
     try:
         if files.isdir(path):
@@ -229,7 +228,7 @@ def work_folder(address: str) -> Path:
 
     named = os.environ.get(WORK_VARIABLE)
     root = Path(named) if named else user_cache_path("blurgate", appauthor=False) / "work"
-    return root / hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return root / digest(address)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -25,6 +26,15 @@ def reason(error: BaseException) -> str:
     """
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())
+
+
+def digest(name: str) -> str:
+    """Give 64 bits of a name's SHA-256 in hex: what is made of a million files is named by it.
+
+    >>> digest("films/Zoë 1.mov")
+    '50a0797d6620ea03'
+    """
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def harmless(name: str, separator: str = "/") -> str:
