@@ -90,18 +90,9 @@ def list_images(paths: Sequence[str], *, stdin: Iterable[str] | None = None) -> 
 
 
 def _images(paths: Sequence[str], stdin: Iterable[str] | None) -> Iterator[str]:
-    line = ""
-
-    def lines() -> Iterator[str]:
-        nonlocal line
-        for text in stdin or ():
-            line = text.rstrip("\r\n")
-            yield line
-
     for path in paths:
-        for source in expand([path], stdin=lines(), missing="image"):
-            # A list may name anything; what is no picture gets its row, as unreadable.
-            if source.kind == "image" or (path == "-" and source.name == line):
+        for source in expand([path], stdin=stdin, listed="image"):
+            if source.kind == "image":
                 yield source.name
             elif source.name == path:
                 raise InputError(

@@ -51,7 +51,7 @@ class Source:
 
 
 def expand(
-    arguments: Sequence[str], *, stdin: Iterable[str] | None = None, missing: Kind = "video"
+    arguments: Sequence[str], *, stdin: Iterable[str] | None = None, listed: Kind | None = None
 ) -> Iterator[Source]:
     """Find the sources that command-line arguments stand for.
 
@@ -66,7 +66,8 @@ def expand(
     Args:
         arguments: What the user typed.
         stdin: Lines of standard input, read as the sources are asked for.
-        missing: What a missing file of the list is taken for if its name does not tell.
+        listed: What a file of the list is taken for, whatever it is: nothing that is named may get
+            lost. None: what its name or its content tells.
 
     Returns:
         An iterator over the sources, in the order of the arguments; those of a folder or pattern
@@ -76,7 +77,7 @@ def expand(
         InputError: At the call: an argument names nothing that exists, or a folder or pattern holds
             nothing that can be read. While iterating: the list on standard input is empty.
     """
-    found = [_listed(stdin or (), missing) if w == "-" else _checked(w) for w in arguments]
+    found = [_listed(stdin or (), listed) if w == "-" else _checked(w) for w in arguments]
     return itertools.chain.from_iterable(found)
 
 
@@ -158,9 +159,9 @@ def _checked(argument: str) -> Iterator[Source]:
     return itertools.chain((first,), found)
 
 
-def _listed(lines: Iterable[str], missing: Kind) -> Iterator[Source]:
+def _listed(lines: Iterable[str], kind: Kind | None) -> Iterator[Source]:
     names = filter(None, (line.rstrip("\r\n") for line in lines))
-    paths = itertools.chain.from_iterable(_at_or_failing(name, missing) for name in names)
+    paths = itertools.chain.from_iterable(_at_or_failing(name, kind) for name in names)
     first = next(paths, None)
     if first is None:
         raise InputError("standard input holds no paths", source="-")
@@ -168,12 +169,19 @@ def _listed(lines: Iterable[str], missing: Kind) -> Iterator[Source]:
     yield from paths
 
 
-def _at_or_failing(name: str, missing: Kind = "video") -> Iterator[Source]:
-    """Give the sources at a path; one that is missing stays a source, whose reading will fail."""
+def _at_or_failing(name: str, kind: Kind | None = None) -> Iterator[Source]:
+    """Give the sources at a path; one that is missing stays a source, whose reading will fail.
+
+    What is no folder is of the given kind, if one is.
+    """
+    named = Source(harmless(masked(name), os.sep), kind or _kind_by_name(name) or "video")
+    if kind is not None and not is_remote(name) and not Path(name).is_dir():
+        yield named
+        return
     try:
         yield from _at(name)
     except InputError:
-        yield Source(harmless(masked(name), os.sep), _kind_by_name(name) or missing)
+        yield named
 
 
 def _at(name: str) -> Iterator[Source]:
