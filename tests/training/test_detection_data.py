@@ -20,7 +20,7 @@ from blurgate.training.detection.annotations import (
     read_annotations,
     write_annotations,
 )
-from blurgate.training.detection.backdrops import drawn, part_without_faces, sign
+from blurgate.training.detection.backdrops import drawn, heap, part_without_faces, sign
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.layout import cells
 from blurgate.training.detection.pictures import (
@@ -762,6 +762,22 @@ def test_a_sign_fills_its_square():
             shares.append(max(np.ptp(xs), np.ptp(ys)) / 64)
     assert len(shares) > 50
     assert np.median(shares) > 0.5
+
+
+def test_a_heap_is_of_things_with_dark_edges_and_light_on_them():
+    covered, tones = [], []
+    for seed in range(40):
+        ground = np.full((128, 128, 3), (255, 0, 255), np.uint8)  # no colour of a thing
+        image = ground.copy()
+        heap(image, np.random.default_rng(seed))
+        assert image.shape == ground.shape
+        thing = (image != ground).any(axis=2)
+        covered.append(thing.mean())
+        grey = image[thing].astype(int).sum(axis=1)
+        tones.append(np.percentile(grey, 95) / max(np.percentile(grey, 5), 1))
+    assert 0.2 < np.median(covered) < 1
+    assert max(covered) > 0.8
+    assert np.median(tones) > 1.3 / 0.6  # of the highlight to the edge, each of its own tone
 
 
 # --- the script

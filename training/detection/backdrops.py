@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _LETTERS: Final = string.ascii_letters + string.digits + ".,:;!?/%&()"
 _FONTS: Final = tuple(range(8))  # OpenCV's Hershey fonts
 _TRIES: Final = 6
+_HEAPED: Final = 300  # round things in a heap, at most
 
 
 class Backdrops:
@@ -111,7 +112,7 @@ def part_without_faces(picture: Picture, rng: Generator) -> U8 | None:
 
 
 def drawn(size: int, rng: Generator) -> U8:
-    """Draw a background: gradients, stripes, noise of several scales, shapes, writing."""
+    """Draw a background: gradients, noise of several scales, stripes, heaps, shapes, writing."""
     corners = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
     if rng.random() < 0.4:  # one colour, little changed
         corners = np.clip(corners[:1, :1] + rng.normal(0, 12, (2, 2, 3)), 0, 255).astype(np.uint8)
@@ -125,6 +126,8 @@ def drawn(size: int, rng: Generator) -> U8:
         image = np.clip(image + noise.reshape(size, size, -1), 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
         _stripes(image, rng)
+    if rng.random() < 0.3:
+        heap(image, rng)
     for _ in range(int(rng.integers(0, 12))):
         _shape(image, rng)
     if rng.random() < 0.25:
@@ -155,6 +158,38 @@ def sign(size: int, rng: Generator) -> U8:
     at = int((size - wide * scale) / 2), int((size + high * scale) / 2)
     cv2.putText(image, text, at, font, scale, _colour(rng), bold, cv2.LINE_AA)
     return image
+
+
+def heap(image: U8, rng: Generator) -> None:
+    """Heap up round things with light on them, over what is there: grain, berries, cobbles, leaves.
+
+    Sizes are alike, or many are small and few large, as in the dead leaves of Lee, Mumford and
+    Huang, 2001, whose statistics are those of natural pictures.
+    """
+    size = len(image)
+    least = 2 ** rng.uniform(1.5, 5) * size / 320
+    if rng.random() < 0.5:
+        radii = least * np.exp(rng.normal(0, 0.15, _HEAPED))
+    else:
+        radii = np.minimum(least / np.sqrt(rng.uniform(0.003, 1, _HEAPED)), size / 3)
+    n = max(int(rng.uniform(0.3, 2.5) * size**2 / float((math.pi * radii**2).mean())), 1)
+    long, slant = rng.uniform(1, 2), rng.uniform(0, 180)
+    turned = rng.choice((0.0, 15.0, 180.0))  # all alike, nearly, or anyhow
+    light = rng.normal(0, 0.35, 2)
+    base, spread = np.array(_colour(rng), np.float32), 2 ** rng.uniform(1.5, 5.5)
+    base += (base.mean() - base) * np.float32(rng.uniform(0, 0.9))  # few things are all colour
+    for radius in radii[:n]:
+        x, y = (float(v) for v in rng.uniform(0, size, 2))
+        tone = base + rng.normal(0, spread) + rng.normal(0, spread / 3, 3)
+        angle = slant + rng.uniform(-turned, turned)
+        for share, gain in ((1.0, 0.6), (0.85, 1.0), (0.45, 1.3)):  # edge, body, highlight
+            at = [
+                round(v + move * radius * (1 - share))
+                for v, move in zip((x, y), light, strict=True)
+            ]
+            axes = max(round(radius * share * long), 1), max(round(radius * share), 1)
+            colour = tuple(float(v) for v in np.clip(tone * gain, 0, 255))
+            cv2.ellipse(image, at, axes, angle, 0, 360, colour, -1, cv2.LINE_AA)
 
 
 def _colour(rng: Generator) -> tuple[int, int, int]:
