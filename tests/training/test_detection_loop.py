@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 
 import cv2
 import numpy as np
@@ -432,6 +433,19 @@ def test_a_folder_may_say_what_is_for_validation(tmp_path):
     training, val = parts([str(tmp_path), str(again), str(tmp_path / "train")], 0.9)
     assert [picture.name[0] for picture in training] == list("0121012")
     assert len(val) == 2
+
+
+def test_a_folder_with_nothing_but_a_training_part_is_for_training(folder, tmp_path):
+    """As `make_detection_data.py --val 0` leaves one."""
+    place = tmp_path / "more"
+    shutil.copytree(folder, place / "train")
+    training, val = parts([str(place), str(folder)], 0.25)
+    alone, same = parts([str(folder)], 0.25)
+    assert len(training) == 24 + len(alone)
+    assert [picture.name for picture in val] == [picture.name for picture in same]
+    shutil.copytree(folder, tmp_path / "other")
+    (tmp_path / "other" / "train").mkdir()  # a folder of pictures, not a part
+    assert len(parts([str(tmp_path / "other")], 0.25)[0]) == len(alone)
 
 
 def test_wider_face_brings_its_own_validation(tmp_path):

@@ -78,9 +78,10 @@ def choose_detection_settings(
 def parts(folders: Sequence[str], share: float) -> tuple[list[Annotated], list[Annotated]]:
     """Part annotated pictures into those for training and those for validation.
 
-    A folder with `train` and `val` below it says itself what is what, and so does WIDER FACE with
-    its own annotations. What lies in such a `train` is for training, so that a part of it can be
-    given once more. Of any other, a picture's name decides, so that more pictures move none.
+    A folder with `train` and `val` below it says itself what is what, or with `train` alone that
+    nothing is for validation; so does WIDER FACE with its own annotations. What lies in a `train`
+    beside a `val` is for training, so that a part of it can be given once more. Of any other, a
+    picture's name decides, so that more pictures move none.
 
     Args:
         folders: Folders or annotation files, as `read_annotations` takes them.
@@ -96,7 +97,7 @@ def parts(folders: Sequence[str], share: float) -> tuple[list[Annotated], list[A
         own = _own_parts(Path(name))
         if own is not None:
             train += read_annotations(own[0])
-            val += read_annotations(own[1])
+            val += read_annotations(own[1]) if own[1] is not None else []
             continue
         if _is_for_training(Path(name)):
             train += read_annotations(name)
@@ -214,11 +215,16 @@ def _some(samples: Composed) -> Tensor:
     return prepare(torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2))
 
 
-def _own_parts(folder: Path) -> tuple[Path, Path] | None:
-    """Give what a folder itself has for training and for validation."""
-    if all((folder / part).is_dir() for part in ("train", "val")):
-        return folder / "train", folder / "val"
-    if not (folder / _WIDER_VAL).is_dir() or any((folder / name).is_file() for name in FILES[:2]):
+def _own_parts(folder: Path) -> tuple[Path, Path | None] | None:
+    """Give what a folder itself has for training and for validation, if it says so."""
+    train, val = folder / "train", folder / "val"
+    if train.is_dir() and val.is_dir():
+        return train, val
+    if any((folder / name).is_file() for name in FILES[:2]):
+        return None
+    if train.is_dir() and any((train / name).is_file() for name in FILES[:2]):
+        return train, None
+    if not (folder / _WIDER_VAL).is_dir():
         return None
     for place in (folder, folder / "wider_face_split"):
         if all((place / name).is_file() for name in _WIDER):
