@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from blurgate.counting import (
+    Counts,
+    Progress,
+    count,
+    ended,
+    is_whole,
+    new_entry,
+    summary,
+    summary_head,
+    tally,
+)
 from blurgate.crops import CropStyle, delete_crop
 from blurgate.errors import ConfigError
 from blurgate.folders import SUMMARY, alone_in, prepare
@@ -20,19 +31,13 @@ from blurgate.io.live import LiveOptions, Stopper
 from blurgate.io.sources import Source, read_sources
 from blurgate.journal import JOURNAL, Entry, Journal, write_atomically
 from blurgate.pipeline import cores_for_workers
-from blurgate.profiling import current_profile, taking
+from blurgate.profiling import taking
 from blurgate.sharding import Census, Shard
 from blurgate.tables import faces_columns, open_table
-from blurgate.types import Decision, SourceEnd, Verdict
+from blurgate.types import SourceEnd
 from blurgate.writing import FaceWriter
 
 logger = logging.getLogger(__name__)
-
-COUNTS: Final = ("frames", "frames_failed", "faces", "kept", "review", "rejected")
-_NOT_SHOWN: Final = frozenset(("reasons", "degrees", "position"))  # only the journal needs them
-DEGREE_BINS: Final = 24
-SHOWN_SOURCES: Final = 12
-_COUNT_OF: Final[dict[Decision, str]] = {"keep": "kept", "review": "review", "reject": "rejected"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,61 +65,6 @@ class Outputs:
             raise ConfigError(f"best-shot must be at least 0, got {self.best_shot}")
         if not 0 <= self.cut_pad_s < float("inf"):
             raise ConfigError(f"cut-pad must be a time in seconds, got {self.cut_pad_s:g}")
-
-
-@dataclass(slots=True)
-class Counts:
-    """What has been seen of one source, or of all."""
-
-    frames: int = 0
-    frames_failed: int = 0
-    faces: int = 0
-    kept: int = 0
-    review: int = 0
-    rejected: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)
-    degrees: list[int] = field(default_factory=lambda: [0] * DEGREE_BINS)
-    """Histogram of the blur degrees over [0, 1]."""
-
-    def add(self, other: Counts) -> None:
-        """Add another's counts to these."""
-        for name in COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for reason, n in other.reasons.items():
-            self.reasons[reason] = self.reasons.get(reason, 0) + n
-        self.degrees = [a + b for a, b in zip(self.degrees, other.degrees, strict=True)]
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a run tells its caller after every frame and every source."""
-
-    totals: Counts = field(default_factory=Counts)
-    sources_ok: int = 0
-    sources_failed: int = 0
-    """Sources with status partial or failed."""
-    sources_lost: int = 0
-    """Sources with status failed: not one frame of them could be read."""
-    now: Counts = field(default_factory=Counts)
-    """Counts of the source that is being read; they move to the totals when it ends."""
-    first: list[Entry] = field(default_factory=list)
-    """The entries of the first sources, at most `SHOWN_SOURCES`."""
-    resumed: int = 0
-    """Sources that an earlier run had completed."""
-    resumed_frames: int = 0
-    elapsed_s: float = 0.0
-    """Wall time of this run; what an earlier run took is not in it."""
-
-    @property
-    def frames_per_s(self) -> float:
-        """Frames of this run per second."""
-        frames = self.totals.frames + self.now.frames - self.resumed_frames
-        return frames / self.elapsed_s if self.elapsed_s else 0.0
-
-    @property
-    def n_sources(self) -> int:
-        """Sources that are complete."""
-        return self.sources_ok + self.sources_failed
 
 
 def run_filter(
@@ -173,7 +123,10 @@ def _run(
     on_failure: Callable[[str, str], None],
 ) -> Progress:
     """Filter sources into a folder that is ready for it; see `run_filter`."""
-    journal = Journal(outputs.folder / JOURNAL, settings, resume=outputs.resume)
+    journal = Journal(
+        outputs.folder / JOURNAL, settings, resume=outputs.resume,
+        whole=partial(is_whole, placed=shard is not None),
+    )  # fmt: skip
     for name in journal.left:
         delete_crop(outputs.folder, name)
     progress = Progress(resumed=journal.n_done)
@@ -188,7 +141,7 @@ def _run(
         cores_for_workers(),
         open_table(outputs.table, table_path, faces_columns(gate.kinds), journal.mark) as table,
         FaceWriter(
-            outputs.folder, table, lambda verdict: _tally(progress.now, verdict),
+            outputs.folder, table, lambda verdict: tally(progress.now, verdict),
             crops=outputs.crops, keep_rejected=outputs.keep_rejected, best_shot=outputs.best_shot,
             annotate=outputs.annotate, cut=outputs.cut, cut_pad_s=outputs.cut_pad_s, every=every,
             threshold=gate.rule.threshold,
@@ -211,7 +164,7 @@ def _run(
             for item in stream:
                 if isinstance(item, SourceEnd):
                     made, problem = faces.finish(reading[0], readable=item.frames > 0)
-                    entry = _ended(item, progress.now, problem) | made
+                    entry = ended(item, progress.now, problem) | made
                     if reading[0].position is not None:
                         entry["position"] = reading[0].position
                     # Before it is noted: a signal while it is must not make it a partial one too.
@@ -237,9 +190,9 @@ def _run(
             # Of half a source: the whole of it may choose other faces.
             undecided = faces.finish_rows()
             if live_ends:
-                interrupted = _ended(live_ends[-1](), progress.now)
+                interrupted = ended(live_ends[-1](), progress.now)
             elif began:
-                interrupted = _entry(reading[0].name, "partial", "interrupted", progress.now)
+                interrupted = new_entry(reading[0].name, "partial", "interrupted", progress.now)
             if interrupted is not None:
                 count(progress, interrupted)
                 progress.now = Counts()
@@ -312,80 +265,3 @@ def _noting(
             return
         reading.append(source)
         yield source
-
-
-def _ended(end: SourceEnd, counts: Counts, problem: str = "") -> Entry:
-    """Make the entry of a source that has ended; `problem` is what could not be made of it."""
-    status = "partial" if problem and end.status == "ok" else end.status
-    error = "; ".join(filter(None, (end.error, problem)))
-    entry = _entry(end.source, status, error, counts)
-    entry["frames"], entry["frames_failed"] = end.frames, end.frames_failed
-    if end.frames_dropped is not None:
-        entry["frames_dropped"], entry["reconnects"] = end.frames_dropped, end.reconnects
-    return entry
-
-
-def _entry(source: str, status: str, error: str, counts: Counts) -> Entry:
-    return {
-        "source": source,
-        "status": status,
-        **{name: getattr(counts, name) for name in COUNTS},
-        "error": error,
-        "reasons": counts.reasons,
-        "degrees": counts.degrees,
-    }
-
-
-def _tally(counts: Counts, verdict: Verdict) -> None:
-    counts.faces += 1
-    name = _COUNT_OF[verdict.decision]
-    setattr(counts, name, getattr(counts, name) + 1)
-    counts.degrees[min(DEGREE_BINS - 1, int(verdict.blur_degree * DEGREE_BINS))] += 1
-    reason = verdict.reason
-    if reason:
-        counts.reasons[reason] = counts.reasons.get(reason, 0) + 1
-
-
-def count(progress: Progress, entry: Entry) -> None:
-    """Add a complete source to the totals."""
-    progress.totals.add(Counts(**{name: entry[name] for name in (*COUNTS, "reasons", "degrees")}))
-    if len(progress.first) < SHOWN_SOURCES:
-        progress.first.append(entry)
-    if entry["status"] == "ok":
-        progress.sources_ok += 1
-    else:
-        progress.sources_failed += 1
-        progress.sources_lost += entry["status"] == "failed"
-
-
-def summary_head(gate: Gate) -> dict[str, Any]:
-    """Give what summary.json begins with: who decided, and how."""
-    return {
-        "version": version("blurgate"),
-        "model": {"name": gate.scorer.info.name, "sha256": gate.scorer.info.sha256},
-        "detector": {"name": gate.detector.info.name, "sha256": gate.detector.info.sha256},
-        "threshold": gate.rule.threshold,
-        **({"threshold_profile": gate.profile} if gate.profile else {}),
-    }
-
-
-def summary(
-    head: Mapping[str, Any], done: Iterable[Entry], extra: Iterable[Entry], progress: Progress
-) -> Iterator[str]:
-    """Give summary.json piece by piece: with a million sources it must not be held whole."""
-    yield json.dumps(head, indent=1)[:-2] + ',\n "sources": ['
-    separator = "\n  "
-    for entries in (done, extra):
-        for entry in entries:
-            line = {key: value for key, value in entry.items() if key not in _NOT_SHOWN}
-            yield separator + json.dumps(line)
-            separator = ",\n  "
-    tail: dict[str, Any] = {
-        "totals": {name: getattr(progress.totals, name) for name in COUNTS},
-        "elapsed_s": round(progress.elapsed_s, 3),
-        "frames_per_s": round(progress.frames_per_s, 2),
-    }
-    if (profile := current_profile()) is not None:
-        frames = progress.totals.frames - progress.resumed_frames
-        tail["profile"] = profile.as_dict(frames)
-    yield "\n ],\n" + json.dumps(tail, indent=1)[2:] + "\n"

@@ -3,7 +3,8 @@
 The journal is a file of JSON lines beside the output. The first line holds the settings; a run with
 other settings cannot continue it. Every further line is written after the table has been brought
 to the disk, and holds the table's mark and the sources that were completed since the line before.
-A line that was torn by a crash is ignored, together with the table's rows that belong to it.
+A line that was torn by a crash is ignored, together with the table's rows that belong to it and
+all that follows.
 An interrupted run may end it with a line that names files of a source that is not complete.
 """
 
@@ -12,10 +13,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard
 
 from blurgate.errors import ConfigError, naming
 from blurgate.interfaces import Sink
@@ -28,6 +29,8 @@ _END_BYTES: Final = 1 << 16
 
 Entry = dict[str, Any]
 """What a run notes about one complete source."""
+Whole: TypeAlias = Callable[[Entry], bool]
+"""Tells whether an entry holds all that whoever reads it needs; a file may hold anything."""
 
 
 class Journal:
@@ -37,13 +40,17 @@ class Journal:
         path: The journal's file.
         settings: Everything that the rows depend on.
         resume: Continue the journal at `path` if there is one.
+        whole: What the entries have to hold; a line with another one counts as torn.
 
     Raises:
         ConfigError: The journal on disk has other settings, or cannot be understood.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], *, resume: bool, whole: Whole
+    ) -> None:
         self._path = path
+        self._whole = whole
         self._settings = json.loads(json.dumps(settings))
         self._table: Sink | None = None
         self._waiting: list[tuple[Entry, int]] = []  # with the table's marks
@@ -97,7 +104,7 @@ class Journal:
             end = len(lines.readline())
             for line in lines:
                 end += len(line)
-                values = parsed_line(line)
+                values = parsed_line(line, self._whole)
                 if values is None:
                     return
                 yield values, end
@@ -193,8 +200,12 @@ def end_of(tail: bytes) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) else None
 
 
-def entries_of(path: Path) -> Iterator[Entry]:
+def entries_of(path: Path, whole: Whole) -> Iterator[Entry]:
     """Give every complete source of the journal of a complete run of `blurgate filter`, in order.
+
+    Args:
+        path: The journal.
+        whole: What the entries have to hold.
 
     Raises:
         ConfigError: A line is damaged.
@@ -202,7 +213,7 @@ def entries_of(path: Path) -> Iterator[Entry]:
     with path.open("rb") as lines:
         lines.readline()
         for number, line in enumerate(lines, 2):
-            values = parsed_line(line)
+            values = parsed_line(line, whole)
             if values is None:
                 raise ConfigError(
                     f"{path} is damaged in line {number}; go on before it with: "
@@ -241,22 +252,16 @@ def are_plain(settings: object) -> bool:
     )
 
 
-def parsed_line(line: bytes) -> dict[str, Any] | None:
+def parsed_line(line: bytes, whole: Whole) -> dict[str, Any] | None:
     """Read a line behind a journal's first one; None if it is torn or none of ours."""
     try:
         values = json.loads(line)
         mark, done = values["mark"], values["done"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    whole = is_count(mark) and isinstance(done, list) and all(map(_is_entry, done))
-    return values if whole and line.endswith(b"\n") else None
-
-
-def _is_entry(value: object) -> bool:
-    """Whether a value can be an entry: `filter` names a source, `score` a file, `synth` neither."""
-    return isinstance(value, dict) and all(
-        isinstance(value.get(name, ""), str) for name in ("source", "file")
-    )
+    if not (line.endswith(b"\n") and is_count(mark) and isinstance(done, list)):
+        return None
+    return values if all(isinstance(entry, dict) and whole(entry) for entry in done) else None
 
 
 def is_count(value: object) -> TypeGuard[int]:

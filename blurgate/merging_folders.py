@@ -8,14 +8,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
+from blurgate.counting import Progress, count, is_whole, summary
 from blurgate.errors import ConfigError, DecodeError
-from blurgate.filtering import COUNTS, DEGREE_BINS, Progress, count, summary
 from blurgate.folders import SUMMARY
 from blurgate.interfaces import Column
 from blurgate.io.text import shown
@@ -38,7 +39,6 @@ MADE_BY: Final = "blurgate filter"
 HEAD: Final = ("version", "model", "detector", "threshold", "threshold_profile")
 """Keys of summary.json that parts have in common."""
 _AGAIN: Final = "finish it with: blurgate filter --resume"
-_ANEW: Final = "make it again with: blurgate filter --overwrite"
 
 
 @dataclass(slots=True)
@@ -151,7 +151,9 @@ def _write(parts: Sequence[_Folder], folder: Path) -> Progress:
     streams = [_places(part, index) for index, part in enumerate(parts)]
     target = folder / first.table.name
     with open_table(str(first.settings["table"]), target, first.columns, None) as table:
-        journal = Journal(folder / JOURNAL, first.settings, resume=False)
+        journal = Journal(
+            folder / JOURNAL, first.settings, resume=False, whole=partial(is_whole, placed=False)
+        )
         journal.bind(table)
         expected = 0
         for position, index, entry in heapq.merge(*streams, key=itemgetter(0, 1)):
@@ -174,33 +176,19 @@ def _write(parts: Sequence[_Folder], folder: Path) -> Progress:
         progress.elapsed_s = round(elapsed_s, 3)
         head: dict[str, Any] = {key: first.end[key] for key in HEAD if key in first.end}
         journal.finish({**head, "elapsed_s": progress.elapsed_s})
-    pieces = summary(head, entries_of(folder / JOURNAL), (), progress)
+    pieces = summary(head, journal.entries(), (), progress)
     write_atomically(folder / SUMMARY, pieces)
     return progress
 
 
 def _places(part: _Folder, index: int) -> Iterator[tuple[int, int, Entry]]:
     """Give (place in the whole list, index, entry) of each source of a part."""
-    for entry in entries_of(part.path / JOURNAL):
-        if not _is_whole(entry):
-            name = shown(entry.get("source", "a source"))
-            raise ConfigError(f"{part.path / JOURNAL} does not tell all of {name}; {_ANEW}")
+    for entry in _entries_of(part):
         yield entry.pop("position"), index, entry
 
 
-def _is_whole(entry: Entry) -> bool:
-    """Whether an entry holds all that joining needs, and in its shape."""
-    reasons, degrees = entry.get("reasons"), entry.get("degrees")
-    if not (isinstance(reasons, dict) and isinstance(degrees, list)):
-        return False
-    numbers = [entry.get(name) for name in ("position", *COUNTS)]
-    texts = [entry.get(name) for name in ("source", "status")]
-    texts += [entry[kind] for kind in VIDEO_FOLDERS if kind in entry]
-    return (
-        len(degrees) == DEGREE_BINS
-        and all(map(is_count, (*numbers, *reasons.values(), *degrees)))
-        and all(isinstance(text, str) for text in texts)
-    )
+def _entries_of(part: _Folder) -> Iterator[Entry]:
+    return entries_of(part.path / JOURNAL, partial(is_whole, placed=True))
 
 
 def _rows_of(part: _Folder, entry: Entry, folder: Path) -> Iterator[Row]:
@@ -256,7 +244,7 @@ def _files_of(part: _Folder) -> Iterator[str]:
     for row in read_table(part.table, part.columns, MADE_BY):
         if row["crop"]:
             yield _inside(row["crop"])
-    for entry in entries_of(part.path / JOURNAL):
+    for entry in _entries_of(part):
         yield from (_inside(entry[kind]) for kind in VIDEO_FOLDERS if entry.get(kind))
 
 

@@ -14,7 +14,7 @@ from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.finding import find_faces
 from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
-from blurgate.journal import Journal
+from blurgate.journal import Entry, Journal, is_count
 from blurgate.pipeline import cores_for_workers
 from blurgate.rowfiles import FORMATS, printable, read_table
 from blurgate.sharding import Part, PartNote, Shard, first_difference, note_path
@@ -25,6 +25,7 @@ from blurgate.types import RoutedFaces
 
 __all__ = ["FileFaces", "ScoreCounts", "Shard", "list_images", "run_score", "score_files"]
 
+_STATUSES: Final = ("ok", "no_face", "unreadable")
 _KEEP_ALL: Final = Rule(threshold=1.0)
 """`score` decides nothing; it borrows the router for the numbers of each face."""
 
@@ -154,7 +155,7 @@ def run_score(
                 _check_complete(path, part, settings)
             return _recount(path, table, names, kinds=kinds)
         note_path(path).unlink(missing_ok=True)
-        journal = Journal(journal_path(path), settings, resume=resume)
+        journal = Journal(journal_path(path), settings, resume=resume, whole=_is_whole)
         todo = _skip_done(names, journal, counts)
     scored = score_files(scorer, detector, todo, workers=workers, kinds=kinds)
     mark = journal.mark if journal is not None else None
@@ -224,6 +225,14 @@ def score_files(
 def _count(counts: ScoreCounts, status: str, faces: int) -> None:
     setattr(counts, status, getattr(counts, status) + 1)
     counts.faces += faces
+
+
+def _is_whole(entry: Entry) -> bool:
+    return (
+        isinstance(entry.get("file"), str)
+        and entry.get("status") in _STATUSES
+        and is_count(entry.get("faces"))
+    )
 
 
 def journal_path(path: Path) -> Path:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps
 from blurgate.annotating import output_name
 from blurgate.cards import Card, read_card
 from blurgate.cli.filter import default_folder
+from blurgate.counting import Progress, count, is_whole
 from blurgate.crops import crop_name
 from blurgate.errors import ConfigError, UnknownNameError, WeightsError
 from blurgate.evaluation.edc import edc
@@ -163,15 +165,19 @@ def test_every_file_is_in_one_shard(name, count):
 @example(b'{"settings": 5}\n', b"")
 @example(b'{"settings": {}}\n', b'{"mark": 1}\n')
 @example(b'{"settings": {}}\n', b'{"mark": 1, "done": [5]}\n')
+@example(b'{"settings": {}}\n', b'{"mark": 1, "done": [{"source": "a"}]}\n')
 def test_any_journal_is_continued_or_refused(tmp_path, head, line):
     path = tmp_path / "j"
     path.write_bytes(head + line)
     try:
-        journal = Journal(path, {}, resume=True)
+        journal = Journal(path, {}, resume=True, whole=partial(is_whole, placed=False))
     except ConfigError as error:
         assert str(tmp_path) in str(error)  # noqa: PT017 - it may be raised or not
     else:
-        assert all(isinstance(entry, dict) for entry in journal.entries())
+        progress = Progress()
+        for entry in journal.entries():
+            count(progress, entry)
+        assert progress.n_sources == journal.n_done
 
 
 # Names and addresses

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from blurgate.errors import ConfigError, InputError
-from blurgate.journal import Journal, is_unused, write_atomically
+from blurgate.journal import Entry, Journal, is_count, is_unused, write_atomically
 from blurgate.pipeline import ordered_map
 from blurgate.tables import open_table
 from blurgate.training import even, layout
@@ -116,7 +116,7 @@ def run_synth(
     maker = Maker(folder, recipe, reader, labeller, device)
     curves = _curves(maker, faces, folder, facts, workers)
     maker.curves = curves
-    journal = Journal(folder / layout.JOURNAL, facts, resume=resume)
+    journal = Journal(folder / layout.JOURNAL, facts, resume=resume, whole=_is_whole)
     skipped: list[dict[str, str]] = []
     for entry in journal.entries():
         _count(counts, skipped, entry)
@@ -259,6 +259,16 @@ def _count(counts: SynthCounts, skipped: list[dict[str, str]], entry: Mapping[st
     for lost in entry["skipped"]:
         counts.skipped[lost["reason"]] += 1
         skipped.append(lost)
+
+
+def _is_whole(entry: Entry) -> bool:
+    skipped = entry.get("skipped")
+    return (
+        is_count(entry.get("faces"))
+        and is_count(entry.get("rows"))
+        and isinstance(skipped, list)
+        and all(isinstance(lost, dict) and lost.get("reason") in SKIP_REASONS for lost in skipped)
+    )
 
 
 def _counted(counts: SynthCounts, facts: Mapping[str, Any]) -> SynthCounts:

@@ -17,7 +17,8 @@ from blurgate.cli.summary import print_summary
 from blurgate.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from blurgate.filtering import Outputs, Progress
+    from blurgate.counting import Progress
+    from blurgate.filtering import Outputs
     from blurgate.gate import Gate
     from blurgate.interfaces import App
     from blurgate.io.live import LiveOptions

@@ -310,7 +310,7 @@ def _read_journal(path: Path, results: Results) -> list[Entry]:
             results.settings.update(parsed_settings(lines.readline(), plain=True))
             _take_rule(results.settings, path, results)
             for number, line in enumerate(lines, 2):
-                values = parsed_line(line)
+                values = parsed_line(line, _is_shown)
                 if values is not None:
                     entries += values["done"]
                 elif line.endswith(b"\n"):
@@ -320,6 +320,10 @@ def _read_journal(path: Path, results: Results) -> list[Entry]:
     except (OSError, ValueError) as error:
         results.warnings.append(f"{path.name} is damaged: {reason(error)}.")
     return entries
+
+
+def _is_shown(entry: Entry) -> bool:
+    return all(isinstance(entry.get(name, ""), str) for name in ("source", "file"))
 
 
 def _take_rule(facts: Mapping[str, Any], path: Path, results: Results) -> None:

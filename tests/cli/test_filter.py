@@ -425,6 +425,25 @@ def test_a_signal_while_the_journal_is_written(filter_, marker, tmp_path, monkey
     assert summary(tmp_path / "o")["totals"]["faces"] == 3
 
 
+@pytest.mark.parametrize("key", ["faces", "status", "reasons", "degrees"])
+def test_a_source_of_which_the_journal_lacks_something_is_made_again(
+    filter_, marker, tmp_path, key
+):
+    for name in "ab":
+        picture(marker, tmp_path / f"{name}.png")
+    assert filter_("a.png", "b.png", "--out", "o").code == 0
+    table = (tmp_path / "o/faces.csv").read_bytes()
+    notes = tmp_path / "o/journal.jsonl"
+    head, line, end = notes.read_text().splitlines()
+    line = json.loads(line)
+    del line["done"][1][key]
+    notes.write_text("\n".join([head, json.dumps(line), end, ""]))
+    assert filter_("a.png", "b.png", "--out", "o", "--resume").code == 0
+    assert (tmp_path / "o/faces.csv").read_bytes() == table
+    assert summary(tmp_path / "o")["totals"]["faces"] == 2
+    assert len(notes.read_text().splitlines()) == 3
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_is_valid_and_can_be_resumed(marker, marker_environment, tmp_path, how):

@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 
 from blurgate.cli.summary import plain_summary, print_summary, sparkline
-from blurgate.filtering import Counts, Outputs, Progress, run_filter
+from blurgate.counting import Counts, Progress
+from blurgate.filtering import Outputs, run_filter
 from blurgate.gate import Gate
 from blurgate.io.sources import expand
 

@@ -250,6 +250,30 @@ def test_a_table_without_a_journal_must_hold_the_files(score, marker, tmp_path):
         assert (tmp_path / "o.csv").read_text() == text
 
 
+@pytest.mark.parametrize(
+    "change", [{"status": "fine"}, {"status": None}, {"faces": "1"}, {"file": 3}]
+)
+def test_a_file_of_which_the_journal_lacks_something_is_scored_again(
+    score, marker, tmp_path, monkeypatch, change
+):
+    make_folder(marker, tmp_path / "in", n=3)
+    assert score("in", "--csv", "whole.csv").code == 0
+
+    def interrupted(journal):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("blurgate.journal.Journal.remove", interrupted)
+        assert score("in", "--csv", "o.csv").code == 130
+    notes = tmp_path / "o.csv.journal"
+    head, line = notes.read_text().splitlines()
+    line = json.loads(line)
+    line["done"][1].update(change)
+    notes.write_text("\n".join([head, json.dumps(line), ""]))
+    assert score("in", "--csv", "o.csv", "--resume").code == 0
+    assert (tmp_path / "o.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_table_is_continued(score, marker, marker_environment, tmp_path, how):

@@ -120,7 +120,7 @@ def journal(data: bytes) -> None:
     path = _PLACE / "journal.jsonl"
     path.write_bytes(data)
     try:
-        found = Journal(path, {"a": 1}, resume=True)
+        found = Journal(path, {"a": 1}, resume=True, whole=lambda entry: "source" in entry)
     except ConfigError as error:
         assert str(path) in str(error) or str(_PLACE) in str(error)  # noqa: PT017
         return

@@ -340,6 +340,26 @@ def test_an_end_that_is_interrupted_is_repeated(make, tmp_path, monkeypatch, ste
     assert files(tmp_path / "o") == whole
 
 
+@pytest.mark.parametrize("change", [{"faces": None}, {"rows": -1}, {"skipped": [{"reason": "?"}]}])
+def test_pictures_of_which_the_journal_lacks_something_are_made_again(
+    make, tmp_path, monkeypatch, whole, change
+):
+    def interrupted(journal):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(synth.Journal, "remove", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / "o", "linear", "lowres", **RECIPE)
+    notes = tmp_path / "o" / "journal.jsonl"
+    head, line, *rest = notes.read_text().splitlines()
+    line = json.loads(line)
+    line["done"][-1].update(change)
+    notes.write_text("\n".join([head, json.dumps(line), *rest, ""]))
+    make(tmp_path / "o", "linear", "lowres", resume=True, **RECIPE)
+    assert files(tmp_path / "o") == whole
+
+
 def test_a_run_that_died_after_its_journal_leaves_no_trace(make, tmp_path, whole):
     make(tmp_path / "whole", "linear", "lowres", **RECIPE)
     (tmp_path / "whole" / "rows.csv").write_text("left over")
