@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +26,8 @@ from blurgate.rowfiles import FORMATS
 SUMMARY: Final = "summary.json"
 LOCK: Final = "run.lock"
 """Held by the run that writes to the folder; a killed run leaves it, and means nothing by it."""
-_PICTURES: Final = (*FOLDERS.values(), *VIDEO_FOLDERS)
+PICTURE_FOLDERS: Final = (*FOLDERS.values(), *VIDEO_FOLDERS)
+"""Folders of crops, drawings and cuts in it."""
 _FORMAT: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")  # the names that a sink can have
 _BESIDE: Final = ("", TEMPORARY, ".jsonl.part")
 """What follows a table's name, or a killed run may have left beside it."""
@@ -70,7 +71,7 @@ def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise ConfigError(
             f"{folder} is not empty and holds no results of blurgate; choose another --out"
         )
-    if _first_line(folder).get(_EMPTYING):
+    if _parsed(_first_line(folder)).get(_EMPTYING):
         raise ConfigError(
             f"{folder} was being overwritten when that was interrupted: use --overwrite to begin "
             "anew, or another --out"
@@ -88,7 +89,7 @@ def check_not_replaced(sources: Iterable[Source], folder: Path) -> None:
     Raises:
         ConfigError: One is.
     """
-    folders = (folder / name for name in _PICTURES)
+    folders = (folder / name for name in PICTURE_FOLDERS)
     replaced = {path.resolve() for path in (folder / JOURNAL, *_files(folder), *folders)}
     for source in sources:
         if source.kind == "live":
@@ -103,33 +104,48 @@ def check_not_replaced(sources: Iterable[Source], folder: Path) -> None:
 
 def _empty(folder: Path) -> None:
     """Delete the results, but not the journal, which says from the beginning that they go."""
-    line = {"settings": _settings(folder), _EMPTYING: True}
+    line = {"settings": noted_settings(_first_line(folder)), _EMPTYING: True}
     write_atomically(folder / JOURNAL, iter([json.dumps(line) + "\n"]))
     for path in _files(folder):
         path.unlink(missing_ok=True)
-    for name in _PICTURES:
+    for name in PICTURE_FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _files(folder: Path) -> list[Path]:
-    """List the files that a run may have written, but the journal; a `faces.mp4` is not ours."""
-    of_run = str(_settings(folder).get("table"))  # a plugin may have named it, a stranger too
+def result_files(settings: Mapping[str, Any]) -> list[str]:
+    """Name the files that a run may have written, but the journal; a `faces.mp4` is not ours.
+
+    Args:
+        settings: Of its journal, which a stranger may have written.
+    """
+    of_run = str(settings.get("table"))  # a plugin may have named it
     formats = {*FORMATS, of_run} if _FORMAT.fullmatch(of_run) else FORMATS
-    tables = (f"faces.{form}{end}" for form in sorted(formats) for end in _BESIDE)
-    return [folder / name for name in (SUMMARY, *tables)]
+    return [SUMMARY, *(f"faces.{form}{end}" for form in sorted(formats) for end in _BESIDE)]
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """Give the settings of the run that the journal is of, if it tells them."""
-    settings = _first_line(folder).get("settings")
+def noted_settings(line: bytes) -> dict[str, Any]:
+    """Give the settings in a journal's first line; a damaged one has none."""
+    settings = _parsed(line).get("settings")
     return settings if isinstance(settings, dict) else {}
 
 
-def _first_line(folder: Path) -> dict[str, Any]:
-    """Read the journal's first line; a damaged journal and none give nothing."""
+def _files(folder: Path) -> list[Path]:
+    """List the files that the run in a folder may have written, but the journal."""
+    return [folder / name for name in result_files(noted_settings(_first_line(folder)))]
+
+
+def _first_line(folder: Path) -> bytes:
+    """Read the journal's first line; none where there is no journal."""
     try:
         with (folder / JOURNAL).open("rb") as lines:
-            line = json.loads(lines.readline())
-    except (OSError, ValueError, RecursionError):
+            return lines.readline()
+    except OSError:
+        return b""
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
         return {}
-    return line if isinstance(line, dict) else {}
+    return values if isinstance(values, dict) else {}

@@ -17,10 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
-from blurgate.crops import FOLDERS
 from blurgate.errors import BlurgateError, ConfigError, InputError
-from blurgate.folders import SUMMARY
+from blurgate.folders import PICTURE_FOLDERS, noted_settings, result_files
 from blurgate.io.remote import filesystem
 from blurgate.io.text import digest, reason, shown
 from blurgate.journal import JOURNAL, end_of
@@ -141,12 +139,8 @@ class RemoteFolder:
         """Take what a resumed run needs to know: table, journal and summary, not the pictures."""
         self.local.mkdir(parents=True, exist_ok=True)
         with told(self.address):
-            for entry in self._files.ls(self._path, detail=True):
-                name = entry["name"].rstrip("/").rpartition("/")[2]
-                if entry["type"] != "directory" and (
-                    name in (JOURNAL, SUMMARY) or name.startswith("faces.")
-                ):
-                    self._files.get_file(entry["name"], str(self.local / name))
+            for name in (JOURNAL, *self._there()):
+                self._files.get_file(f"{self._path}/{name}", str(self.local / name))
 
     def publish(self) -> None:
         """Bring the complete folder up, the journal last, and clear the work folder."""
@@ -169,15 +163,19 @@ class RemoteFolder:
 
     def _clear(self) -> None:
         """Take back that the folder is whole, until the new one is; an old run's files go."""
+        files = self._there() if self._replacing else []
         self._files.rm_file(f"{self._path}/{JOURNAL}")
-        if not self._replacing:
-            return
-        for entry in self._files.ls(self._path, detail=True):
-            name = entry["name"].rstrip("/").rpartition("/")[2]
-            if name in (*FOLDERS.values(), *VIDEO_FOLDERS):
-                self._files.rm(entry["name"], recursive=True)
-            elif name.startswith("faces."):
-                self._files.rm_file(entry["name"])
+        for name in files:
+            self._files.rm_file(f"{self._path}/{name}")
+        for name in PICTURE_FOLDERS if self._replacing else ():
+            if self._files.exists(f"{self._path}/{name}"):
+                self._files.rm(f"{self._path}/{name}", recursive=True)
+
+    def _there(self) -> list[str]:
+        """Name the files of the run that is there, but the journal."""
+        with self._files.open(f"{self._path}/{JOURNAL}", "rb") as lines:
+            names = result_files(noted_settings(lines.readline()))
+        return [name for name in names if self._files.isfile(f"{self._path}/{name}")]
 
 
 def put(files: Any, source: Path, target: str) -> None:

@@ -127,8 +127,10 @@ def test_folders_go_up_with_the_journal_last(blurgate, memory, tmp_path, monkeyp
     blurgate("filter", "memory://in", "--out", "memory://out/f", "--resume", "--quiet")
     assert there(memory, "/out/f").keys() == found.keys()
     options = ["--out", "memory://out/f", "--overwrite", "--crops", "none", "--quiet"]
-    blurgate("filter", "memory://in", *options)
-    assert set(there(memory, "/out/f")) == {"faces.csv", "journal.jsonl", "summary.json"}
+    memory.pipe_file("/out/f/faces.mp4", b"a film of faces, not ours")
+    blurgate("filter", "memory://in", *options, "--table", "jsonl")
+    left = {"faces.jsonl", "faces.mp4", "journal.jsonl", "summary.json"}
+    assert set(there(memory, "/out/f")) == left
     memory.pipe_file("/mine/x.txt", b"")
     ran = blurgate("filter", "memory://in", "--out", "memory://mine", "--overwrite", code=2)
     assert "holds no results of blurgate" in ran.err

@@ -20,6 +20,7 @@ from typing import Any, Final
 from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.io.remote import filesystem, is_remote
 from blurgate.io.text import reason, shown
+from blurgate.journal import are_plain, is_count
 from blurgate.remote_output import put
 from blurgate.rowfiles import Row
 from blurgate.sharding import first_difference
@@ -98,10 +99,9 @@ class PartFolder:
         data = self.read(MANIFEST)
         if data is None:
             return None
-        try:
-            found = dict(json.loads(data))
-        except (ValueError, TypeError):
-            raise ConfigError(f"{self.place}/{MANIFEST} is damaged") from None
+        found = _parsed(data)
+        if found is None or not all(is_count(found.get(k)) for k in ("files", "parts", "length")):
+            raise ConfigError(f"{self.place}/{MANIFEST} is damaged; use another folder")
         return found
 
     def is_done(self, index: int, names: Sequence[str], settings: Mapping[str, Any]) -> bool:
@@ -117,9 +117,10 @@ class PartFolder:
         try:
             with self._open(part_name(index)) as file:
                 metadata = pq.read_schema(file).metadata or {}
-            return dict(json.loads(metadata[_KEY]))
-        except (OSError, pa.ArrowException, KeyError, ValueError):
+        except (OSError, pa.ArrowException, ValueError):
             return None
+        note = _parsed(metadata.get(_KEY, b""))
+        return note if note is not None and is_count(note.get("files")) else None
 
     def write_part(
         self, index: int, names: Sequence[str], table: Any, settings: Mapping[str, Any]
@@ -206,6 +207,15 @@ class PartFolder:
             path = Path(self._path)
             return [entry.name for entry in path.iterdir()] if path.is_dir() else []
         return list(self._files.ls(self._path)) if self._files.exists(self._path) else []
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    """Read what a file says about itself; None where it is damaged."""
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) and are_plain(values.get("settings")) else None
 
 
 def is_part_folder(place: str) -> bool:

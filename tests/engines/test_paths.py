@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -179,6 +180,33 @@ def test_a_folder_that_is_not_ours(folder, scorer, pictures, tmp_path):
         folder.begin(whole, resume=False)
     with pytest.raises(ConfigError, match="was begun with model = 'laplacian', now it is 'b'"):
         folder.begin({**whole, "settings": {**SETTINGS, "model": "b"}}, resume=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"settings": {}}', '{"settings": {"a": [1]}, "files": 1, "parts": 1}',
+     '{"settings": {}, "files": 1, "parts": "1", "length": 4}', '{"settings": ' + "[" * 200_000],
+)  # fmt: skip
+def test_a_damaged_manifest_is_one_line(run, folder, scorer, pictures, text):
+    cut = fill(folder, scorer, pictures)
+    folder.write("parts.json", text.encode())
+    with pytest.raises(ConfigError, match=r"parts\.json is damaged; use another folder"):
+        folder.begin({"settings": SETTINGS, "files": 1, "parts": 1, "length": 4}, resume=True)
+    ran = run("merge", folder.place, "--out", "all.csv")
+    assert (ran.code, ran.err.count("\n")) == (2, 1), ran.err
+    assert folder.is_done(0, cut[0], SETTINGS)
+
+
+@pytest.mark.parametrize("note", [b"", b"[" * 200_000, b"[1]", b'{"settings": {}}'])
+def test_a_part_with_a_damaged_note_is_missing(folder, scorer, pictures, note):
+    import pyarrow.parquet as pq
+
+    cut = fill(folder, scorer, pictures)
+    path = Path(folder.place) / part_name(1)
+    pq.write_table(pq.read_table(path).replace_schema_metadata({b"blurgate": note}), path)
+    assert not folder.is_done(1, cut[1], SETTINGS)
+    with pytest.raises(ConfigError, match=r"part-00000001\.parquet is missing; finish it with"):
+        list(folder.rows())
 
 
 def test_parts_at_an_address(scorer, pictures, local, tmp_path):
