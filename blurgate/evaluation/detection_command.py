@@ -17,7 +17,7 @@ from blurgate.errors import ConfigError, MissingModelError
 from blurgate.evaluation import detection, detection_sets
 from blurgate.evaluation.detection import Contender
 from blurgate.evaluation.detection_gallery import Gallery, png, sheet
-from blurgate.evaluation.detection_page import detection_page, set_rows, table_text
+from blurgate.evaluation.detection_page import detection_page, set_rows, short_names, table_text
 from blurgate.evaluation.detection_timing import time_detectors
 from blurgate.interfaces import Runtime
 from blurgate.journal import write_atomically
@@ -85,13 +85,14 @@ def run(
         What results.json holds.
 
     Raises:
-        ConfigError: A detector is given twice, or `out` is a file.
+        ConfigError: A detector or a set is given twice, or `out` is a file.
         InputError: Annotations or pictures cannot be read.
     """
     from blurgate.training.detection.annotations import read_annotations
 
-    if len(set(detectors)) < len(detectors):
-        raise ConfigError("a detector is given twice")
+    for given, what in ((detectors, "a detector"), (data, "a set of pictures")):
+        if len(set(given)) < len(given):
+            raise ConfigError(f"{what} is given twice")
     if out is not None and out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; choose another --out")
     _one_thread()
@@ -200,15 +201,19 @@ def _write(out: Path, done: Comparison, facts: Mapping[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / RESULTS, iter([json.dumps(facts, indent=1) + "\n"]))
     for title, gallery in done.galleries.items():
-        for name in done.detectors:
+        for name, short in short_names(done.detectors).items():
             failures = gallery.failures(name)
             if failures:
-                drawn = png(sheet(failures, f"{Path(name).stem} on {title}"))
-                (out / sheet_name(title, name)).write_bytes(drawn)
+                drawn = png(sheet(failures, f"{short} on {title}"))
+                (out / sheet_name(title, short)).write_bytes(drawn)
     write_atomically(out / PAGE, iter([detection_page(facts, done.galleries)]))
 
 
 def sheet_name(title: str, detector: str) -> str:
-    """Give the name of the PNG of a set's failures."""
-    words = f"{Path(title).name} {Path(detector).stem}"
+    """Give the name of the PNG of a set's failures; both words are unique in a comparison.
+
+    >>> sheet_name("night/photos", "scrfd_blurgate")
+    'night_photos_scrfd_blurgate.png'
+    """
+    words = f"{title} {detector}"
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in words) + ".png"

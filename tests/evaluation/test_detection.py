@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -441,6 +443,18 @@ def test_the_command_compares_detectors(folder, double, hurried, tmp_path, run):
     drawn = cv2.imread(str(out / "set__1__marker.png"))
     assert drawn is not None
     assert {path.suffix for path in out.iterdir()} == {".json", ".html", ".png"}
+
+
+def test_sets_of_one_name_have_a_sheet_each(folder, double, hurried, tmp_path, run, monkeypatch):
+    for parent in ("a", "b"):
+        shutil.copytree(folder[0], tmp_path / parent / "val")
+    monkeypatch.chdir(tmp_path)
+    ran = run("evaluate", "a/val", "b/val", "--detector", "double", "--out", "out")
+    assert ran.code == 0, ran.err
+    sheets = {path.name for path in Path("out").glob("*.png")}
+    assert sheets == {"a_val_double.png", "b_val_double.png"}
+    ran = run("evaluate", "a/val", "a/val", "--detector", "double")
+    assert (ran.code, "a set of pictures is given twice" in ran.err) == (2, True)
 
 
 def test_results_as_json(folder, double, hurried, run):
