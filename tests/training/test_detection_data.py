@@ -20,7 +20,13 @@ from blurgate.training.detection.annotations import (
     read_annotations,
     write_annotations,
 )
-from blurgate.training.detection.backdrops import drawn, heap, part_without_faces, sign
+from blurgate.training.detection.backdrops import (
+    drawn,
+    heap,
+    part_of_head,
+    part_without_faces,
+    sign,
+)
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.layout import cells
 from blurgate.training.detection.pictures import (
@@ -740,6 +746,46 @@ def test_parts_of_photos_show_no_face():
     parts = [part for _ in range(60) if (part := part_without_faces(picture(), rng)) is not None]
     assert parts
     assert all((part == 60).all() for part in parts)  # the photo's ground, outside the face
+
+
+def test_parts_of_heads_lie_at_the_border_of_a_face_and_are_of_no_other():
+    h = w = 400
+    y, x = np.mgrid[:h, :w]
+    image = np.stack([x // 2, y // 2, x * 0], -1).astype(np.uint8)  # a pixel tells its place
+    box, other = [150.0, 120, 250, 240], [230.0, 100, 300, 220]
+    alone = Annotated(
+        Path("p"), "p", np.float32([box]), np.full((1, 5, 2), np.nan, np.float32), np.array([False])
+    )
+    both = Annotated(
+        Path("p"), "p", np.float32([box, other]), np.full((2, 5, 2), np.nan, np.float32),
+        np.array([False, True]),
+    )  # fmt: skip
+
+    def places(faces):
+        rng = np.random.default_rng(2)
+        parts = [part_of_head(Picture(image, faces), rng) for _ in range(200)]
+        corners = [
+            part[[0, -1], [0, -1], :2].astype(float) * 2 for part in parts if part is not None
+        ]
+        return np.array(corners).reshape(-1, 4)
+
+    found = places(alone)
+    assert len(found) > 150
+    sides = found[:, 2:] - found[:, :2] + 1
+    assert 23 <= sides.min() <= sides.max() <= 51  # a quarter to a half of 100
+    low, high = np.maximum(found[:, :2], box[:2]), np.minimum(found[:, 2:], box[2:])
+    inside = (high - low).clip(0).prod(1) / sides.prod(1)
+    assert inside.max() < 0.5
+    assert 0.4 < (inside > 0.1).mean() < 0.9  # an ear, and a little of the cheek
+    middles = (places(both)[:, :2] + places(both)[:, 2:]) / 2
+    apart = (middles < other[:2]).any(1) | (middles > other[2:]).any(1)
+    assert apart.all()
+    assert 50 < len(middles) < len(found)
+    tiny = Annotated(
+        Path("p"), "p", np.float32([[0, 0, 14, 14]]), np.full((1, 5, 2), np.nan, np.float32),
+        np.array([False]),
+    )  # fmt: skip
+    assert not len(places(tiny))
 
 
 @pytest.mark.parametrize("draw", [drawn, sign])

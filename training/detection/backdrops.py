@@ -50,7 +50,8 @@ class Backdrops:
             picture = self._backgrounds[int(rng.integers(len(self._backgrounds)))]
             return self._cut(picture.image, rng, float(rng.uniform(0.25, 1.0)))
         if kind < 0.8:
-            beside = self._beside(rng)
+            picture = self._pictures[int(rng.integers(len(self._pictures)))]
+            beside = part_without_faces(picture, rng)
             if beside is not None:
                 return self._cut(beside, rng, 1.0)
         return drawn(self._size, rng)
@@ -58,14 +59,15 @@ class Backdrops:
     def texture(self, rng: Generator) -> U8:
         """Give a picture of something that is no face, of any size; not to be written to."""
         kind = rng.random()
-        if kind < 0.45 and self._backgrounds is not None:
+        if kind < 0.4 and self._backgrounds is not None:
             image = self._backgrounds[int(rng.integers(len(self._backgrounds)))].image
             h, w = image.shape[:2]
             side = int(min(h, w) * rng.uniform(0.2, 1.0))
             y, x = int(rng.integers(0, h - side + 1)), int(rng.integers(0, w - side + 1))
             return image[y : y + side, x : x + side]
-        if kind < 0.75:
-            part = self._beside(rng)
+        if kind < 0.8:
+            find = part_of_head if kind > 0.62 else part_without_faces
+            part = find(self._pictures[int(rng.integers(len(self._pictures)))], rng)
             if part is not None:
                 return part
         return drawn(96, rng) if rng.random() < 0.4 else sign(96, rng)
@@ -89,11 +91,6 @@ class Backdrops:
             part = cv2.GaussianBlur(part, (0, 0), rng.uniform(1, 8))
         return part  # type: ignore[no-any-return]
 
-    def _beside(self, rng: Generator) -> U8 | None:
-        """Find a part of a photo that no face, nor its hair and neck, reaches into."""
-        picture = self._pictures[int(rng.integers(len(self._pictures)))]
-        return part_without_faces(picture, rng)
-
 
 def part_without_faces(picture: Picture, rng: Generator) -> U8 | None:
     """Cut a part of a photo with faces that shows none; None where chance found none."""
@@ -109,6 +106,34 @@ def part_without_faces(picture: Picture, rng: Generator) -> U8 | None:
         if side >= 8 and apart.all():
             return picture.image[y : y + side, x : x + side]
     return None
+
+
+def part_of_head(picture: Picture, rng: Generator) -> U8 | None:
+    """Cut an ear, a neck or hair: what lies at the border of a face, and alone passes for one.
+
+    Returns:
+        A square of a quarter to a half of the face's side, less than half of it inside the face;
+        None where that much is not in the picture, or the middle of it is another face.
+    """
+    faces = picture.faces
+    shown = np.flatnonzero(~faces.ignore)
+    x1, y1, x2, y2 = (float(v) for v in faces.boxes[int(rng.choice(shown))])
+    side = float(rng.uniform(0.25, 0.5)) * min(x2 - x1, y2 - y1)
+    way = rng.random()
+    inside = side * float(rng.uniform(0, 0.45) if way < 0.7 else rng.uniform(-0.2, 0.2))
+    if way < 0.7:  # at the height of the ears
+        left = x1 + inside - side if way < 0.35 else x2 - inside
+        top = y1 + (y2 - y1) * float(rng.uniform(0.3, 0.75)) - side / 2
+    else:
+        left = x1 + (x2 - x1) * float(rng.uniform(0.3, 0.7)) - side / 2
+        top = y2 - inside if way < 0.9 else y1 + inside - side
+    x, y, n = round(left), round(top), round(side)
+    h, w = picture.image.shape[:2]
+    if n < 8 or min(x, y) < 0 or x + n > w or y + n > h:
+        return None
+    middle = np.array([x, y, x, y]) + n / 2
+    others = (faces.boxes - middle) * np.array([1, 1, -1, -1])  # below 0 where the middle lies in
+    return None if (others < 0).all(axis=1).any() else picture.image[y : y + n, x : x + n]
 
 
 def drawn(size: int, rng: Generator) -> U8:
