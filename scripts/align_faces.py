@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 
 from blurgate import zoo
+from blurgate.errors import BlurgateError
 from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.training.faces import Face, FaceReader, Skipped, list_faces
 
@@ -36,21 +37,30 @@ def main() -> None:
     detector = zoo.open_detector(arguments.detector, Runtime("cpu"), options)
     reader = FaceReader(arguments.size, detector)
 
-    def cut(face: Face) -> str:
+    faces = list_faces(arguments.photos, identity="name")
+    crops: dict[Path, Face] = {}
+    for face in faces:
+        photo = Path(face.source)
+        other = crops.setdefault(arguments.out / photo.parent.name / f"{photo.stem}.png", face)
+        if other is not face:
+            raise SystemExit(f"error: {other.source} and {photo} would become one file in --out")
+
+    def cut(face: Face, to: Path) -> str:
         crop = reader(face.source)
         if isinstance(crop, Skipped):
             return crop.error
-        photo = Path(face.source)
-        to = arguments.out / photo.parent.name / f"{photo.stem}.png"
         to.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(to), crop, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        if not cv2.imwrite(str(to), crop, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            return f"{to}: it cannot be written"
         return ""
 
-    faces = list_faces(arguments.photos, identity="name")
     with ThreadPoolExecutor(arguments.workers) as pool:
-        errors = [line for line in pool.map(cut, faces) if line]
+        errors = [line for line in pool.map(cut, crops.values(), crops) if line]
     print("\n".join([*errors, f"{len(faces) - len(errors)} of {len(faces)} faces"]))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BlurgateError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -48,16 +48,21 @@ def test_training_and_detection_need_neither_pyav_nor_insightface(without, tmp_p
     portrait = portrait.image
     cv2.imwrite(str(photos / "Ada_0001.png"), portrait)
     cv2.imwrite(str(photos / "empty.png"), portrait[:40, :40])
-    done = subprocess.run(
-        [sys.executable, "-P", str(ROOT / "scripts" / "align_faces.py"), str(photos),
-         "--detector", "scrfd_blurgate", "--out", str(tmp_path / "c")],
-        env=without, check=True, timeout=100, capture_output=True, text=True,
-    )  # fmt: skip
+    command = [
+        sys.executable, "-P", str(ROOT / "scripts" / "align_faces.py"), str(photos),
+        "--detector", "scrfd_blurgate", "--out", str(tmp_path / "c"),
+    ]  # fmt: skip
+    options = {"env": without, "timeout": 100, "capture_output": True, "text": True}
+    done = subprocess.run(command, check=True, **options)
     assert "1 of 2 faces" in done.stdout
     assert "empty.png shows no face" in done.stdout
     crop = cv2.imread(str(tmp_path / "c" / "photos" / "Ada_0001.png"))
     assert crop.shape[0] == crop.shape[1]
     assert 112 <= len(crop) <= 160
+    cv2.imwrite(str(photos / "Ada_0001.jpg"), portrait)
+    done = subprocess.run(command, check=False, **options)
+    assert done.returncode == 1
+    assert "Ada_0001.png would become one file in --out" in done.stderr
 
 
 @pytest.fixture
