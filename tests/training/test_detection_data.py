@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -786,6 +787,7 @@ def test_parts_of_heads_lie_at_the_border_of_a_face_and_are_of_no_other():
         np.array([False]),
     )  # fmt: skip
     assert not len(places(tiny))
+    assert not len(places(replace(alone, ignore=np.array([True]))))
 
 
 @pytest.mark.parametrize("draw", [drawn, sign])

@@ -113,10 +113,12 @@ def part_of_head(picture: Picture, rng: Generator) -> U8 | None:
 
     Returns:
         A square of a quarter to a half of the face's side, less than half of it inside the face;
-        None where that much is not in the picture, or the middle of it is another face.
+        None where that much is not in the picture, the middle of it is another face, or no face is.
     """
     faces = picture.faces
     shown = np.flatnonzero(~faces.ignore)
+    if not len(shown):  # all are cut by the border
+        return None
     x1, y1, x2, y2 = (float(v) for v in faces.boxes[int(rng.choice(shown))])
     side = float(rng.uniform(0.25, 0.5)) * min(x2 - x1, y2 - y1)
     way = rng.random()
