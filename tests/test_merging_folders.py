@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 
+from blurgate.counting import is_whole
 from blurgate.errors import ConfigError, DecodeError
 from blurgate.journal import entries_of, read_journal
 from blurgate.merging_folders import merge_folders
@@ -77,7 +79,8 @@ def test_parts_join_to_the_whole(filter_, run, pictures, files, table, count):
     assert picture.exists() == (files != "move")
     if files == "link":
         assert picture.stat().st_nlink == 2
-    entries = [entry["source"] for entry in entries_of(out / "journal.jsonl")]
+    whole_entry = partial(is_whole, placed=False)
+    entries = [entry["source"] for entry in entries_of(out / "journal.jsonl", whole_entry)]
     assert entries == ["in/7.png", *(f"in/{i}.png" for i in range(N)), "in/2.png"]
     settings, end = read_journal(out / "journal.jsonl")
     assert "shard" not in settings
