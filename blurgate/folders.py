@@ -19,7 +19,7 @@ from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
 from blurgate.crops import FOLDERS
 from blurgate.errors import ConfigError
 from blurgate.io.sources import Source
-from blurgate.journal import JOURNAL, TEMPORARY, write_atomically
+from blurgate.journal import JOURNAL, TEMPORARY, parsed_object, write_atomically
 from blurgate.locking import locked
 from blurgate.rowfiles import FORMATS
 
@@ -71,7 +71,7 @@ def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise ConfigError(
             f"{folder} is not empty and holds no results of blurgate; choose another --out"
         )
-    if _parsed(_first_line(folder)).get(_EMPTYING):
+    if (parsed_object(_first_line(folder)) or {}).get(_EMPTYING):
         raise ConfigError(
             f"{folder} was being overwritten when that was interrupted: use --overwrite to begin "
             "anew, or another --out"
@@ -125,7 +125,7 @@ def result_files(settings: Mapping[str, Any]) -> list[str]:
 
 def noted_settings(line: bytes) -> dict[str, Any]:
     """Give the settings in a journal's first line; a damaged one has none."""
-    settings = _parsed(line).get("settings")
+    settings = (parsed_object(line) or {}).get("settings")
     return settings if isinstance(settings, dict) else {}
 
 
@@ -141,11 +141,3 @@ def _first_line(folder: Path) -> bytes:
             return lines.readline()
     except OSError:
         return b""
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -193,10 +193,7 @@ def end_of(tail: bytes) -> dict[str, Any] | None:
     last = tail[:-1].rpartition(b"\n")[2]
     if not tail.endswith(b"\n") or not last.startswith(b'{"mark"'):
         return None
-    try:
-        facts = json.loads(last).get("end")
-    except (ValueError, RecursionError):
-        return None
+    facts = (parsed_object(last) or {}).get("end")
     return facts if isinstance(facts, dict) else None
 
 
@@ -222,6 +219,15 @@ def entries_of(path: Path, whole: Whole) -> Iterator[Entry]:
             yield from values["done"]
 
 
+def parsed_object(data: bytes) -> dict[str, Any] | None:
+    """Read a JSON object that anybody may have written; None where it is damaged, or none."""
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
 def parsed_settings(line: bytes, *, plain: bool = False) -> dict[str, Any]:
     """Read a journal's first line.
 
@@ -232,11 +238,7 @@ def parsed_settings(line: bytes, *, plain: bool = False) -> dict[str, Any]:
     Raises:
         ValueError: It is none of ours.
     """
-    try:
-        values = json.loads(line)
-    except RecursionError as error:
-        raise ValueError(str(error)) from None
-    settings = values.get("settings") if isinstance(values, dict) else None
+    settings = (parsed_object(line) or {}).get("settings")
     if not isinstance(settings, dict) or (plain and not are_plain(settings)):
         raise ValueError("it holds no settings")
     return settings
@@ -254,12 +256,11 @@ def are_plain(settings: object) -> bool:
 
 def parsed_line(line: bytes, whole: Whole) -> dict[str, Any] | None:
     """Read a line behind a journal's first one; None if it is torn or none of ours."""
-    try:
-        values = json.loads(line)
-        mark, done = values["mark"], values["done"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    values = parsed_object(line)
+    if values is None or not line.endswith(b"\n"):
         return None
-    if not (line.endswith(b"\n") and is_count(mark) and isinstance(done, list)):
+    done = values.get("done")
+    if not (is_count(values.get("mark")) and isinstance(done, list)):
         return None
     return values if all(isinstance(entry, dict) and whole(entry) for entry in done) else None
 

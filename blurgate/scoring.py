@@ -288,7 +288,7 @@ def _recount(path: Path, table: str, names: Names, *, kinds: bool) -> ScoreCount
                 raise ConfigError(f"{name!r} is not where it would be now")
             found = list(of_file)
             status = found[0]["status"]
-            if status not in ("ok", "no_face", "unreadable"):
+            if status not in _STATUSES:
                 raise ConfigError(f"{status!r} is no status")
             _count(counts, status, len(found) if status == "ok" else 0)
         if (missing := next(rest, None)) is not None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.io.remote import filesystem, is_remote
 from blurgate.io.text import reason, shown
-from blurgate.journal import are_plain, is_count
+from blurgate.journal import are_plain, is_count, parsed_object
 from blurgate.remote_output import put
 from blurgate.rowfiles import Row
 from blurgate.sharding import first_difference
@@ -99,7 +99,7 @@ class PartFolder:
         data = self.read(MANIFEST)
         if data is None:
             return None
-        found = _parsed(data)
+        found = _noted(data)
         if found is None or not all(is_count(found.get(k)) for k in ("files", "parts", "length")):
             raise ConfigError(f"{self.place}/{MANIFEST} is damaged; use another folder")
         return found
@@ -119,7 +119,7 @@ class PartFolder:
                 metadata = pq.read_schema(file).metadata or {}
         except (OSError, pa.ArrowException, ValueError):
             return None
-        note = _parsed(metadata.get(_KEY, b""))
+        note = _noted(metadata.get(_KEY, b""))
         return note if note is not None and is_count(note.get("files")) else None
 
     def write_part(
@@ -209,13 +209,10 @@ class PartFolder:
         return list(self._files.ls(self._path)) if self._files.exists(self._path) else []
 
 
-def _parsed(data: bytes) -> dict[str, Any] | None:
+def _noted(data: bytes) -> dict[str, Any] | None:
     """Read what a file says about itself; None where it is damaged."""
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) and are_plain(values.get("settings")) else None
+    values = parsed_object(data)
+    return values if values is not None and are_plain(values.get("settings")) else None
 
 
 def is_part_folder(place: str) -> bool:
