@@ -90,8 +90,8 @@ def run(
     """
     from blurgate.training.detection.annotations import read_annotations
 
-    for given, what in ((detectors, "a detector"), (data, "a set of pictures")):
-        if len(set(given)) < len(given):
+    for names, what in ((detectors, "a detector"), (data, "a set of pictures")):
+        if len(set(names)) < len(names):
             raise ConfigError(f"{what} is given twice")
     if out is not None and out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; choose another --out")
