@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,13 +20,7 @@ from blurgate.training.detection.annotations import (
     read_annotations,
     write_annotations,
 )
-from blurgate.training.detection.backdrops import (
-    drawn,
-    heap,
-    part_of_head,
-    part_without_faces,
-    sign,
-)
+from blurgate.training.detection.backdrops import drawn, part_without_faces, sign
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.layout import cells
 from blurgate.training.detection.pictures import (
@@ -749,47 +742,6 @@ def test_parts_of_photos_show_no_face():
     assert all((part == 60).all() for part in parts)  # the photo's ground, outside the face
 
 
-def test_parts_of_heads_lie_at_the_border_of_a_face_and_are_of_no_other():
-    h = w = 400
-    y, x = np.mgrid[:h, :w]
-    image = np.stack([x // 2, y // 2, x * 0], -1).astype(np.uint8)  # a pixel tells its place
-    box, other = [150.0, 120, 250, 240], [230.0, 100, 300, 220]
-    alone = Annotated(
-        Path("p"), "p", np.float32([box]), np.full((1, 5, 2), np.nan, np.float32), np.array([False])
-    )
-    both = Annotated(
-        Path("p"), "p", np.float32([box, other]), np.full((2, 5, 2), np.nan, np.float32),
-        np.array([False, True]),
-    )  # fmt: skip
-
-    def places(faces):
-        rng = np.random.default_rng(2)
-        parts = [part_of_head(Picture(image, faces), rng) for _ in range(200)]
-        corners = [
-            part[[0, -1], [0, -1], :2].astype(float) * 2 for part in parts if part is not None
-        ]
-        return np.array(corners).reshape(-1, 4)
-
-    found = places(alone)
-    assert len(found) > 150
-    sides = found[:, 2:] - found[:, :2] + 1
-    assert 23 <= sides.min() <= sides.max() <= 51  # a quarter to a half of 100
-    low, high = np.maximum(found[:, :2], box[:2]), np.minimum(found[:, 2:], box[2:])
-    inside = (high - low).clip(0).prod(1) / sides.prod(1)
-    assert inside.max() < 0.5
-    assert 0.4 < (inside > 0.1).mean() < 0.9  # an ear, and a little of the cheek
-    middles = (places(both)[:, :2] + places(both)[:, 2:]) / 2
-    apart = (middles < other[:2]).any(1) | (middles > other[2:]).any(1)
-    assert apart.all()
-    assert 50 < len(middles) < len(found)
-    tiny = Annotated(
-        Path("p"), "p", np.float32([[0, 0, 14, 14]]), np.full((1, 5, 2), np.nan, np.float32),
-        np.array([False]),
-    )  # fmt: skip
-    assert not len(places(tiny))
-    assert not len(places(replace(alone, ignore=np.array([True]))))
-
-
 @pytest.mark.parametrize("draw", [drawn, sign])
 def test_drawn_backgrounds_differ(draw):
     rng = np.random.default_rng(0)
@@ -810,22 +762,6 @@ def test_a_sign_fills_its_square():
             shares.append(max(np.ptp(xs), np.ptp(ys)) / 64)
     assert len(shares) > 50
     assert np.median(shares) > 0.5
-
-
-def test_a_heap_is_of_things_with_dark_edges_and_light_on_them():
-    covered, tones = [], []
-    for seed in range(40):
-        ground = np.full((128, 128, 3), (255, 0, 255), np.uint8)  # no colour of a thing
-        image = ground.copy()
-        heap(image, np.random.default_rng(seed))
-        assert image.shape == ground.shape
-        thing = (image != ground).any(axis=2)
-        covered.append(thing.mean())
-        grey = image[thing].astype(int).sum(axis=1)
-        tones.append(np.percentile(grey, 95) / max(np.percentile(grey, 5), 1))
-    assert 0.2 < np.median(covered) < 1
-    assert max(covered) > 0.8
-    assert np.median(tones) > 1.3 / 0.6  # of the highlight to the edge, each of its own tone
 
 
 # --- the script

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _LETTERS: Final = string.ascii_letters + string.digits + ".,:;!?/%&()"
 _FONTS: Final = tuple(range(8))  # OpenCV's Hershey fonts
 _TRIES: Final = 6
-_HEAPED: Final = 300  # round things in a heap, at most
 
 
 class Backdrops:
@@ -50,8 +49,7 @@ class Backdrops:
             picture = self._backgrounds[int(rng.integers(len(self._backgrounds)))]
             return self._cut(picture.image, rng, float(rng.uniform(0.25, 1.0)))
         if kind < 0.8:
-            picture = self._pictures[int(rng.integers(len(self._pictures)))]
-            beside = part_without_faces(picture, rng)
+            beside = self._beside(rng)
             if beside is not None:
                 return self._cut(beside, rng, 1.0)
         return drawn(self._size, rng)
@@ -59,15 +57,14 @@ class Backdrops:
     def texture(self, rng: Generator) -> U8:
         """Give a picture of something that is no face, of any size; not to be written to."""
         kind = rng.random()
-        if kind < 0.4 and self._backgrounds is not None:
+        if kind < 0.45 and self._backgrounds is not None:
             image = self._backgrounds[int(rng.integers(len(self._backgrounds)))].image
             h, w = image.shape[:2]
             side = int(min(h, w) * rng.uniform(0.2, 1.0))
             y, x = int(rng.integers(0, h - side + 1)), int(rng.integers(0, w - side + 1))
             return image[y : y + side, x : x + side]
-        if kind < 0.8:
-            find = part_of_head if kind > 0.62 else part_without_faces
-            part = find(self._pictures[int(rng.integers(len(self._pictures)))], rng)
+        if kind < 0.75:
+            part = self._beside(rng)
             if part is not None:
                 return part
         return drawn(96, rng) if rng.random() < 0.4 else sign(96, rng)
@@ -91,6 +88,11 @@ class Backdrops:
             part = cv2.GaussianBlur(part, (0, 0), rng.uniform(1, 8))
         return part  # type: ignore[no-any-return]
 
+    def _beside(self, rng: Generator) -> U8 | None:
+        """Find a part of a photo that no face, nor its hair and neck, reaches into."""
+        picture = self._pictures[int(rng.integers(len(self._pictures)))]
+        return part_without_faces(picture, rng)
+
 
 def part_without_faces(picture: Picture, rng: Generator) -> U8 | None:
     """Cut a part of a photo with faces that shows none; None where chance found none."""
@@ -108,38 +110,8 @@ def part_without_faces(picture: Picture, rng: Generator) -> U8 | None:
     return None
 
 
-def part_of_head(picture: Picture, rng: Generator) -> U8 | None:
-    """Cut an ear, a neck or hair: what lies at the border of a face, and alone passes for one.
-
-    Returns:
-        A square of a quarter to a half of the face's side, less than half of it inside the face;
-        None where that much is not in the picture, the middle of it is another face, or no face is.
-    """
-    faces = picture.faces
-    shown = np.flatnonzero(~faces.ignore)
-    if not len(shown):  # all are cut by the border
-        return None
-    x1, y1, x2, y2 = (float(v) for v in faces.boxes[int(rng.choice(shown))])
-    side = float(rng.uniform(0.25, 0.5)) * min(x2 - x1, y2 - y1)
-    way = rng.random()
-    inside = side * float(rng.uniform(0, 0.45) if way < 0.7 else rng.uniform(-0.2, 0.2))
-    if way < 0.7:  # at the height of the ears
-        left = x1 + inside - side if way < 0.35 else x2 - inside
-        top = y1 + (y2 - y1) * float(rng.uniform(0.3, 0.75)) - side / 2
-    else:
-        left = x1 + (x2 - x1) * float(rng.uniform(0.3, 0.7)) - side / 2
-        top = y2 - inside if way < 0.9 else y1 + inside - side
-    x, y, n = round(left), round(top), round(side)
-    h, w = picture.image.shape[:2]
-    if n < 8 or min(x, y) < 0 or x + n > w or y + n > h:
-        return None
-    middle = np.array([x, y, x, y]) + n / 2
-    others = (faces.boxes - middle) * np.array([1, 1, -1, -1])  # below 0 where the middle lies in
-    return None if (others < 0).all(axis=1).any() else picture.image[y : y + n, x : x + n]
-
-
 def drawn(size: int, rng: Generator) -> U8:
-    """Draw a background: gradients, noise of several scales, stripes, heaps, shapes, writing."""
+    """Draw a background: gradients, stripes, noise of several scales, shapes, writing."""
     corners = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
     if rng.random() < 0.4:  # one colour, little changed
         corners = np.clip(corners[:1, :1] + rng.normal(0, 12, (2, 2, 3)), 0, 255).astype(np.uint8)
@@ -153,8 +125,6 @@ def drawn(size: int, rng: Generator) -> U8:
         image = np.clip(image + noise.reshape(size, size, -1), 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
         _stripes(image, rng)
-    if rng.random() < 0.3:
-        heap(image, rng)
     for _ in range(int(rng.integers(0, 12))):
         _shape(image, rng)
     if rng.random() < 0.25:
@@ -185,38 +155,6 @@ def sign(size: int, rng: Generator) -> U8:
     at = int((size - wide * scale) / 2), int((size + high * scale) / 2)
     cv2.putText(image, text, at, font, scale, _colour(rng), bold, cv2.LINE_AA)
     return image
-
-
-def heap(image: U8, rng: Generator) -> None:
-    """Heap up round things with light on them, over what is there: grain, berries, cobbles, leaves.
-
-    Sizes are alike, or many are small and few large, as in the dead leaves of Lee, Mumford and
-    Huang, 2001, whose statistics are those of natural pictures.
-    """
-    size = len(image)
-    least = 2 ** rng.uniform(1.5, 5) * size / 320
-    if rng.random() < 0.5:
-        radii = least * np.exp(rng.normal(0, 0.15, _HEAPED))
-    else:
-        radii = np.minimum(least / np.sqrt(rng.uniform(0.003, 1, _HEAPED)), size / 3)
-    n = max(int(rng.uniform(0.3, 2.5) * size**2 / float((math.pi * radii**2).mean())), 1)
-    long, slant = rng.uniform(1, 2), rng.uniform(0, 180)
-    turned = rng.choice((0.0, 15.0, 180.0))  # all alike, nearly, or anyhow
-    light = rng.normal(0, 0.35, 2)
-    base, spread = np.array(_colour(rng), np.float32), 2 ** rng.uniform(1.5, 5.5)
-    base += (base.mean() - base) * np.float32(rng.uniform(0, 0.9))  # few things are all colour
-    for radius in radii[:n]:
-        x, y = (float(v) for v in rng.uniform(0, size, 2))
-        tone = base + rng.normal(0, spread) + rng.normal(0, spread / 3, 3)
-        angle = slant + rng.uniform(-turned, turned)
-        for share, gain in ((1.0, 0.6), (0.85, 1.0), (0.45, 1.3)):  # edge, body, highlight
-            at = [
-                round(v + move * radius * (1 - share))
-                for v, move in zip((x, y), light, strict=True)
-            ]
-            axes = max(round(radius * share * long), 1), max(round(radius * share), 1)
-            colour = tuple(float(v) for v in np.clip(tone * gain, 0, 255))
-            cv2.ellipse(image, at, axes, angle, 0, 360, colour, -1, cv2.LINE_AA)
 
 
 def _colour(rng: Generator) -> tuple[int, int, int]:

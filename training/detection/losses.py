@@ -3,8 +3,7 @@
 - Scores: the quality focal loss of Li et al., 2020 (arXiv 2006.04388) with beta = 2; an anchor's
   target is the IoU of its box with its face, 0 for background, or what a teacher says.
 - Boxes: 1 - DIoU (Zheng et al., 2020, arXiv 1911.08287).
-- Landmarks: smooth L1 over the distance of the eyes, by which landmarks are judged, but at least
-  over a quarter of the face's side; only of faces whose landmarks are known.
+- Landmarks: smooth L1 over half the face's side, only of faces whose landmarks are known.
 
 Box and landmark losses are weighted by the score, as in the first of these papers: an anchor that
 will not be heard need not be exact.
@@ -24,8 +23,7 @@ from blurgate.training.detection.network import Predictions
 
 __all__ = ["Losses", "Targets", "Weights", "detection_loss", "diou", "quality_focal"]
 
-_BETA: Final = 0.05  # where smooth L1 turns from square to linear, in distances of the eyes
-_LEAST_EYES: Final = 0.25  # of the face's side: the eyes of a profile lie on one another
+_BETA: Final = 0.05  # where smooth L1 turns from square to linear, in half faces
 _LEAST: Final = 1e-7
 
 
@@ -82,10 +80,8 @@ def detection_loss(found: Predictions, targets: Targets, weights: Weights) -> Lo
     boxes = _mean(1 - nearness, heard)
     true = targets.kps[face]
     known = torch.isfinite(true).all(1)
-    true = torch.nan_to_num(true)
-    side = (targets.boxes[face, 2:] - targets.boxes[face, :2]).mean(1, keepdim=True)
-    eyes = (true[:, :2] - true[:, 2:4]).norm(dim=1, keepdim=True)
-    off = (found.kps[picture, row] - true) / eyes.maximum(_LEAST_EYES * side).clamp(min=_LEAST)
+    side = (targets.boxes[face, 2:] - targets.boxes[face, :2]).mean(1, keepdim=True) / 2
+    off = (found.kps[picture, row] - torch.nan_to_num(true)) / side.clamp(min=_LEAST)
     each = functional.smooth_l1_loss(off, torch.zeros_like(off), beta=_BETA, reduction="none")
     kps = _mean(each.mean(1), heard * known)
     total = scores + weights.boxes * boxes + weights.kps * kps
