@@ -20,8 +20,11 @@ logger = logging.getLogger(__name__)
 
 _CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
-_LEAST_PYAV: Final = 18
-"""Earlier ones download a GPU's frames without their colour tags and their rotation."""
+PYAV: Final = ((18, 1), (19, 0))
+"""Versions of PyAV that work: from, below. Earlier ones download a GPU's frames without their
+colour tags and their rotation; `pyproject.toml` says what is wrong with later ones."""
+PIP_PYAV: Final = 'pip install --force-reinstall --only-binary av "av>=18.1,<19"'
+"""Brings one of them, whole."""
 
 # The messages of onnx.proto through which a tensor can be reached, and their field numbers, which
 # have been the same since ONNX 1.0: message -> field -> message.
@@ -108,11 +111,6 @@ def video_decoder(device: str) -> Any | None:
     """
     name, _, number = device.partition(":")
     if name != "cuda":
-        return None
-    import av
-
-    if int(av.__version__.split(".")[0]) < _LEAST_PYAV:
-        logger.warning("PyAV %s decodes on the processor; run: pip install -U av", av.__version__)
         return None
     from av.codec import hwaccel
 

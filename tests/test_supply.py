@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from blurgate.runtime import PIP_PYAV, PYAV
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
 
@@ -57,6 +59,13 @@ def test_what_could_not_be_looked_up_is_no_clean_bill(load):
     lines, code = told({"dependencies": [clean, lost]}, 2)
     assert code == 3
     assert lines[0] == "c: not looked up: not on the index"
+
+
+def test_what_is_said_of_pyav_is_what_pip_is_told(project):
+    (required,) = (text for text in project["dependencies"] if text.startswith("av"))
+    assert PIP_PYAV.endswith(f'"{required}"')
+    assert tuple(map(int, re.findall(r"\d+", required))) == (*PYAV[0], PYAV[1][0])
+    assert PYAV[1][1:] == (0,)
 
 
 def test_the_lowest_versions_are_those_of_pyproject(load, project):

@@ -183,16 +183,21 @@ def check_video() -> Iterator[Check]:
         if "libGL" in str(error) or "libgthread" in str(error):
             mend = "apt-get install -y libgl1 libglib2.0-0"
         yield Check("opencv", "fail", str(error), mend)
+    from blurgate.runtime import PIP_PYAV, PYAV
+
     try:
         import av
     except ImportError as error:
-        yield Check("pyav", "fail", str(error), "pip install --force-reinstall av")
+        yield Check("pyav", "fail", str(error), PIP_PYAV)
+        return
+    low, high = PYAV
+    if not low <= tuple(map(int, av.__version__.split(".")[:2])) < high:
+        yield Check("pyav", "fail", f"{av.__version__} is not one that blurgate can use", PIP_PYAV)
         return
     yield Check("pyav", "ok", f"{av.__version__}, FFmpeg {av.ffmpeg_version_info}")
     lacking = [name for name, codecs in DECODERS.items() if not any(map(_decodes, codecs))]
-    mend = "pip install --force-reinstall --only-binary av av"
     if lacking:
-        yield Check("decoders", "warn", f"cannot decode {', '.join(lacking)}", mend)
+        yield Check("decoders", "warn", f"cannot decode {', '.join(lacking)}", PIP_PYAV)
     else:
         yield Check("decoders", "ok", ", ".join(DECODERS))
     from blurgate.io.encode import video_encoder
@@ -200,7 +205,7 @@ def check_video() -> Iterator[Check]:
     try:
         yield Check("encoder", "ok", video_encoder())
     except EnvironmentLackError as error:
-        yield Check("encoder", "warn", str(error), mend)
+        yield Check("encoder", "warn", str(error), PIP_PYAV)
 
 
 def check_models() -> Iterator[Check]:

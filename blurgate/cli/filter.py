@@ -267,11 +267,12 @@ def _check_live(
         )
     if outputs.annotate or outputs.cut:
         from blurgate.io.encode import video_encoder
+        from blurgate.runtime import PIP_PYAV
 
         if not video_encoder().startswith(("lib", "h264")):
             warn(
                 f"this PyAV has no H.264 encoder; videos are written with {video_encoder()}, "
-                "which browsers do not play (pip install --force-reinstall av)"
+                f"which browsers do not play ({PIP_PYAV})"
             )
 
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from blurgate.errors import EnvironmentLackError, InputError
+from blurgate.runtime import PIP_PYAV
 from blurgate.types import U8
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ def video_encoder() -> str:
         except ValueError:  # av.codec.codec.UnknownCodecError
             continue
         return name
-    raise EnvironmentLackError(
-        "this PyAV has no H.264 or MPEG-4 encoder; run: pip install --force-reinstall av"
-    )
+    raise EnvironmentLackError(f"this PyAV has no H.264 or MPEG-4 encoder; run: {PIP_PYAV}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,15 @@ def test_this_machine_can_run_blurgate():
     assert found["decoders"].detail == "h264, hevc, vp9, av1, mjpeg"
 
 
+@pytest.mark.parametrize("other", ["17.2.0", "18.0.1", "19.0.2"])
+def test_another_pyav_is_told_with_the_way_back(monkeypatch, other):
+    monkeypatch.setattr("av.__version__", other)
+    found = checks()
+    assert (found["pyav"].status, other in found["pyav"].detail) == ("fail", True)
+    assert found["pyav"].mend.startswith("pip install --force-reinstall")
+    assert "decoders" not in found
+
+
 def test_no_detector_is_a_warning_with_the_pull(bare_zoo):
     check = checks()["default detector"]
     assert check.status == "warn"

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from av.codec import hwaccel
 
-from blurgate import runtime
 from blurgate.io import sources, video
 from blurgate.io.video import read_video
 from blurgate.runtime import video_decoder
@@ -22,7 +21,6 @@ from blurgate.types import Frame, SourceEnd
 @pytest.fixture(autouse=True)
 def cuda_listed(monkeypatch):
     monkeypatch.setattr(hwaccel, "hwdevices_available", lambda: ["vaapi", "cuda"])
-    monkeypatch.setattr(runtime, "_LEAST_PYAV", 0)
 
 
 def shown(path, device):
@@ -53,12 +51,6 @@ def test_without_cuda_in_pyav_the_processor_decodes(monkeypatch, caplog):
     monkeypatch.setattr(hwaccel, "hwdevices_available", lambda: ["vaapi"])
     assert video_decoder("cuda") is None
     assert "this PyAV was built without CUDA" in caplog.text
-
-
-def test_an_early_pyav_decodes_on_the_processor(monkeypatch, caplog):
-    monkeypatch.setattr(runtime, "_LEAST_PYAV", 999)
-    assert video_decoder("cuda") is None
-    assert "run: pip install -U av" in caplog.text
 
 
 def test_a_gpu_that_cannot_be_opened_is_told_and_done_without(tmp_path, media, monkeypatch, caplog):
