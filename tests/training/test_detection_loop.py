@@ -148,13 +148,13 @@ def rows(folder):
 
 
 def test_learns_to_find_drawn_faces_and_their_landmarks(tmp_path):
-    settings = config(epochs=4, batch=8, lr=0.02)
+    settings = config(epochs=6, batch=8, lr=0.02)  # after 4 it is .13 to .28, as processors round
     fit = loop.fit_detector(network(), Drawn(160), Drawn(16, seed=1), settings, tmp_path)
-    assert fit.epoch == 4
+    assert fit.epoch == 6
     assert fit.best["ap"] > 0.5
     assert fit.best["kps_error"] < 0.25
     logged = rows(tmp_path)
-    assert [row["epoch"] for row in logged] == [str(i) for i in range(1, 5)]
+    assert [row["epoch"] for row in logged] == [str(i) for i in range(1, 7)]
     assert float(logged[-1]["train_loss"]) < float(logged[0]["train_loss"]) / 2
     total = [float(logged[0][f"train_{part}"]) for part in ("scores", "boxes", "kps")]
     assert float(logged[0]["train_loss"]) == pytest.approx(
