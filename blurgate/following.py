@@ -62,8 +62,9 @@ class Stretch:
     def __init__(self, frames: Sequence[Frame]) -> None:
         self.frames = frames
         h, w = frames[0].size
-        self._small = fit_long_side((h, w), min(GREY_SIDE, max(h, w))).inner
-        self._scale: F32 = np.array([self._small[1] / w, self._small[0] / h], np.float32)
+        fitted = fit_long_side((h, w), min(GREY_SIDE, max(h, w)))
+        self._small = fitted.inner
+        self._scale: F32 = np.array(fitted.scale, np.float32)
         self._greys: dict[int, U8] = {}
         self._flows: dict[int, list[tuple[F32, NDArray[np.bool_]]]] = {}
 

@@ -214,18 +214,18 @@ class Letterbox:
     """(h, w) of the canvas in pixels."""
     inner: tuple[int, int]
     """(h, w) of the resized picture within it."""
-    scale: float
-    """Canvas pixels per picture pixel; divide canvas coordinates by it."""
+    scale: tuple[float, float]
+    """Canvas pixels per picture pixel, (across, down); divide canvas coordinates (x, y) by it. They
+    differ where whole pixels do not allow the picture's exact shape."""
 
 
 def fit_canvas(size: tuple[int, int], canvas: tuple[int, int]) -> Letterbox:
     """Fit a picture of `size` into a canvas, keeping its shape; small pictures are enlarged.
 
-    Sizes are rounded down and `scale` is the ratio of the heights, as in insightface, so that
-    coordinates agree with it.
+    Sizes are rounded down as in insightface, so that networks see the same pixels there and here.
 
     >>> fit_canvas((1080, 1920), (640, 640))
-    Letterbox(canvas=(640, 640), inner=(360, 640), scale=0.3333333333333333)
+    Letterbox(canvas=(640, 640), inner=(360, 640), scale=(0.3333333333333333, 0.3333333333333333))
     """
     height, width = size
     if height < 1 or width < 1:
@@ -235,7 +235,7 @@ def fit_canvas(size: tuple[int, int], canvas: tuple[int, int]) -> Letterbox:
         inner = canvas[0], max(int(canvas[0] / ratio), 1)
     else:
         inner = max(int(canvas[1] * ratio), 1), canvas[1]
-    return Letterbox(canvas, inner, float(inner[0]) / height)
+    return Letterbox(canvas, inner, (inner[1] / width, inner[0] / height))
 
 
 def fit_long_side(size: tuple[int, int], long_side: int, *, multiple: int = 1) -> Letterbox:

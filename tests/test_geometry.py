@@ -336,7 +336,7 @@ def test_the_canvas_follows_the_picture(
     box = fit_long_side(size, 640, multiple=32)
     assert box.canvas == canvas
     assert box.inner == inner
-    assert box.scale == inner[0] / size[0]
+    assert box.scale == (inner[1] / size[1], inner[0] / size[0])
 
 
 @settings(deadline=None)

@@ -1,8 +1,9 @@
 """`scrfd`: the SCRFD face detectors of InsightFace, in any of their ONNX exports with landmarks.
 
-Boxes and landmarks equal insightface's own runner on the same weights and the same canvas; only the
-canvas is smaller, because it follows the picture's shape. What the file declares decides how it is
-called:
+Boxes and landmarks equal insightface's own runner on the same weights and the same canvas, but for
+its scale: it has one for both axes, and the picture's sides are rounded apart
+(docs/decisions/0020-two-scales.md). The canvas is smaller, because it follows the picture's shape.
+What the file declares decides how it is called:
 
 - Height and width free: the picture's longer side becomes `DetectorOptions.long_side`.
 - Height and width fixed: the file runs at exactly its size. A `long_side` that is neither the
@@ -141,7 +142,7 @@ class Scrfd:
                 f"{self._path} is fixed at {own}, so it cannot teach pictures of {h}x{w}"
             )
         frame = Frame(picture, "", 0, None)
-        blob = self._blob([(frame, Letterbox((h, w), (h, w), 1.0))])
+        blob = self._blob([(frame, Letterbox((h, w), (h, w), (1.0, 1.0)))])
         given = run(self._session, {self._input: blob}, self._path)
         outputs = self._arranged(given, blob.shape)
         placed = [
@@ -238,9 +239,10 @@ class Scrfd:
             return _no_faces(frame)
         score = np.concatenate(scores)
         boxes, kps = (np.concatenate(part) for part in zip(*placed, strict=True))
+        scale = np.array(box.scale, np.float32)
         with np.errstate(over="ignore"):
-            boxes /= np.float32(box.scale)
-            kps /= np.float32(box.scale)
+            boxes /= np.tile(scale, 2)
+            kps /= scale
         usable = self._usable(score, boxes, kps)
         score, boxes, kps = score[usable], boxes[usable], kps[usable]
         kept = nms(boxes, score, NMS_IOU, inclusive=True)
