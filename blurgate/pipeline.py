@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -63,8 +63,9 @@ def prefetch(
 
     def produce() -> None:
         error: BaseException | None = None
-        iterator = iter(items)
+        iterator: Iterator[T] | None = None
         try:
+            iterator = iter(items)
             for item in iterator:
                 if not put(item):
                     break
@@ -119,14 +120,24 @@ def ordered_map(
         return
     most = 2 * workers if ahead is None else ahead
     running: deque[Future[U]] = deque()
+    broken: Exception | None = None
     pool = ThreadPoolExecutor(workers, thread_name_prefix="blurgate-worker")
     try:
-        for item in iterator:
+        while True:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                break
+            except Exception as error:  # noqa: BLE001 - raised below, after what came before it
+                broken = error
+                break
             running.append(pool.submit(function, item))
             if len(running) >= most:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
+        if broken is not None:
+            raise broken
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         _close(iterator)
@@ -185,8 +196,9 @@ def newest(
     state: dict[str, BaseException | bool | None] = {"error": None, "done": False, "stop": False}
 
     def produce() -> None:
-        iterator = iter(items)
+        iterator: Iterator[T] | None = None
         try:
+            iterator = iter(items)
             for item in iterator:
                 with changed:
                     while len(waiting) >= depth and not state["stop"]:

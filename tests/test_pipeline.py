@@ -8,7 +8,7 @@ import time
 import cv2
 import pytest
 
-from blurgate.pipeline import cores_for_workers, ordered_map, prefetch
+from blurgate.pipeline import cores_for_workers, newest, ordered_map, prefetch
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -85,6 +85,32 @@ def test_ordered_map_raises_where_the_result_would_have_come(workers):
             got.append(value)
     assert got == [2, 3, 6]
     assert blurgate_threads() == []
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_ordered_map_gives_what_came_before_an_error_of_the_source(workers):
+    def items():
+        yield from range(5)
+        raise ZeroDivisionError("broken source")
+
+    got = []
+    with pytest.raises(ZeroDivisionError, match="broken source"):
+        for value in ordered_map(lambda i: i, items(), workers):
+            got.append(value)
+    assert got == [0, 1, 2, 3, 4]
+    assert blurgate_threads() == []
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda items: prefetch(items, 1),
+        lambda items: newest(items, 1, on_drop=print, may_drop=lambda: True),
+    ],
+)
+def test_what_cannot_be_iterated_is_an_error_and_no_wait_for_ever(start):
+    with pytest.raises(TypeError, match="not iterable"):
+        next(start(5))
 
 
 def test_ordered_map_reads_a_bounded_number_ahead():
