@@ -19,7 +19,15 @@ import numpy as np
 
 from blurgate.drawing import Mark, Timeline, draw_faces
 from blurgate.errors import ConfigError, InputError
-from blurgate.io.encode import Clock, SoundCopy, SoundCut, VideoWriter, clock_of
+from blurgate.io.encode import (
+    Clock,
+    SoundCopy,
+    SoundCut,
+    VideoWriter,
+    clock_of,
+    pictures_of,
+    pixel_aspect,
+)
 from blurgate.io.text import digest
 from blurgate.io.video import read_video
 from blurgate.journal import written_whole
@@ -102,17 +110,17 @@ def annotate_video(
     _check_target(source, target)
     with _open(source) as sound:
         clock = clock_of(sound)
-        with closing(_shown(source, clock)) as frames:
+        with closing(_shown(source, sound, clock)) as frames:
             first = next(frames, None)
             if first is None:
                 return False
             size = first[0].size
-            span_s = (first[1], _end_s(sound, clock))
+            span_s = (first[1], _end_s(sound))
             timed = ((_seconds(m.pts_s, m.frame_index, clock), m) for m in marks)
             timeline = Timeline(timed, span_s, threshold, size)
             faces = _ByFrame(marks)
             shown: list[Mark] = []
-            with VideoWriter(target, size, clock) as writer:
+            with VideoWriter(target, size, clock, pixel_aspect(sound, size)) as writer:
                 track = SoundCopy(sound, writer, clock)
                 for frame, at_s, until_s in chain((first,), frames):
                     if frame.index % every == 0:
@@ -157,7 +165,7 @@ def cut_video(source: str, marks: Iterable[Mark], target: Path, *, pad_s: float 
         stretches = list(_joined(times, pad_s))
         if not stretches:
             return False
-        with closing(_shown(source, clock)) as frames:
+        with closing(_shown(source, sound, clock)) as frames:
             return _write_cut(frames, stretches, sound, Clock(clock.time_base, clock.frame_s, 0.0),
                               target)  # fmt: skip
 
@@ -175,7 +183,8 @@ def _write_cut(
     written_s = 0.0
     rest = iter(stretches)
     stretch = next(rest, None)
-    with VideoWriter(target, first[0].size, clock) as writer:
+    size = first[0].size
+    with VideoWriter(target, size, clock, pixel_aspect(sound, size)) as writer:
         cut = SoundCut(sound, writer)
         for frame, at_s, until_s in chain((first,), frames):
             while stretch is not None and at_s > stretch[1]:
@@ -204,13 +213,17 @@ def _joined(times: Iterable[float], pad_s: float) -> Iterator[tuple[float, float
         yield begin, end
 
 
-def _shown(source: str, clock: Clock) -> Generator[tuple[Frame, float, float], None, None]:
+def _shown(
+    source: str, container: InputContainer, clock: Clock
+) -> Generator[tuple[Frame, float, float], None, None]:
     """Give the frames of a video with the times from and until which they are shown."""
     waiting: tuple[Frame, float] | None = None
     gap_s = clock.frame_s
+    whole = False
     with closing(prefetch(read_video(source), _AHEAD_FRAMES)) as frames:
         for item in frames:
             if isinstance(item, SourceEnd):
+                whole = item.status == "ok"
                 break
             at_s = _seconds(item.pts_s, item.index, clock)
             if waiting is not None:
@@ -219,7 +232,8 @@ def _shown(source: str, clock: Clock) -> Generator[tuple[Frame, float, float], N
                 yield (*waiting, at_s)
             waiting = item, at_s
     if waiting is not None:
-        yield (*waiting, waiting[1] + (gap_s or clock.frame_s))
+        end_s = _pictures_end_s(container) if whole else 0.0
+        yield (*waiting, end_s if end_s > waiting[1] else waiting[1] + (gap_s or clock.frame_s))
 
 
 def _seconds(pts_s: float | None, index: int, clock: Clock) -> float:
@@ -246,10 +260,18 @@ def _open(source: str) -> InputContainer:
     return av.open(f"file:{source}", metadata_errors="replace")
 
 
-def _end_s(container: InputContainer, clock: Clock) -> float:
+def _end_s(container: InputContainer) -> float:
     """Say when a video ends, as far as its container tells."""
     start_s = (container.start_time or 0) / av.time_base
     return start_s + (container.duration or 0) / av.time_base
+
+
+def _pictures_end_s(container: InputContainer) -> float:
+    """Say when a video's pictures end; 0 where the container does not tell that of its sound."""
+    stream = pictures_of(container)
+    if stream.duration is not None and stream.time_base is not None:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    return 0.0 if container.streams.audio else _end_s(container)
 
 
 def _check_target(source: str, target: Path) -> None:

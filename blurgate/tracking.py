@@ -35,6 +35,7 @@ FRAME_S: Final = 1 / 25
 """Stands for the time between two frames of a video that states no times."""
 
 _VELOCITY_GAIN: Final = 0.5  # of an alpha-beta filter whose alpha is 1: detectors are precise
+_VELOCITY_S: Final = FRAME_S / 4  # frames of uneven clocks, milliseconds apart, show no speed
 _COASTING_S: Final = 0.5  # a face that is not seen slows down with this time constant
 _REACH: Final = 0.75  # how far landmarks may be from where they should be, in face sizes,
 _REACH_PER_S: Final = 1.5  # growing with the time since the face was seen,
@@ -60,8 +61,8 @@ class _Track:
         return self.velocity * float(_COASTING_S * (1 - np.exp(-passed / _COASTING_S)))
 
     def seen(self, box: F64, kps: F64, now_s: float) -> None:
-        passed = now_s - self.seen_s
-        if passed > 0:
+        if now_s > self.seen_s:
+            passed = max(now_s - self.seen_s, _VELOCITY_S)
             moved = (box[:2] + box[2:] - self.box[:2] - self.box[2:]) / 2
             gain = 1.0 if self.age == 1 else _VELOCITY_GAIN
             self.velocity = self.velocity + gain * (moved / passed - self.velocity)

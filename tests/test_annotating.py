@@ -33,26 +33,36 @@ def index_of(image):
     return round((float(image[2:18, 2:30].mean()) * 219 / 255 + 16 - 20) / 5)
 
 
-def clip(path, ticks=None, *, size=SHAPE, audio="aac", n=12, tick=Fraction(1, 100), start=0):
+def clip(
+    path, ticks=None, *, size=SHAPE, audio="aac", n=12, tick=Fraction(1, 100), start=0, aspect=None,
+    last=None,
+):  # fmt: skip
     """Flat grey frames, each brighter; by default 25 a second; sound: 440 Hz, louder every second.
 
-    `ticks` are times in 1/100 s.
+    `ticks` are times in 1/100 s; `last` of them is how long the last frame lasts.
     """
     h, w = size
+    options = FAST if last is None else FAST | {"bf": "0"}
     ticks = [4 * i for i in range(n)] if ticks is None else ticks
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25, options=FAST)
+        video = container.add_stream("libx264", rate=25, options=options)
         video.width, video.height = w, h
         video.pix_fmt = "yuv444p" if h % 2 or w % 2 else "yuv420p"
         video.codec_context.time_base = tick
+        video.codec_context.sample_aspect_ratio = aspect or Fraction(1)
         sound = container.add_stream(audio, rate=RATE, layout="mono") if audio else None
+        packets = []
         for i, at in enumerate(ticks):
             frame = av.VideoFrame(w, h, video.pix_fmt)
             for plane, level in zip(frame.planes, (luma_of(i), 128, 128), strict=True):
                 plane.update(bytes([level]) * plane.buffer_size)
             frame.pts, frame.time_base = at + start, tick
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
+            packets += video.encode(frame)
+        packets += video.encode(None)
+        if last is not None:
+            for packet, gap in zip(packets, [*np.diff(ticks), last], strict=True):
+                packet.duration = int(gap)
+        container.mux(packets)
         if sound is not None:
             length_s = float(ticks[-1] * tick) + 0.04
             t = np.arange(int(length_s * RATE)) / RATE
@@ -188,8 +198,33 @@ def test_odd_sizes_get_a_last_row_and_column(tmp_path):
     assert [index_of(f.image) for f in after] == list(range(5))
 
 
-def test_rotation_looks_the_same(tmp_path):
-    source = clip(tmp_path / "a.mov", n=4)
+@pytest.mark.parametrize(("before", "last"), [(800, 4), (4, 300)])
+@pytest.mark.parametrize("audio", [None, "aac"])
+def test_the_last_frame_lasts_as_long_as_in_the_source(tmp_path, before, last, audio):
+    """In a video of variable rate the frame before it says nothing about that."""
+    ticks = [0, 4, 8, 8 + before]
+    source = clip(tmp_path / "a.mp4", ticks, audio=audio, last=last)
+    assert facts_of(source)["duration"] == pytest.approx((ticks[-1] + last) / 100)
+    annotate(source, tmp_path / "o.mp4")
+    after = facts_of(tmp_path / "o.mp4")["duration"]
+    assert after == pytest.approx((ticks[-1] + last) / 100, abs=0.002)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_pixels_keep_their_shape(tmp_path, turned):
+    source = clip(tmp_path / "a.mov", n=4, aspect=Fraction(64, 45))
+    if turned:
+        turn(source)
+    annotate(source, tmp_path / "o.mp4")
+    assert cut_video(str(source), [mark(1, 0.04)], tmp_path / "c.mp4")
+    for name in ("o.mp4", "c.mp4"):
+        with av.open(str(tmp_path / name)) as container:
+            shape = container.streams.video[0].sample_aspect_ratio
+        assert shape == (Fraction(45, 64) if turned else Fraction(64, 45))
+
+
+def turn(source):
+    """Write a rotation by 90 degrees into a file."""
     data = source.read_bytes()
     # The track's display matrix: 90 degrees. Identity is 1 0 0 0 1 0 0 0 1 in fixed point.
     one, minus = (65536).to_bytes(4, "big"), (-65536 & 0xFFFFFFFF).to_bytes(4, "big")
@@ -198,6 +233,11 @@ def test_rotation_looks_the_same(tmp_path):
     at = data.index(identity, data.index(b"tkhd"))
     turned = zero + one + zero + minus + zero * 4 + unit
     source.write_bytes(data[:at] + turned + data[at + len(turned) :])
+
+
+def test_rotation_looks_the_same(tmp_path):
+    source = clip(tmp_path / "a.mov", n=4)
+    turn(source)
     before = frames_of(source)
     assert before[0].size == (128, 96)
     after = annotate(source, tmp_path / "o.mp4")

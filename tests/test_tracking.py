@@ -79,6 +79,12 @@ def test_motion_is_foreseen():
     assert {number for t in found for number in t.ids} == {1}
 
 
+def test_frames_a_millisecond_apart_do_not_fling_a_face_away():
+    times = [0, 0.04, 0.08, 0.12, 0.121, 0.16, 0.2, 0.24]
+    found = track(faces(25 * at_s, [(100 + 8 * i, 100)], size=56.0) for i, at_s in enumerate(times))
+    assert [t.ids for t in found] == [(1,)] * len(times)
+
+
 def test_who_stays_away_comes_back_as_somebody_else():
     seen = {*range(10), *range(40, 50)}
     found = track(faces(i, [(100, 100)] if i in seen else []) for i in range(50))

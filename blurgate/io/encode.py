@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
+    from av.video.stream import VideoStream
 
 _ENCODERS: Final = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "mpeg4")
 """Best first. PyAV's wheels hold libx264; a PyAV that was built without GPL parts does not."""
@@ -70,10 +71,28 @@ class Clock:
         return round((at_s - self.shift_s) / self.time_base)
 
 
+def pictures_of(container: InputContainer) -> VideoStream:
+    """Give the stream of a source that holds its pictures, and no cover."""
+    cover = av.stream.Disposition.attached_pic
+    return next(s for s in container.streams.video if not s.disposition & cover)
+
+
+def pixel_aspect(container: InputContainer, size: tuple[int, int]) -> Fraction:
+    """Give the width of a source's pixels over their height; 1 where it states none.
+
+    Args:
+        container: The source.
+        size: (h, w) of its pictures as they are shown, which may be turned.
+    """
+    stream = pictures_of(container)
+    stated = stream.sample_aspect_ratio or Fraction(1)
+    turned = size != (stream.height, stream.width) and size == (stream.width, stream.height)
+    return 1 / stated if turned else stated
+
+
 def clock_of(container: InputContainer) -> Clock:
     """Read a source's times."""
-    cover = av.stream.Disposition.attached_pic
-    stream = next(s for s in container.streams.video if not s.disposition & cover)
+    stream = pictures_of(container)
     base = stream.time_base or Fraction(1, 90_000)
     start_s = (container.start_time or 0) / av.time_base
     frame_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
@@ -91,9 +110,12 @@ class VideoWriter:
         path: The file; replaced if it exists.
         size: (h, w) of the pictures.
         clock: The unit of times.
+        aspect: Width of a pixel over its height.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], clock: Clock) -> None:
+    def __init__(
+        self, path: Path, size: tuple[int, int], clock: Clock, aspect: Fraction = Fraction(1)
+    ) -> None:
         self._path = path
         self._temporary = path.with_name(path.name + ".tmp")
         self._clock = clock
@@ -110,6 +132,7 @@ class VideoWriter:
         stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
         context = stream.codec_context
         context.time_base = clock.time_base
+        context.sample_aspect_ratio = aspect
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED
         if name == "libx264":
