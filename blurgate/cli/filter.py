@@ -252,6 +252,7 @@ def _check_live(
     """Refuse what cannot be done, before anything is written."""
     from blurgate.errors import ConfigError
     from blurgate.io.remote import is_remote
+    from blurgate.io.text import shown
 
     streams = [source.name for source in sources if source.kind == "live"]
     if live.duration_s is not None and not streams:
@@ -260,12 +261,13 @@ def _check_live(
         raise ConfigError("--annotate and --cut need videos that are files of this machine")
     if shard is not None and streams:
         raise ConfigError(f"--shard divides files; {streams[0]} is a camera or stream")
-    if streams and (outputs.annotate or outputs.cut):
-        raise ConfigError(
-            f"--annotate and --cut look at a source twice, which {streams[0]} does not allow; "
-            "record it to a file first"
-        )
     if outputs.annotate or outputs.cut:
+        once = (one.name for one in sources if one.kind == "live" or _is_pipe(one))
+        if (first := next(once, None)) is not None:
+            raise ConfigError(
+                f"--annotate and --cut look at a source twice, which {shown(first)} does not "
+                "allow; record it to a file first"
+            )
         from blurgate.io.encode import video_encoder
         from blurgate.runtime import PIP_PYAV
 
@@ -274,6 +276,10 @@ def _check_live(
                 f"this PyAV has no H.264 encoder; videos are written with {video_encoder()}, "
                 f"which browsers do not play ({PIP_PYAV})"
             )
+
+
+def _is_pipe(source: Source) -> bool:
+    return source.kind == "video" and Path(source.name).is_fifo()
 
 
 def default_folder(source: str) -> str:

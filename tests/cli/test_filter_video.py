@@ -307,6 +307,11 @@ def test_a_stream_for_some_seconds_without_its_password(filter_, stream, tmp_pat
 def test_what_streams_cannot_do(filter_, marker, tmp_path):
     ran = filter_("tcp://u:pw@127.0.0.1:1/a", "--cut")
     assert (ran.code, "look at a source twice" in ran.err, "pw" in ran.err) == (2, True, False)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.mkv")
+        for option in ("--annotate", "--cut"):
+            ran = filter_("pipe.mkv", option)
+            assert (ran.code, "twice, which pipe.mkv does not allow" in ran.err) == (2, True)
     cv2.imwrite(str(tmp_path / "p.png"), np.zeros((9, 9, 3), np.uint8))
     ran = filter_("p.png", "--duration", 3)
     assert (ran.code, "there is none among the sources" in ran.err) == (2, True)
