@@ -21,13 +21,12 @@ from blurgate.drawing import Mark, Timeline, draw_faces
 from blurgate.errors import ConfigError, InputError
 from blurgate.io.encode import (
     Clock,
-    SoundCopy,
-    SoundCut,
     VideoWriter,
     clock_of,
     pictures_of,
     pixel_aspect,
 )
+from blurgate.io.sound import SoundCopy, SoundCut
 from blurgate.io.text import digest
 from blurgate.io.video import read_video
 from blurgate.journal import written_whole

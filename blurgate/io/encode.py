@@ -1,8 +1,7 @@
-"""Writing videos: H.264 in MP4 that browsers play, with the sound of the source."""
+"""Writing videos: H.264 in MP4 that browsers play; `blurgate.io.sound` adds the sound."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -19,8 +18,6 @@ from blurgate.runtime import PIP_PYAV
 from blurgate.types import U8
 
 if TYPE_CHECKING:
-    from av.audio.resampler import AudioResampler
-    from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
@@ -29,11 +26,7 @@ _ENCODERS: Final = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "m
 """Best first. PyAV's wheels hold libx264; a PyAV that was built without GPL parts does not."""
 _X264: Final = {"preset": "veryfast", "crf": "20", "bf": "0", "g": "50"}
 _BIT_RATE_PER_PIXEL: Final = 0.12  # of the encoders that know no constant quality
-_COPIED: Final = frozenset(("aac", "mp3", "mp3float", "opus", "libopus", "flac", "alac"))
-"""Decoders of sound that may stand in an MP4 file as it is; anything else becomes AAC."""
-_AAC_RATES: Final = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
 _LATE_S: Final = 1.0
-_BAD_MEDIA: Final = (av.FFmpegError, OSError, ValueError)
 _BT709: Final = 1
 _LIMITED: Final = 1
 
@@ -207,201 +200,3 @@ class VideoWriter:
                 # Encoders take the average; of a variable rate the last frame would be lost.
                 packet.duration = self._durations.pop(packet.pts, packet.duration)
             self._container.mux(packet)
-
-
-class SoundCopy:
-    """Carries the sound of a source over, packet for packet where MP4 allows.
-
-    Args:
-        source: The source, opened for this alone.
-        writer: Where to; no picture has been written yet.
-        clock: The source's times.
-    """
-
-    def __init__(self, source: InputContainer, writer: VideoWriter, clock: Clock) -> None:
-        self._target = writer.container
-        self._clock = clock
-        self._outs: dict[int, Any] = {}
-        self._encoders: dict[int, SoundEncoder] = {}
-        for stream in source.streams.audio:
-            context: Any = stream.codec_context
-            if context is None:
-                continue  # no decoder, and nobody knows whether the container takes it
-            if context.name in _COPIED:
-                self._outs[stream.index] = self._target.add_stream_from_template(stream)
-            else:
-                self._encoders[stream.index] = SoundEncoder(stream, writer)
-        wanted = [s for s in source.streams.audio if s.index in {*self._outs, *self._encoders}]
-        self._packets = iter(source.demux(wanted)) if wanted else iter(())
-        self._next: Packet[Any] | None = None
-
-    def until(self, at_s: float) -> None:
-        """Carry over what is heard before a time of the source."""
-        while (packet := self._peek()) is not None:
-            if packet.dts is not None and packet.time_base is not None:
-                if float(packet.dts * packet.time_base) >= at_s:
-                    return
-                self._carry(packet)
-            self._next = None
-
-    def finish(self) -> None:
-        """Carry over the rest."""
-        self.until(float("inf"))
-        for encoder in self._encoders.values():
-            encoder.finish()
-
-    def _peek(self) -> Packet[Any] | None:
-        if self._next is None:
-            try:
-                self._next = next(self._packets, None)
-            except _BAD_MEDIA:  # damage: the reader of the pictures tells of it
-                self._packets = iter(())
-        return self._next
-
-    def _carry(self, packet: Packet[Any]) -> None:
-        index = packet.stream_index
-        shift_s = self._clock.shift_s
-        if index in self._outs:
-            assert packet.time_base is not None, "checked by the caller"
-            shift = round(shift_s / packet.time_base)
-            packet.dts = None if packet.dts is None else packet.dts - shift
-            packet.pts = None if packet.pts is None else packet.pts - shift
-            packet.stream = self._outs[index]
-            self._target.mux(packet)
-            return
-        encoder = self._encoders[index]
-        for at_s, samples in _decoded(packet, encoder.resampler):
-            encoder.write(at_s - shift_s, samples)
-
-
-class SoundEncoder:
-    """Encodes one sound stream as AAC; gaps become silence, so that sound and picture stay joined.
-
-    Args:
-        stream: The stream whose sound it will be.
-        writer: Where to; no picture has been written yet.
-    """
-
-    def __init__(self, stream: AudioStream, writer: VideoWriter) -> None:
-        self._target = writer.container
-        wanted = stream.codec_context.sample_rate
-        self.rate = wanted if wanted in _AAC_RATES else 48_000
-        layout = stream.codec_context.layout.name
-        channels = min(2, stream.codec_context.layout.nb_channels)
-        if stream.codec_context.layout.nb_channels > 2 or "channels" in layout:
-            layout = "stereo" if channels == 2 else "mono"  # AAC knows no nameless layouts
-        self._out: Any = self._target.add_stream("aac", rate=self.rate)
-        self._out.layout = layout
-        self._layout = layout
-        self.channels = channels
-        self._done = 0  # samples
-        self.resampler: AudioResampler = av.AudioResampler("fltp", layout, self.rate)
-
-    def write(self, at_s: float, samples: np.ndarray) -> None:
-        """Add sound.
-
-        Args:
-            at_s: When it begins; less than 50 ms beside the end of what came before counts as
-                joined, what overlaps it is left out.
-            samples: (channels, n) float32.
-        """
-        at = round(at_s * self.rate)
-        if at < self._done - self.rate // 20:
-            samples = samples[:, self._done - at :]
-        elif at > self._done + self.rate // 20:
-            self._encode(np.zeros((self.channels, at - self._done), np.float32))
-        self._encode(samples)
-
-    def finish(self) -> None:
-        """Give out what the encoder still holds."""
-        self._target.mux(self._out.encode(None))
-
-    def _encode(self, samples: np.ndarray) -> None:
-        for start in range(0, samples.shape[1], self.rate):  # a long silence in pieces
-            piece = np.ascontiguousarray(samples[:, start : start + self.rate], np.float32)
-            frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=self._layout)
-            frame.sample_rate, frame.pts = self.rate, self._done
-            frame.time_base = Fraction(1, self.rate)
-            self._done += piece.shape[1]
-            self._target.mux(self._out.encode(frame))
-
-
-def _decoded(packet: Packet[Any], resampler: AudioResampler) -> Iterator[tuple[float, np.ndarray]]:
-    """Decode a packet of sound: (time in seconds, (channels, n) float32) for every piece."""
-    try:
-        frames: list[Any] = list(packet.decode())
-    except _BAD_MEDIA:
-        return
-    for frame in frames:
-        for piece in resampler.resample(frame):
-            at_s = piece.time if piece.pts is not None else frame.time
-            if at_s is not None:
-                yield float(at_s), piece.to_ndarray()
-
-
-class SoundCut:
-    """Carries pieces of the sound of a source over, sample for sample.
-
-    Args:
-        source: The source, opened for this alone; its first sound stream is taken.
-        writer: Where to; no picture has been written yet.
-    """
-
-    def __init__(self, source: InputContainer, writer: VideoWriter) -> None:
-        self._encoder: SoundEncoder | None = None
-        self._pieces: Iterator[tuple[float, np.ndarray]] = iter(())
-        self._held: list[tuple[float, np.ndarray]] = []
-        for stream in source.streams.audio:
-            if stream.codec_context is not None:
-                self._encoder = SoundEncoder(stream, writer)
-                self._pieces = self._read(source, stream, self._encoder.resampler)
-                return
-
-    @staticmethod
-    def _read(
-        source: InputContainer, stream: AudioStream, resampler: AudioResampler
-    ) -> Iterator[tuple[float, np.ndarray]]:
-        try:
-            for packet in source.demux(stream):
-                yield from _decoded(packet, resampler)
-        except _BAD_MEDIA:  # damage: the reader of the pictures tells of it
-            return
-
-    def carry(self, from_s: float, to_s: float, at_s: float) -> None:
-        """Carry over what is heard between two times; calls go forward in time.
-
-        Args:
-            from_s: Begin in the source.
-            to_s: End in the source.
-            at_s: When it is to be heard in the file.
-        """
-        if self._encoder is None:
-            return
-        rate = self._encoder.rate
-        end = at_s + to_s - from_s
-        first, n = round(at_s * rate), round(end * rate) - round(at_s * rate)
-        out = np.zeros((self._encoder.channels, n), np.float32)
-        kept = []
-        for start_s, samples in self._between(to_s):
-            offset = round((start_s - from_s) * rate)
-            low, high = max(0, offset), min(n, offset + samples.shape[1])
-            if low < high:
-                out[:, low:high] = samples[:, low - offset : high - offset]
-            if offset + samples.shape[1] > n:
-                kept.append((start_s, samples))  # the next call may begin inside it
-        self._held = kept
-        self._encoder.write(first / rate, out)
-
-    def _between(self, to_s: float) -> Iterator[tuple[float, np.ndarray]]:
-        yield from self._held
-        if self._held and self._held[-1][0] >= to_s:
-            return
-        for piece in self._pieces:
-            yield piece
-            if piece[0] >= to_s:
-                return
-
-    def finish(self) -> None:
-        """Give out what the encoder still holds."""
-        if self._encoder is not None:
-            self._encoder.finish()
