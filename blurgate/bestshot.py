@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from blurgate.errors import ConfigError
-from blurgate.tracking import FRAME_S
+from blurgate.tracking import seconds
 from blurgate.types import CROP_SIZE, F32, U8, Verdict
 
 APART_S: Final = 0.5
@@ -189,11 +189,10 @@ class BestShots:
                 row.waits = True
                 if verdict.track not in self._tracks:
                     self._tracks[verdict.track] = _Candidates(self._n, self._lose)
-                self._tracks[verdict.track].add(row, _seconds(verdict))
+                self._tracks[verdict.track].add(row, _at_s(row))
         yield from self._ready()
         while self._rows and (
-            len(self._rows) > MOST_ROWS
-            or _seconds(self._rows[-1].verdict) - _seconds(self._rows[0].verdict) > LONGEST_S
+            len(self._rows) > MOST_ROWS or _at_s(self._rows[-1]) - _at_s(self._rows[0]) > LONGEST_S
         ):
             oldest = self._rows[0].verdict.track
             assert oldest is not None, "only a face with a track waits"
@@ -221,5 +220,5 @@ class BestShots:
             yield self._rows.popleft()
 
 
-def _seconds(verdict: Verdict) -> float:
-    return verdict.frame_index * FRAME_S if verdict.pts_s is None else verdict.pts_s
+def _at_s(row: Row) -> float:
+    return seconds(row.verdict.pts_s, row.verdict.frame_index)

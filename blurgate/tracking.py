@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blurgate.assignment import pair_up
+from blurgate.geometry import iou
 from blurgate.scenecut import is_cut, thumbnail
 from blurgate.types import U8, Detections, FaceBatch, Frame, SourceEnd, Stream, Tracks
 
@@ -93,7 +94,7 @@ class Tracker:
             The number of each face, and those of the tracks that ended before this frame.
         """
         frame = detections.frame
-        before_s, self._now_s = self._now_s, _seconds(frame)
+        before_s, self._now_s = self._now_s, seconds(frame.pts_s, frame.index)
         cut = self._scene_ended(frame, has_faces=len(detections) > 0) or self._now_s < before_s
         ended = [track.number for track in self._tracks if cut or self._is_over(track)]
         self._tracks = [track for track in self._tracks if track.number not in ended]
@@ -148,7 +149,8 @@ class Tracker:
         apart = np.linalg.norm(marks[:, None] - kps[None], axis=-1).mean(-1)
         near = 1 - apart / (reach * (old + new) / 2)
         fits = (near > 0) & (np.maximum(old, new) <= _SIZE_RATIO * np.minimum(old, new))
-        return np.where(fits, (near + _iou(there, boxes)) / 2, 0.0)
+        overlap = iou(there.astype(np.float32), boxes.astype(np.float32))
+        return np.where(fits, (near + overlap) / 2, 0.0)
 
 
 def link_faces(faces: Iterable[FaceBatch | SourceEnd]) -> Stream[FaceBatch]:
@@ -173,20 +175,12 @@ def link_faces(faces: Iterable[FaceBatch | SourceEnd]) -> Stream[FaceBatch]:
             yield replace(item, tracks=tracker.update(item.detections))
 
 
-def _seconds(frame: Frame) -> float:
-    return frame.index * FRAME_S if frame.pts_s is None else frame.pts_s
+def seconds(pts_s: float | None, index: int) -> float:
+    """Give the time of a frame, by its number where its video states no times."""
+    return index * FRAME_S if pts_s is None else pts_s
 
 
 def _size(boxes: F64) -> F64:
     """Side of the square of a box's area, in pixels; (n, 4) -> (n,)."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
     return np.asarray(np.sqrt(sides.prod(-1)))
-
-
-def _iou(first: F64, second: F64) -> F64:
-    """Overlap of each box with each other box: (n, 4), (m, 4) -> (n, m) in [0, 1]."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    both = np.clip(high - low, 0, None).prod(-1)
-    union = (_size(first) ** 2)[:, None] + (_size(second) ** 2)[None] - both
-    return np.asarray(both / union)
