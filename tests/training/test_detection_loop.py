@@ -28,7 +28,7 @@ from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.runtime import make_session
 from blurgate.runtime import run as run_session
 from blurgate.training import checkpoints, runs
-from blurgate.training.detection import export, feeding, loop
+from blurgate.training.detection import export, feeding, loop, losses
 from blurgate.training.detection.assign import BACKGROUND, IGNORED
 from blurgate.training.detection.config import DetectionConfig, make_detection_config
 from blurgate.training.detection.export import OUTPUTS, card_facts, export_detector
@@ -218,6 +218,48 @@ def test_statistics_that_are_frozen_stay_and_everything_else_learns(tmp_path, em
         assert not torch.equal(free[key], value), key
 
 
+@pytest.mark.parametrize(
+    ("stride", "learning"),
+    [
+        (32, {"smooth.2", "down.1", "path.1", "heads.2"}),
+        (16, {f"{part}.{i}" for part in ("smooth", "heads") for i in (1, 2)}
+         | {f"{part}.{i}" for part in ("down", "path") for i in (0, 1)}),
+    ],
+)  # fmt: skip
+def test_coarse_strides_can_learn_alone(tmp_path, stride, learning):
+    """What the finer ones predict is the same to the bit."""
+    settings = config(init=["x"], freeze_norm=True, learn_from=stride, ema=0.9)
+    before, after = network(), network()
+    before.to(memory_format=torch.channels_last)  # as training leaves a network
+    loop.fit_detector(after, Drawn(16, size=128), Drawn(4, seed=1), settings, tmp_path)
+    fresh = before.state_dict()
+    changed = {
+        ".".join(key.split(".")[:2])
+        for key, value in after.state_dict().items()
+        if not torch.equal(fresh[key], value)
+    }
+    assert changed == learning
+    pictures = torch.rand(1, 3, 128, 128)
+    with torch.inference_mode():
+        pairs = list(zip(before.eval()(pictures), after.eval()(pictures), strict=True))
+    assert [torch.equal(*pair) for pair in pairs] == [own < stride for own in (8, 16, 32)]
+
+
+def test_what_does_not_learn_counts_for_no_loss(tmp_path, monkeypatch):
+    asked = []
+
+    def spy(found, targets, weights):
+        asked.append(targets.faces)
+        return losses.detection_loss(found, targets, weights)
+
+    monkeypatch.setattr(loop, "detection_loss", spy)
+    settings = config(init=["x"], freeze_norm=True, learn_from=16, epochs=1)
+    loop.fit_detector(network(), Drawn(16, size=128), Drawn(4, seed=1), settings, tmp_path)
+    finest = 2 * 16 * 16
+    assert all((faces[:, :finest] == IGNORED).all() for faces in asked)
+    assert any((faces[:, finest:] >= 0).any() for faces in asked)
+
+
 def test_some_steps_have_larger_and_fewer_pictures(tmp_path):
     """And an interrupted run sees the very steps that an undisturbed one sees."""
     sizes = []
@@ -370,6 +412,13 @@ def test_a_file_that_is_not_the_network_is_not_written(tmp_path, monkeypatch):
         ({"lr": 0}, "lr must be from 1e-09 to 10"),
         ({"name": "a/b"}, "name becomes a file's name"),
         ({"schedule": "steps"}, "schedule must be one of cosine, constant"),
+        ({"learn_from": 24}, "learn_from must be 0, 16 or 32, got 24"),
+        ({"learn_from": 32, "freeze_norm": True}, "it needs init=... and freeze_norm=true"),
+        ({"learn_from": 32, "init": ["a"]}, "it needs init=... and freeze_norm=true"),
+        (
+            {"learn_from": 32, "init": ["a"], "freeze_norm": True, "mimic": 1, "teacher": "b"},
+            "say mimic: 0",
+        ),
     ],
 )
 def test_configurations_are_checked(given, line):

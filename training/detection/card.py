@@ -31,6 +31,7 @@ _FROM_CONFIG: Final = (
     "kps_weight",
     "mimic",
     "freeze_norm",
+    "learn_from",
     "precision",
 )
 _SHAPE: Final = ("stem", "widths", "depths", "neck", "head", "stacked")

@@ -80,6 +80,9 @@ class DetectionConfig:
     """Largest norm of the gradient; 0: not clipped."""
     freeze_norm: bool = False
     """Batch normalisation keeps its statistics, for going on from a trained network."""
+    learn_from: int = 0
+    """16 or 32: learn only what this stride's predictions and those of coarser ones come from and
+    no finer one's, which stay as they are; for more of large faces. 0: everything is learnt."""
     box_weight: float = Weights().boxes
     kps_weight: float = Weights().kps
     patience: int = 0
@@ -104,6 +107,14 @@ class DetectionConfig:
                 raise ConfigError(f"{key} must be four numbers of at least 1, got {list(values)}")
         if self.close and self.size > 512:
             raise ConfigError(f"with size {self.size}, twice that is above 1024: say close: 0")
+        if self.learn_from and self.learn_from not in STRIDES[1:]:
+            raise ConfigError(f"learn_from must be 0, 16 or 32, got {self.learn_from}")
+        if self.learn_from and not (self.init and self.freeze_norm):
+            raise ConfigError(
+                "learn_from goes on with a trained network: it needs init=... and freeze_norm=true"
+            )
+        if self.learn_from and self.mimic:
+            raise ConfigError("with learn_from the features stay as they are: say mimic: 0")
         if self.mimic and not self.teacher:
             raise ConfigError("mimic needs a teacher: --set teacher=FILE")
         if self.size % STRIDES[-1]:

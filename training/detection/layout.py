@@ -59,12 +59,12 @@ def close_mix(size: int) -> Mix:
         size: Side of the samples in pixels.
     """
     return Mix(
-        shares={"scene": 0.2, "photo": 0.35, "mosaic": 0.4, "nothing": 0.05},
+        shares={"scene": 0.15, "photo": 0.25, "mosaic": 0.55, "nothing": 0.05},
         smallest=size / 10,
         lean=1.0,
-        smallest_photo=size / 4,
-        grids=(2, 2, 2, 3),
-        fills=(0.5, 0.95),
+        smallest_photo=size / 3,
+        grids=(2, 2, 2, 2, 2, 3),
+        fills=(0.7, 1.05),
     )
 
 

@@ -25,11 +25,18 @@ from blurgate.journal import write_atomically
 from blurgate.pipeline import ordered_map
 from blurgate.training import checkpoints
 from blurgate.training.board import Board
+from blurgate.training.detection.assign import IGNORED
 from blurgate.training.detection.config import DetectionConfig
 from blurgate.training.detection.feeding import Batch, batches
 from blurgate.training.detection.losses import Losses, detection_loss
 from blurgate.training.detection.mimic import mimic_loss
-from blurgate.training.detection.network import DetectorNet, anchors, predictions, prepare
+from blurgate.training.detection.network import (
+    DetectorNet,
+    anchors,
+    predictions,
+    prepare,
+    rows_below,
+)
 from blurgate.training.detection.samples import Sample, Samples
 from blurgate.training.detection.scores import DetectionScores, Found, found, score
 from blurgate.training.runs import (
@@ -173,6 +180,8 @@ class _Run:
         self.folder, self.device, self.workers = folder, device, workers
         self.network = network.to(device).train()
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.learn_from:
+            network.learn_from(config.learn_from)
         self.steps = max(1, len(samples) // config.batch)
         self.fit = Fit()
         self.optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.lr)
@@ -233,8 +242,12 @@ class _Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             features = self.network.features(images)
             raw = self.network.predict(features)
-        listed = anchors(images.shape[2], images.shape[3], self.device)
-        losses = detection_loss(predictions(raw, listed), batch.targets, config.loss_weights())
+        h, w = images.shape[2:]
+        # What does not learn is not asked either: it would thin out the means of the losses.
+        still = slice(rows_below(config.learn_from, h, w))
+        batch.targets.faces[:, still], batch.targets.scores[:, still] = IGNORED, 0
+        said = predictions(raw, anchors(h, w, self.device))
+        losses = detection_loss(said, batch.targets, config.loss_weights())
         if batch.features:
             mimicked = mimic_loss(features, batch.features, batch.targets.faces)
             losses = losses._replace(total=losses.total + config.mimic * mimicked, mimic=mimicked)
@@ -311,9 +324,10 @@ class _Run:
 
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Part the parameters: norms and biases do not decay."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
+    """Part the parameters that learn: norms and biases do not decay."""
+    learnt = [p for p in network.parameters() if p.requires_grad]
+    decayed = [p for p in learnt if p.ndim > 1]
+    others = [p for p in learnt if p.ndim <= 1]
     return [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 

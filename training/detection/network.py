@@ -42,6 +42,7 @@ __all__ = [
     "lower_scores",
     "predictions",
     "prepare",
+    "rows_below",
 ]
 
 STRIDES: Final = (8, 16, 32)
@@ -155,6 +156,19 @@ class DetectorNet(nn.Module):
             levels[i + 1] = path(levels[i + 1] + down(levels[i]))
         return levels
 
+    def learn_from(self, stride: int) -> None:
+        """Keep everything still that finer strides' predictions come from as well.
+
+        Args:
+            stride: The finest whose predictions may change.
+        """
+        self.requires_grad_(False)
+        for i, own in enumerate(STRIDES):
+            if own >= stride:
+                before = (self.down[i - 1], self.path[i - 1]) if i else ()
+                for module in (self.smooth[i], self.heads[i], *before):
+                    module.requires_grad_(True)
+
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -190,6 +204,15 @@ def anchors(h: int, w: int, device: torch.device | str = "cpu") -> Anchors:
         centres.append(cells.expand(-1, ANCHORS, 2).reshape(-1, 2))
         halves.append((torch.tensor(sides) / 2).repeat(len(cells)))
     return Anchors(torch.cat(centres).to(device), torch.cat(halves).to(device))
+
+
+def rows_below(stride: int, h: int, w: int) -> int:
+    """Count the anchors of the strides that are finer than one.
+
+    >>> rows_below(32, 64, 96)
+    240
+    """
+    return sum(ANCHORS * (h // own) * (w // own) for own in STRIDES if own < stride)
 
 
 def predictions(raw: Sequence[Tensor], listed: Anchors) -> Predictions:
