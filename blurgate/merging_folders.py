@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import math
 import os
 import shutil
@@ -19,7 +20,7 @@ from blurgate.counting import Progress, count, is_whole, summary
 from blurgate.errors import ConfigError, DecodeError
 from blurgate.folders import SUMMARY
 from blurgate.interfaces import Column
-from blurgate.io.text import shown
+from blurgate.io.text import digest, shown
 from blurgate.journal import (
     JOURNAL,
     Entry,
@@ -73,8 +74,8 @@ def merge_folders(parts: Sequence[Path], out: Path, *, files: How = "copy") -> P
 
     The joined folder is what one run without `--shard` writes; only `elapsed_s` of summary.json is
     the sum over the parts, which may have run side by side, and `frames_per_s` goes by it. It is
-    made beside `out` and appears whole; an interrupted merge is done again from the start, or, with
-    `move`, goes on with the pictures that were not moved yet.
+    made beside `out` and appears whole. An interrupted merge is repeated, with any `files`: what
+    was moved before stays where it is, and all else is done again.
 
     Args:
         parts: All of them, in any order.
@@ -94,16 +95,14 @@ def merge_folders(parts: Sequence[Path], out: Path, *, files: How = "copy") -> P
         raise ConfigError(f"--files {files}: choose one of {', '.join(HOWS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is in use; choose another --out")
-    found = [_opened(path) for path in parts]
-    check_set(
-        [str(part.path) for part in found],
-        [part.shard for part in found],
-        [part.settings for part in found],
-        [part.end.get("listing", {}) for part in found],
-    )
-    temporary = out.with_name(f".{out.name}.merging")
-    if temporary.exists() and not (files == "move" and is_filter_folder(temporary)):
-        shutil.rmtree(temporary)
+    found = _whole_set(parts)
+    copied = out.with_name(f".{out.name}.merging")
+    shutil.rmtree(copied, ignore_errors=True)
+    # What an interrupted merge moved is nowhere else: it is never deleted, and only parts of the
+    # same settings and list of sources go on with it.
+    key = _digest([found[0].settings, found[0].end.get("listing")])
+    moved = out.with_name(f".{out.name}.{key}.moving")
+    temporary = moved if files == "move" or moved.exists() else copied
     temporary.mkdir(parents=True, exist_ok=True)
     progress = _write(found, temporary)
     for part in found:
@@ -112,6 +111,47 @@ def merge_folders(parts: Sequence[Path], out: Path, *, files: How = "copy") -> P
         out.rmdir()
     temporary.replace(out)
     return progress
+
+
+def joined_key(parts: Sequence[Path]) -> str:
+    """Give what tells the folder that these parts join to from any other.
+
+    Raises:
+        ConfigError: As in `merge_folders`.
+    """
+    found = sorted(_whole_set(parts), key=lambda part: part.shard)
+    return _digest([found[0].settings, *(part.end for part in found)])
+
+
+def counts_of(joined: Path) -> Progress:
+    """Give the counts of a folder that `merge_folders` made."""
+    progress = Progress()
+    for entry in entries_of(joined / JOURNAL, partial(is_whole, placed=False)):
+        count(progress, entry)
+    return progress
+
+
+def delete_files(parts: Sequence[Path]) -> None:
+    """Delete the pictures and videos of parts: they are elsewhere now."""
+    for part in map(_opened, parts):
+        for name in _files_of(part):
+            (part.path / name).unlink(missing_ok=True)
+
+
+def _whole_set(paths: Sequence[Path]) -> list[_Folder]:
+    """Open the parts, and check that they make a whole."""
+    found = [_opened(path) for path in paths]
+    check_set(
+        [str(part.path) for part in found],
+        [part.shard for part in found],
+        [part.settings for part in found],
+        [part.end.get("listing", {}) for part in found],
+    )
+    return found
+
+
+def _digest(facts: list[Any]) -> str:
+    return digest(json.dumps(facts, sort_keys=True))
 
 
 def _opened(path: Path) -> _Folder:
@@ -226,9 +266,10 @@ def _place_files(part: _Folder, folder: Path, how: How) -> None:
     place = _PLACERS[how]
     for name in _files_of(part):
         source, target = part.path / name, folder / name
-        if how == "move" and not source.exists() and target.exists():
+        if not source.exists() and target.exists():
             continue
         target.parent.mkdir(exist_ok=True)
+        target.unlink(missing_ok=True)  # an interrupted merge may have left half of it, or a link
         try:
             place(source, target)
         except OSError as error:
@@ -260,7 +301,6 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
     os.link(source, target)
 
 

@@ -35,14 +35,16 @@ class RemoteTable:
 
     Args:
         address: The table.
+        again: How a command that could not bring it up is run again, for messages.
 
     Raises:
         InputError: The address cannot be used.
         EnvironmentLackError: A package is missing.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, again: str = "with --resume") -> None:
         self.address = address
+        self._again = again
         self._files, self._path = filesystem(address)
         self.local = work_folder(address) / _name_of(address)
         """Where the table is made."""
@@ -56,7 +58,7 @@ class RemoteTable:
         Returns:
             Whether the table is complete already: then nothing is to be done.
         """
-        with told(self.address):
+        with told(self.address, self._again):
             there = self._files.exists(self._path)
             if resume and there and not self.local.exists():
                 if self._files.exists(f"{self._path}{NOTE_SUFFIX}"):
@@ -78,7 +80,7 @@ class RemoteTable:
         """Bring the complete table up, and clear the work folder."""
         if not self.local.is_file() or journal_path(self.local).exists():
             raise ConfigError(f"{self.local} is not complete; run the same command with --resume")
-        with told(self.address):
+        with told(self.address, self._again):
             _make_folder(self._files, self._path)
             for path in (self.local, note_path(self.local)):
                 if path.is_file():
@@ -94,18 +96,20 @@ class RemoteFolder:
 
     Args:
         address: The folder.
+        joined: What tells a folder that `blurgate merge` makes from any other; empty for a run.
 
     Raises:
         InputError: The address cannot be used.
         EnvironmentLackError: A package is missing.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, joined: str = "") -> None:
         self.address = address
+        self._again = "again" if joined else "with --resume"
         self._files, path = filesystem(address)
         self._path = path.rstrip("/")
         self._replacing = False
-        self.local = work_folder(address) / "folder"
+        self.local = work_folder(address) / (f"joined-{joined}" if joined else "folder")
         """Where the folder is made."""
 
     def begin(self, *, resume: bool, overwrite: bool) -> None:
@@ -115,9 +119,7 @@ class RemoteFolder:
             ConfigError: The address is in use and neither is set; or it holds something that is no
                 complete folder of ours, and `overwrite` would have to delete it.
         """
-        with told(self.address):
-            there = self._files.exists(self._path) and bool(self._files.ls(self._path))
-            ours = there and self._files.exists(f"{self._path}/{JOURNAL}")
+        there, ours = self._in_use()
         if there and not ours and not (resume and self.local.exists()):
             raise ConfigError(
                 f"{self.address} is not empty and holds no results of blurgate; "
@@ -135,10 +137,33 @@ class RemoteFolder:
             shutil.rmtree(self.local.parent, ignore_errors=True)
         self.local.parent.mkdir(parents=True, exist_ok=True)
 
+    def begin_joined(self) -> bool:
+        """Make room for a folder that is joined of parts.
+
+        Returns:
+            Whether an earlier attempt has joined it: it has only to be brought up.
+
+        Raises:
+            ConfigError: The address is in use, and not by what such an attempt brought up.
+        """
+        again = self.local.exists()
+        there, ours = self._in_use()
+        if ours or (there and not again):
+            raise ConfigError(f"{self.address} is in use; choose another --out")
+        if not again:
+            shutil.rmtree(self.local.parent, ignore_errors=True)
+        return again
+
+    def _in_use(self) -> tuple[bool, bool]:
+        """Tell whether there is something at the address, and whether it is a folder of ours."""
+        with told(self.address, self._again):
+            there = self._files.exists(self._path) and bool(self._files.ls(self._path))
+            return there, there and self._files.exists(f"{self._path}/{JOURNAL}")
+
     def _take_down(self) -> None:
         """Take what a resumed run needs to know: table, journal and summary, not the pictures."""
         self.local.mkdir(parents=True, exist_ok=True)
-        with told(self.address):
+        with told(self.address, self._again):
             for name in (JOURNAL, *self._there()):
                 self._files.get_file(f"{self._path}/{name}", str(self.local / name))
 
@@ -146,7 +171,7 @@ class RemoteFolder:
         """Bring the complete folder up, the journal last, and clear the work folder."""
         if end_of(_tail(self.local / JOURNAL)) is None:
             raise ConfigError(f"{self.local} is not complete; run the same command with --resume")
-        with told(self.address):
+        with told(self.address, self._again):
             journal = f"{self._path}/{JOURNAL}"
             if self._files.exists(journal):
                 self._clear()
@@ -230,8 +255,13 @@ def work_folder(address: str) -> Path:
 
 
 @contextmanager
-def told(address: str) -> Iterator[None]:
-    """Turn whatever a file system raises into one line that names the address."""
+def told(address: str, again: str) -> Iterator[None]:
+    """Turn whatever a file system raises into one line that names the address.
+
+    Args:
+        address: The address.
+        again: How the command is run again, such as "with --resume".
+    """
     try:
         yield
     except BlurgateError:
@@ -239,7 +269,7 @@ def told(address: str) -> Iterator[None]:
     except Exception as error:
         raise InputError(
             f"{shown(address)} cannot be written: {reason(error)}; what was done is kept, so mend "
-            "it and run the same command with --resume",
+            f"it and run the same command {again}",
             source=address,
         ) from error
 

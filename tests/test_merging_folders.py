@@ -85,7 +85,7 @@ def test_parts_join_to_the_whole(filter_, run, pictures, files, table, count):
     settings, end = read_journal(out / "journal.jsonl")
     assert "shard" not in settings
     assert end is not None
-    assert not (pictures / ".all.merging").exists()
+    assert not list(pictures.glob(".all*"))
     # The joined folder is complete in the eyes of --resume too.
     assert filter_(*options, "--resume", out="all") == out
     assert tree(out) == tree(whole)
@@ -161,7 +161,9 @@ def test_parts_that_are_not_complete(filter_, pictures):
         merge_folders(parts, out)
 
 
-def test_a_merge_that_moved_half_goes_on(filter_, pictures, monkeypatch):
+@pytest.mark.parametrize("files", ["move", "copy", "link"])
+def test_a_merge_that_moved_half_goes_on(filter_, pictures, monkeypatch, files):
+    """However it is repeated: what was moved is nowhere else."""
     from blurgate import merging_folders
 
     whole = filter_(out="whole")
@@ -179,8 +181,44 @@ def test_a_merge_that_moved_half_goes_on(filter_, pictures, monkeypatch):
         merge_folders(parts, pictures / "all", files="move")
     monkeypatch.undo()
     monkeypatch.chdir(pictures)
-    merge_folders(parts, pictures / "all", files="move")
+    others = [filter_("--every", 2, out=f"q{i}", shard=f"{i}/2") for i in (1, 2)]
+    merge_folders(others, pictures / "all")
     assert tree(pictures / "all") == tree(whole)
+    shutil.rmtree(pictures / "all")
+    merge_folders(parts, pictures / "all", files=files)
+    assert tree(pictures / "all") == tree(whole)
+    assert not list(pictures.glob(".all*"))
+
+
+@pytest.mark.parametrize("first", ["copy", "link"])
+@pytest.mark.parametrize("files", ["move", "copy", "link"])
+def test_half_a_picture_of_an_interrupted_merge_is_made_whole(
+    filter_, pictures, monkeypatch, first, files
+):
+    from blurgate import merging_folders
+
+    whole = filter_(out="whole")
+    parts = [filter_(out=f"p{i}", shard=f"{i}/2") for i in (1, 2)]
+    place = merging_folders._PLACERS[first]
+    placed = []
+
+    def stopped(source, target):
+        if len(placed) == 2:
+            target.write_bytes(source.read_bytes()[:9])
+            raise KeyboardInterrupt
+        placed.append(target)
+        place(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setitem(merging_folders._PLACERS, first, stopped)
+        with pytest.raises(KeyboardInterrupt):
+            merge_folders(parts, pictures / "all", files=first)
+    merge_folders(parts, pictures / "all", files=files)
+    assert tree(pictures / "all") == tree(whole)
+    left = [path for part in parts for path in (part / "kept").glob("*.png")]
+    assert bool(left) == (files != "move")
+    assert not list(pictures.glob(".all*"))
+    assert {path.stat().st_nlink for path in left} <= {2 if files == "link" else 1}
 
 
 def test_a_table_cannot_lead_out_of_its_folder(filter_, pictures):

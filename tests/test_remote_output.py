@@ -149,6 +149,71 @@ def test_folders_are_joined_from_and_to_addresses(blurgate, memory):
     assert totals[0] == totals[1]
 
 
+def failing(monkeypatch, n):
+    """Let the n-th file that goes up meet a full bucket; then all goes well again."""
+    from blurgate import remote_output
+
+    put, calls = remote_output.put, []
+
+    def full(files, source, target):
+        calls.append(target)
+        if len(calls) == n:
+            raise OSError(28, "No space left on device")
+        put(files, source, target)
+
+    monkeypatch.setattr(remote_output, "put", full)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("again", ["move", "copy"])
+def test_pictures_that_cannot_be_brought_up_stay_in_their_parts(
+    blurgate, memory, tmp_path, monkeypatch, n, again
+):
+    blurgate("filter", "in", "--out", "whole", "--quiet")
+    for i in (1, 2):
+        blurgate("filter", "in", "--out", f"p{i}", "--shard", f"{i}/2", "--quiet")
+    merge = ("merge", "p1", "p2", "--out", "memory://out/all", "--files")
+    pictures = sorted(path.name for path in tmp_path.glob("p?/kept/*.png"))
+    assert len(pictures) == len(list(tmp_path.glob("whole/kept/*.png"))) > 2
+    failing(monkeypatch, n)
+    ran = blurgate(*merge, "move", code=3)
+    assert "what was done is kept, so mend it and run the same command again" in ran.err
+    assert sorted(path.name for path in tmp_path.glob("p?/kept/*.png")) == pictures
+    assert not memory.exists("/out/all/journal.jsonl")
+    ran = blurgate(*merge, again)
+    whole = {path.name for path in (tmp_path / "whole").rglob("*.*")} - {"run.lock"}
+    assert {name.rpartition("/")[2] for name in there(memory, "/out/all")} == whole
+    assert memory.cat_file("/out/all/faces.csv") == (tmp_path / "whole/faces.csv").read_bytes()
+    left = [] if again == "move" else pictures
+    assert sorted(path.name for path in tmp_path.glob("p?/kept/*.png")) == left
+    assert list((tmp_path / "work").iterdir()) == []
+    assert f"8 sources, 7 faces, {len(pictures)} kept, of 2 parts" in ran.err
+    ran = blurgate(*merge, "copy", code=2)
+    assert "memory://out/all is in use; choose another --out" in ran.err
+
+
+def test_other_parts_do_not_go_on_with_half_a_folder(blurgate, memory, monkeypatch):
+    for i in (1, 2):
+        blurgate("filter", "in", "--out", f"p{i}", "--shard", f"{i}/2", "--quiet")
+    blurgate("filter", "in", "--out", "q", "--shard", "1/1", "--crops", "none", "--quiet")
+    failing(monkeypatch, 4)
+    blurgate("merge", "p1", "p2", "--out", "memory://out/all", code=3)
+    ran = blurgate("merge", "q", "--out", "memory://out/all", code=2)
+    assert "memory://out/all is in use; choose another --out" in ran.err
+    blurgate("merge", "p1", "p2", "--out", "memory://out/all")
+    blurgate("merge", "q", "--out", "memory://out/q")
+    assert set(there(memory, "/out/q")) == {"faces.csv", "journal.jsonl", "summary.json"}
+
+
+def test_a_merged_table_that_cannot_be_brought_up_is_merged_again(blurgate, memory, monkeypatch):
+    blurgate("score", "in", "--csv", "a.csv", "--shard", "1/1")
+    failing(monkeypatch, 1)
+    ran = blurgate("merge", "a.csv", "--out", "memory://out/t.csv", code=3)
+    assert ran.err.rstrip().endswith("run the same command again")
+    blurgate("merge", "a.csv", "--out", "memory://out/t.csv")
+    assert memory.cat_file("/out/t.csv").count(b"in/") > 8
+
+
 def test_drawn_videos_need_files(blurgate, memory):
     memory.pipe_file("/v.mp4", b"x")
     ran = blurgate("filter", "memory://v.mp4", "--annotate", "--out", "o", code=2)

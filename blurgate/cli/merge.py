@@ -100,15 +100,20 @@ def _is_part_folder(name: str) -> bool:
 
 def _merge_folders(parts: list[Path], out: str, files: Literal["copy", "move", "link"]) -> None:
     from blurgate.io.remote import is_remote
-    from blurgate.merging_folders import merge_folders
+    from blurgate.merging_folders import counts_of, delete_files, joined_key, merge_folders
 
     if is_remote(out):
         from blurgate.remote_output import RemoteFolder
 
-        there = RemoteFolder(out)
-        there.begin(resume=False, overwrite=False)
-        progress = merge_folders(parts, there.local, files=files)
+        there = RemoteFolder(out, joined=joined_key(parts))
+        if there.begin_joined():
+            progress = counts_of(there.local)
+        else:
+            # The parts keep their pictures until all are up: a work folder is soon deleted.
+            progress = merge_folders(parts, there.local, files="copy" if files == "move" else files)
         there.publish()
+        if files == "move":
+            delete_files(parts)
     else:
         progress = merge_folders(parts, Path(out), files=files)
     totals = progress.totals
@@ -149,7 +154,7 @@ def _table(out: str) -> Iterator[Path]:
         return
     from blurgate.remote_output import RemoteTable
 
-    there = RemoteTable(out)
+    there = RemoteTable(out, again="again")
     there.begin(resume=False)
     yield there.local
     there.publish()
