@@ -127,6 +127,9 @@ def _run(
         outputs.folder / JOURNAL, settings, resume=outputs.resume,
         whole=partial(is_whole, placed=shard is not None),
     )  # fmt: skip
+    census = Census()
+    mine = sources if shard is None else _part(sources, shard, census)
+    rest = _skip_done(mine, journal)  # before anything is touched: it may refuse to go on
     for name in journal.left:
         delete_crop(outputs.folder, name)
     progress = Progress(resumed=journal.n_done)
@@ -149,9 +152,7 @@ def _run(
     ):  # fmt: skip
         journal.bind(table)
         reading: deque[Source] = deque()
-        census = Census()
-        mine = sources if shard is None else _part(sources, shard, census)
-        todo = _noting(_skip_done(mine, journal), reading, live.stopper)
+        todo = _noting(rest, reading, live.stopper)
         live_ends: list[Callable[[], SourceEnd]] = []
         began = False
         frames = read_sources(
@@ -244,7 +245,7 @@ def _settings(
 
 
 def _skip_done(sources: Iterable[Source], journal: Journal) -> Iterator[Source]:
-    """Leave out the sources that the journal holds; they come first and in the same order."""
+    """Check that the sources of the journal come first and in the same order; give the others."""
     rest = iter(sources)
     for entry in journal.entries():
         source = next(rest, None)
@@ -253,7 +254,7 @@ def _skip_done(sources: Iterable[Source], journal: Journal) -> Iterator[Source]:
                 f"cannot resume: the sources have changed, {entry['source']!r} is missing; "
                 "use --overwrite to begin anew"
             )
-    yield from rest
+    return rest
 
 
 def _noting(

@@ -232,6 +232,25 @@ def test_a_used_folder_needs_a_word(filter_, marker, tmp_path):
     assert (ran.code, "the sources have changed, 'a.png' is missing" in ran.err) == (2, True)
 
 
+@pytest.mark.parametrize("table", ["csv", "parquet"])
+@pytest.mark.parametrize("shard", [(), ("--shard", "1/1")])
+def test_a_refused_resume_changes_nothing(filter_, marker, tmp_path, table, shard):
+    if table == "parquet":
+        pytest.importorskip("pyarrow")
+    for name in "ab":
+        picture(marker, tmp_path / f"{name}.png")
+    options = ("--table", table, "--out", "o", *shard)
+    assert filter_("a.png", *options).code == 0
+
+    def files():
+        return {p: p.read_bytes() for p in (tmp_path / "o").rglob("*.*") if p.name != "run.lock"}
+
+    before = files()
+    ran = filter_("b.png", "--resume", *options)
+    assert (ran.code, "the sources have changed, 'a.png' is missing" in ran.err) == (2, True)
+    assert files() == before
+
+
 def test_results_are_not_taken_for_input(filter_, marker, tmp_path, caplog):
     for name in "abc":
         picture(marker, tmp_path / f"{name}.png")
