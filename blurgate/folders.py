@@ -29,7 +29,7 @@ LOCK: Final = "run.lock"
 PICTURE_FOLDERS: Final = (*FOLDERS.values(), *VIDEO_FOLDERS)
 """Folders of crops, drawings and cuts in it."""
 _FORMAT: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")  # the names that a sink can have
-_BESIDE: Final = ("", TEMPORARY, ".jsonl.part")
+_BESIDE: Final = ("", TEMPORARY, ".jsonl.part", ".jsonl.part" + TEMPORARY)
 """What follows a table's name, or a killed run may have left beside it."""
 _EMPTYING: Final = "emptying"
 """Stands in a journal's first line while the results are being deleted."""

@@ -90,7 +90,10 @@ class ParquetSink:
     def _unpack(self) -> None:
         import pyarrow.parquet as pq
 
-        with JsonlSink(self._part, self._columns) as rows:
+        with (
+            written_whole(self._part) as temporary,
+            JsonlSink(temporary, self._columns) as rows,
+        ):
             for batch in pq.ParquetFile(self._path).iter_batches():
                 for row in batch.to_pylist():
                     rows.write(row)

@@ -327,7 +327,8 @@ def test_overwriting_deletes_tables_of_ours_only(filter_, marker, tmp_path):
     assert filter_("a.png", "--out", "k", "--table", "jsonl").code == 0
     clip(marker, folder / "faces.mp4", 3)
     (folder / "faces.csv.gz").write_bytes(b"mine")
-    for name in ("faces.csv", "faces.parquet", "faces.parquet.jsonl.part", "faces.parquet.tmp"):
+    beside = [f"faces.parquet{end}" for end in (".jsonl.part", ".jsonl.part.tmp", ".tmp")]
+    for name in ("faces.csv", "faces.parquet", *beside):
         (folder / name).write_bytes(b"of an earlier run")
     assert filter_("k/faces.mp4", "--out", "k", "--overwrite").code == 0
     assert sorted(p.name for p in folder.glob("faces.*")) == [

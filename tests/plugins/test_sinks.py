@@ -78,6 +78,37 @@ def test_a_table_that_is_too_short_is_not_resumed(sink, tmp_path):
         pass
 
 
+def test_killed_while_a_complete_parquet_table_is_opened(tmp_path, monkeypatch):
+    """What had been turned back into rows by then must not pass for all of them."""
+    pytest.importorskip("pyarrow")
+    from blurgate.plugins.sinks.jsonl import JsonlSink
+
+    path = tmp_path / "t.parquet"
+    with factory("parquet")(path, COLUMNS, None) as table:
+        for row in ROWS:
+            table.write(row)
+        mark = table.mark()
+    write, left = JsonlSink.write, {}
+
+    def noting(self, row):
+        write(self, row)
+        self.sync()
+        left.update({p.name: p.read_bytes() for p in tmp_path.iterdir()})  # as a kill leaves it
+        if len(left) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JsonlSink, "write", noting)
+        with pytest.raises(KeyboardInterrupt), factory("parquet")(path, COLUMNS, mark):
+            pass
+    for name, data in left.items():
+        (tmp_path / name).write_bytes(data)
+    with factory("parquet")(path, COLUMNS, mark):
+        pass
+    assert read(path, "parquet") == EXPECTED
+    assert not path.with_name("t.parquet.jsonl.part").exists()
+
+
 def test_csv_bytes(tmp_path):
     path = tmp_path / "t"
     with factory("csv")(path, COLUMNS, None) as table:
