@@ -199,6 +199,11 @@ class BestShots:
             self._decide(oldest)
             yield from self._ready()
 
+    @property
+    def held(self) -> Iterable[Row]:
+        """The faces that are held back."""
+        return self._rows
+
     def finish(self) -> Iterator[Row]:
         """Decide about everything that is left: the source has ended."""
         for number in list(self._tracks):

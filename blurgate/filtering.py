@@ -139,7 +139,6 @@ def _run(
     table_path = outputs.folder / f"faces.{outputs.table}"
     started = time.monotonic()
     interrupted: Entry | None = None
-    undecided: list[str] = []
     with (
         cores_for_workers(),
         open_table(outputs.table, table_path, faces_columns(gate.kinds), journal.mark) as table,
@@ -188,8 +187,11 @@ def _run(
                 elapsed = {"elapsed_s": round(progress.elapsed_s, 3)}
                 journal.finish({**summary_head(gate), **elapsed, **listing})
         except KeyboardInterrupt:
-            # Of half a source: the whole of it may choose other faces.
-            undecided = faces.finish_rows()
+            # Of half a source: the whole of it may choose other faces. They are noted before there
+            # is one, for the next signal may be a kill.
+            if undecided := faces.undecided():
+                journal.leave(undecided)
+            faces.finish_rows()
             if live_ends:
                 interrupted = ended(live_ends[-1](), progress.now)
             elif began:
@@ -203,8 +205,6 @@ def _run(
             stream.close()
             frames.close()  # after an error its threads would wait for the traceback to go
             journal.flush()
-            if undecided:
-                journal.leave(undecided)
             extra = [interrupted] if interrupted is not None else []
             pieces = summary(summary_head(gate), journal.entries(), extra, progress)
             write_atomically(outputs.folder / SUMMARY, pieces)

@@ -143,9 +143,10 @@ class Journal:
         self._append({"mark": self.mark, "done": [], "end": dict(facts)})
 
     def leave(self, files: Sequence[str]) -> None:
-        """Note files of the source that is not complete, which another run may not make again.
+        """Note files of the source that is not complete, before they are made.
 
-        Whoever resumes finds them as `left` and deletes them. The last thing to be noted.
+        Another run may not make them again: whoever resumes finds them as `left` and deletes them.
+        The last thing to be noted.
         """
         assert self._table is not None, "no table is bound"
         self._table.sync()

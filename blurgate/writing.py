@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -14,7 +15,7 @@ import av
 from blurgate.annotating import ANNOTATED, CUT, annotate_image, annotate_video, cut_video
 from blurgate.annotating import output_name as output_name_of
 from blurgate.bestshot import BestShots, Row
-from blurgate.crops import CropStyle, cut_crop, save_crop
+from blurgate.crops import CropStyle, crop_name, cut_crop, save_crop
 from blurgate.drawing import Mark
 from blurgate.errors import InputError
 from blurgate.interfaces import Sink
@@ -107,13 +108,20 @@ class FaceWriter:
                 annotate_image(faces.frame.image, (_mark(row) for row in rows), target)
                 self._picture = name
 
-    def finish_rows(self) -> list[str]:
-        """Write the rows that are still held back: the source has ended, or the run has.
+    def undecided(self) -> list[str]:
+        """Name the pictures that `finish_rows` may write, relative to the folder."""
+        names = []
+        for row in self._best.held if self._best is not None else ():
+            if row.pixels is not None:
+                names.append(crop_name(row.verdict))
+                if row.waits and self._keep_rejected:
+                    names.append(crop_name(replace(row.verdict, decision="reject")))
+        return names
 
-        Returns:
-            Their pictures, relative to the folder.
-        """
-        return self._write(self._best.finish()) if self._best is not None else []
+    def finish_rows(self) -> None:
+        """Write the rows that are still held back: the source has ended, or the run has."""
+        if self._best is not None:
+            self._write(self._best.finish())
 
     def finish(self, source: Source, *, readable: bool = True) -> tuple[dict[str, str], str]:
         """End a source.
@@ -181,19 +189,15 @@ class FaceWriter:
             row.crop = save_crop(self._folder, row.verdict, row.pixels)
         row.pixels = None
 
-    def _write(self, rows: Iterable[Row]) -> list[str]:
-        """Write rows and their pictures; gives the pictures' names."""
-        made = []
+    def _write(self, rows: Iterable[Row]) -> None:
+        """Write rows and their pictures."""
         for row in rows:
             if row.pixels is not None:
                 row.crop = save_crop(self._folder, row.verdict, row.pixels)
-            if row.crop:
-                made.append(row.crop)
             self._table.write(faces_row(row.verdict, row.crop))
             self._on_verdict(row.verdict)
             if self._marks is not None:
                 self._marks.add(row)
-        return made
 
 
 def _mark(row: Row) -> Mark:

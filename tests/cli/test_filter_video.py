@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,8 +21,10 @@ import cv2
 import numpy as np
 import pytest
 
+from blurgate import writing
 from blurgate.cli.summary import plain_summary, print_summary, sparkline
 from blurgate.counting import Counts, Progress
+from blurgate.crops import save_crop
 from blurgate.filtering import Outputs, run_filter
 from blurgate.gate import Gate
 from blurgate.io.sources import expand
@@ -92,12 +95,13 @@ def test_the_best_shot_of_a_walk(filter_, marker, tmp_path):
     assert (ran.code, "begun with best-shot = 1, now it is 2" in ran.err) == (2, True)
 
 
-def test_interrupted_best_shots_leave_no_picture_behind(marker, tmp_path, monkeypatch):
-    """Half of the walk has another best face than the whole of it."""
+@pytest.fixture
+def walk(marker, tmp_path, monkeypatch):
+    """Find the best shot of the walk; `stop` interrupts it after so many frames."""
     monkeypatch.chdir(tmp_path)
     write("w.mp4", marker)
 
-    def walk(out, stop=None, **more):
+    def walk_(out, stop=None, **more):
         def stopping(progress):
             if progress.now.frames == stop:
                 raise KeyboardInterrupt
@@ -107,6 +111,11 @@ def test_interrupted_best_shots_leave_no_picture_behind(marker, tmp_path, monkey
         run_filter(gate, list(expand(["w.mp4"])), outputs, on_progress=stopping)
         return [p.name for p in (tmp_path / out / "kept").iterdir()]
 
+    return walk_
+
+
+def test_interrupted_best_shots_leave_no_picture_behind(walk, tmp_path):
+    """Half of the walk has another best face than the whole of it."""
     whole = walk("whole")
     best = int(whole[0].split("-")[2])
     assert best > 10
@@ -117,6 +126,39 @@ def test_interrupted_best_shots_leave_no_picture_behind(marker, tmp_path, monkey
     assert len(rows(tmp_path / "o")) == best
     assert walk("o", resume=True) == whole
     assert rows(tmp_path / "o") == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("keep_rejected", [False, True])
+def test_killed_while_interrupted_best_shots_are_written(
+    walk, tmp_path, monkeypatch, keep_rejected
+):
+    """A second Ctrl-C, or a kill, while the pictures of half of the walk are written."""
+    whole = walk("whole", keep_rejected=keep_rejected)
+    best = int(whole[0].split("-")[2])
+    kills = []
+
+    def stopped(*arguments):
+        name = save_crop(*arguments)
+        if name.startswith("kept/"):
+            shutil.copytree(tmp_path / "o", tmp_path / "killed")  # as a kill would leave it
+            kills.append(name)
+            raise KeyboardInterrupt
+        return name
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "save_crop", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            walk("o", stop=best, keep_rejected=keep_rejected)
+    assert kills
+    assert kills != [f"kept/{name}" for name in whole]
+
+    def pictures(out):
+        return sorted(p.relative_to(tmp_path / out) for p in (tmp_path / out).rglob("*.png"))
+
+    for out in ("o", "killed"):
+        assert walk(out, resume=True, keep_rejected=keep_rejected) == whole
+        assert pictures(out) == pictures("whole")
+        assert rows(tmp_path / out) == rows(tmp_path / "whole")
 
 
 def test_rejected_pictures_of_best_shots(filter_, marker, tmp_path):
