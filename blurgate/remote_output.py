@@ -21,9 +21,9 @@ from blurgate.errors import BlurgateError, ConfigError, InputError
 from blurgate.folders import PICTURE_FOLDERS, noted_settings, result_files
 from blurgate.io.remote import filesystem
 from blurgate.io.text import digest, reason, shown
-from blurgate.journal import JOURNAL, end_of
+from blurgate.journal import JOURNAL, TEMPORARY, end_of
 from blurgate.scoring import journal_path
-from blurgate.sharding import NOTE_SUFFIX, note_path
+from blurgate.sharding import note_path
 
 WORK_VARIABLE: Final = "BLURGATE_WORK_DIR"
 _OBJECT_STORES: Final = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"))
@@ -46,46 +46,48 @@ class RemoteTable:
         self.address = address
         self._again = again
         self._files, self._path = filesystem(address)
-        self.local = work_folder(address) / _name_of(address)
-        """Where the table is made."""
+        self._work = work_folder(address)
+        self._taken = self._work.with_name(self._work.name + ".taken")
+        self.local = self._work / _name_of(address)
+        """Where the table is made; after `begin`, it may be where a complete one was taken to."""
 
-    def begin(self, *, resume: bool) -> bool:
+    def begin(self, *, resume: bool) -> None:
         """Make room for the table, or for going on with it.
 
         Args:
-            resume: Go on with what an earlier run on this machine left.
-
-        Returns:
-            Whether the table is complete already: then nothing is to be done.
+            resume: Go on with what an earlier run on this machine left. If it left nothing, the
+                table that is there is taken here, to be checked like one of this machine.
         """
-        with told(self.address, self._again):
-            there = self._files.exists(self._path)
-            if resume and there and not self.local.exists():
-                if self._files.exists(f"{self._path}{NOTE_SUFFIX}"):
-                    self._take_down()
-                else:
-                    return True
+        shutil.rmtree(self._taken, ignore_errors=True)
         if not resume:
-            shutil.rmtree(self.local.parent, ignore_errors=True)
-        self.local.parent.mkdir(parents=True, exist_ok=True)
-        return False
+            shutil.rmtree(self._work, ignore_errors=True)
+        self._work.mkdir(parents=True, exist_ok=True)
+        with told(self.address, self._again):
+            if resume and not any(self._work.iterdir()) and self._files.exists(self._path):
+                self._take_down()
 
     def _take_down(self) -> None:
-        """Take a complete part here, so that it can be checked like one that lies here."""
-        self.local.parent.mkdir(parents=True, exist_ok=True)
+        self._taken.mkdir()
+        self.local = self._taken / self.local.name
         for path in (self.local, note_path(self.local)):
-            self._files.get_file(self._remote(path), str(path))
+            if self._files.exists(self._remote(path)):
+                self._files.get_file(self._remote(path), str(path))
 
     def publish(self) -> None:
-        """Bring the complete table up, and clear the work folder."""
+        """Bring the complete table up, unless it came from there, and clear the work folder."""
         if not self.local.is_file() or journal_path(self.local).exists():
             raise ConfigError(f"{self.local} is not complete; run the same command with --resume")
-        with told(self.address, self._again):
-            _make_folder(self._files, self._path)
-            for path in (self.local, note_path(self.local)):
-                if path.is_file():
-                    put(self._files, path, self._remote(path))
-        shutil.rmtree(self.local.parent, ignore_errors=True)
+        if self.local.parent == self._work:
+            with told(self.address, self._again):
+                self._bring_up()
+        for folder in (self._work, self._taken):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _bring_up(self) -> None:
+        _make_folder(self._files, self._path)
+        for path in (self.local, note_path(self.local)):
+            if path.is_file():
+                put(self._files, path, self._remote(path))
 
     def _remote(self, path: Path) -> str:
         return f"{self._path}{path.name.removeprefix(self.local.name)}"
@@ -162,10 +164,13 @@ class RemoteFolder:
 
     def _take_down(self) -> None:
         """Take what a resumed run needs to know: table, journal and summary, not the pictures."""
-        self.local.mkdir(parents=True, exist_ok=True)
+        temporary = self.local.with_name(self.local.name + TEMPORARY)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         with told(self.address, self._again):
             for name in (JOURNAL, *self._there()):
-                self._files.get_file(f"{self._path}/{name}", str(self.local / name))
+                self._files.get_file(f"{self._path}/{name}", str(temporary / name))
+        temporary.replace(self.local)  # all or nothing: what lies there is gone on with
 
     def publish(self) -> None:
         """Bring the complete folder up, the journal last, and clear the work folder."""

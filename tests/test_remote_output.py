@@ -100,6 +100,51 @@ def test_an_interrupted_table_goes_on_here_and_up_at_the_end(
     assert memory.cat_file("/out/t.csv") == (tmp_path / "whole.csv").read_bytes()
 
 
+def interrupting(monkeypatch, memory, n):
+    """Stop the program when the n-th file is taken down, as a kill does: nothing is tidied up."""
+    get, calls = type(memory).get_file, []
+
+    def stopped(self, *arguments, **options):
+        calls.append(arguments)
+        if len(calls) == n:
+            raise KeyboardInterrupt
+        return get(self, *arguments, **options)
+
+    monkeypatch.setattr(type(memory), "get_file", stopped)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize(
+    "command",
+    [("score", "in", "--csv", "memory://out/t.csv", "--shard", "1/1"),
+     ("filter", "in", "--out", "memory://out/f", "--quiet")],
+)  # fmt: skip
+def test_killed_while_a_result_is_taken_down(blurgate, memory, monkeypatch, command, n):
+    blurgate(*command)
+    before = there(memory, "/out")
+    interrupting(monkeypatch, memory, n)
+    blurgate(*command, "--resume", code=130)
+    blurgate(*command, "--resume")
+    assert there(memory, "/out").keys() == before.keys()
+    table = "t.csv" if command[0] == "score" else "f/faces.csv"
+    assert there(memory, "/out")[table] == before[table]
+
+
+def test_a_complete_table_at_an_address_is_checked_like_one_on_the_disk(
+    blurgate, memory, tmp_path, monkeypatch
+):
+    command = ("score", "--csv", "memory://out/t.csv")
+    blurgate(*command, "in/1.png")
+    before = there(memory, "/out")
+    ran = blurgate(*command, "in/2.png", "--resume", code=2)
+    assert "it should be the complete table of these files, but 'in/1.png' is not" in ran.err
+    failing(monkeypatch, 1)  # nothing goes up
+    ran = blurgate(*command, "in/1.png", "--resume")
+    assert "memory://out/t.csv is complete; nothing was left to resume" in ran.err
+    assert there(memory, "/out") == before
+    assert list((tmp_path / "work").iterdir()) == []
+
+
 def test_folders_go_up_with_the_journal_last(blurgate, memory, tmp_path, monkeypatch):
     order = []
     pipe = type(memory).mv

@@ -127,10 +127,9 @@ def score_command(
     part = part_of(names, division) if division is not None else None
     mine = names if part is None else part.names
 
-    if there is not None and there.begin(resume=resume):
-        if not quiet:
-            typer.echo(f"{file} is complete; nothing was left to resume", err=True)
-        return
+    if there is not None:
+        there.begin(resume=resume)
+        target = there.local
     with progress_bar(len(mine), "pictures", quiet=quiet) as bar:
 
         def show(counts: ScoreCounts) -> None:
