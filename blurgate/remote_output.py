@@ -85,7 +85,10 @@ class RemoteTable:
 
     def _bring_up(self) -> None:
         _make_folder(self._files, self._path)
-        for path in (self.local, note_path(self.local)):
+        note = note_path(self.local)
+        if self._files.exists(self._remote(note)):
+            self._files.rm_file(self._remote(note))  # of the table that is replaced
+        for path in (self.local, note):
             if path.is_file():
                 put(self._files, path, self._remote(path))
 

@@ -145,6 +145,16 @@ def test_a_complete_table_at_an_address_is_checked_like_one_on_the_disk(
     assert list((tmp_path / "work").iterdir()) == []
 
 
+def test_a_table_that_replaces_a_part_has_no_note_of_it(blurgate, memory, tmp_path):
+    blurgate("score", "in", "--csv", "memory://out/t.csv", "--shard", "1/2")
+    assert "t.csv.part.json" in there(memory, "/out")
+    blurgate("score", "in", "--csv", "memory://out/t.csv")
+    assert set(there(memory, "/out")) == {"t.csv"}
+    ran = blurgate("merge", "memory://out/t.csv", "--out", "all.csv")
+    assert "10 rows of 1 parts" in ran.err
+    assert (tmp_path / "all.csv").read_bytes() == memory.cat_file("/out/t.csv")
+
+
 def test_folders_go_up_with_the_journal_last(blurgate, memory, tmp_path, monkeypatch):
     order = []
     pipe = type(memory).mv
