@@ -49,10 +49,11 @@ def merge_tables(parts: Sequence[Path], out: Path) -> int:
         if journal_path(part).exists():
             raise ConfigError(f"{part} is not complete; finish it with: blurgate score --resume")
     _check_notes(parts)
-    kinds = {has_column(part, KIND_COLUMNS[0].name) for part in parts}
+    # A part of no files is an empty file of JSON lines, which tells nothing about columns.
+    kinds = {has_column(part, KIND_COLUMNS[0].name) for part in parts if part.stat().st_size}
     if len(kinds) > 1:
         raise ConfigError("some of the parts tell the kind of blur and some do not")
-    columns = score_columns(kinds.pop())
+    columns = score_columns(True in kinds)
     rows = [(str(part), read_table(part, columns, MADE_BY)) for part in parts]
     return join_rows(rows, out, columns)
 

@@ -11,7 +11,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -98,9 +98,13 @@ def _fits(value: object, kind: type) -> bool:
 
 
 def has_column(path: Path, name: str) -> bool:
-    """Tell whether a table has a column; a damaged one that is no Parquet has none."""
+    """Tell whether a table has a column; a damaged one that is no Parquet has none.
+
+    JSON lines without a line do not tell.
+    """
     if path.suffix == ".parquet":
-        return any(name in row for row in islice(_rows(path, "parquet"), 1))
+        with _parquet_file(path) as file:
+            return name in file.schema_arrow.names
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
         first = next(lines, "")
     try:
@@ -164,6 +168,14 @@ def _jsonl(path: Path, lines: Iterator[str]) -> Iterator[Row]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
+    with _parquet_file(path) as file:
+        for batch in file.iter_batches(batch_size=4096):
+            yield from batch.to_pylist()
+
+
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
+    """Open a Parquet file; what goes wrong in the block is its fault."""
     if importlib.util.find_spec("pyarrow") is None:
         raise EnvironmentLackError(
             'reading Parquet needs pyarrow; run: pip install "blurgate[parquet]"'
@@ -173,8 +185,7 @@ def _parquet(path: Path) -> Iterator[Row]:
 
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=4096):
-                yield from batch.to_pylist()
+            yield file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DecodeError(
             f"{shown(str(path))} is no readable Parquet file: {reason(error)}", source=str(path)

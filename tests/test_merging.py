@@ -249,5 +249,13 @@ def test_columns_of_the_kind_of_blur_are_carried_over(tmp_path, suffix):
         for file in FILES[:4]:
             for row in rows(file):
                 table.write({**row, "blur_kind": "motion", "blur_angle": 12.5})
-    merge_tables([path], tmp_path / f"out.{suffix}")
-    assert (tmp_path / f"out.{suffix}").read_bytes() == path.read_bytes()
+    with open_table(suffix, tmp_path / f"none.{suffix}", score_columns(True), None):
+        pass  # the part of a shard that no file fell into
+    for parts in (["a"], ["a", "none"], ["none", "a"]):
+        merge_tables([tmp_path / f"{p}.{suffix}" for p in parts], tmp_path / f"out.{suffix}")
+        assert (tmp_path / f"out.{suffix}").read_bytes() == path.read_bytes()
+    merge_tables([tmp_path / f"none.{suffix}"], tmp_path / f"out.{suffix}")
+    assert (tmp_path / f"out.{suffix}").read_bytes() == (tmp_path / f"none.{suffix}").read_bytes()
+    write(tmp_path / f"b.{suffix}", FILES[4:])
+    with pytest.raises(ConfigError, match="some of the parts tell the kind of blur"):
+        merge_tables([path, tmp_path / f"b.{suffix}"], tmp_path / f"out.{suffix}")
