@@ -234,11 +234,9 @@ def _entries_of(part: _Folder) -> Iterator[Entry]:
 def _rows_of(part: _Folder, entry: Entry, folder: Path) -> Iterator[Row]:
     """Give the rows of a source, and check that they and their pictures are there."""
     n_rows = 0
-    # Parquet cannot hold a name that is no UTF-8.
-    name = str(entry["source"]).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     for row in islice(part.rows, entry["faces"]):
         n_rows += 1
-        if row["source"] not in (entry["source"], name):
+        if row["source"] != entry["source"]:
             raise DecodeError(
                 f"{part.table} does not follow its journal: a row of {shown(row['source'])} stands "
                 f"where those of {shown(entry['source'])} belong",

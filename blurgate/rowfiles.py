@@ -10,6 +10,7 @@ import csv
 import importlib.util
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ from blurgate.io.text import reason, shown
 Row: TypeAlias = dict[str, Any]
 Rows: TypeAlias = tuple[Iterator[Row], Callable[[], list[str]]]
 FORMATS: Final = ("csv", "jsonl", "parquet")
+_ESCAPE: Final = re.compile(r"\\u(005c|d[89a-f][0-9a-f]{2})")
+"""Stands for a byte of a file name that is no UTF-8, or for a backslash before what reads so."""
+_UNPRINTABLE: Final = re.compile(r"[\ud800-\udfff]|\\(?=u(?:005c|d[89a-f][0-9a-f]{2}))")
 
 
 def read_table(
@@ -170,7 +174,7 @@ def _jsonl(path: Path, lines: Iterator[str]) -> Iterator[Row]:
 def _parquet(path: Path) -> Iterator[Row]:
     with _parquet_file(path) as file:
         for batch in file.iter_batches(batch_size=4096):
-            yield from batch.to_pylist()
+            yield from map(restored, batch.to_pylist())
 
 
 @contextmanager
@@ -208,10 +212,20 @@ def arrow_schema(columns: Sequence[Column]) -> Any:
 
 
 def printable(row: Mapping[str, Any]) -> Row:
-    """Parquet strings are UTF-8: bytes of a file name that are not become U+FFFD."""
-    return {
-        name: value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        if isinstance(value, str)
-        else value
-        for name, value in row.items()
-    }
+    r"""Give a row as Parquet can hold it, whose strings are UTF-8; different ones stay different.
+
+    >>> print(printable({"file": "Ren\udce9.png"})["file"])
+    Ren\udce9.png
+    """
+    return _replaced(row, _UNPRINTABLE, lambda found: f"\\u{ord(found[0]):04x}")
+
+
+def restored(row: Mapping[str, Any]) -> Row:
+    """Give the row of which `printable` made this one."""
+    return _replaced(row, _ESCAPE, lambda found: chr(int(found[1], 16)))
+
+
+def _replaced(
+    row: Mapping[str, Any], what: re.Pattern[str], by: Callable[[re.Match[str]], str]
+) -> Row:
+    return {k: what.sub(by, v) if isinstance(v, str) else v for k, v in row.items()}

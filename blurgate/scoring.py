@@ -16,7 +16,7 @@ from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
 from blurgate.journal import Entry, Journal, is_count
 from blurgate.pipeline import cores_for_workers
-from blurgate.rowfiles import FORMATS, printable, read_table
+from blurgate.rowfiles import FORMATS, read_table
 from blurgate.sharding import Part, PartNote, Shard, first_difference, note_path
 from blurgate.spool import Names, Spool, sorted_names
 from blurgate.stages import Rule, ready_crops, route, score
@@ -280,7 +280,7 @@ def _recount(path: Path, table: str, names: Names, *, kinds: bool) -> ScoreCount
     counts = ScoreCounts(total=len(names), resumed=len(names))
     if table not in FORMATS:  # a plugin's, which cannot be read back
         return counts
-    rest = (printable({"file": name})["file"] if table == "parquet" else name for name in names)
+    rest = iter(names)
     try:
         rows = read_table(path, score_columns(kinds), "blurgate score", form=table)
         for name, of_file in groupby(rows, key=lambda row: row["file"]):

@@ -11,7 +11,12 @@ from blurgate.merging import merge_tables
 from blurgate.sharding import PartNote, Shard
 from blurgate.tables import SCORE_COLUMNS, empty_score_row, open_table, score_columns
 
-FILES = sorted([f"b/{i:03d}.jpg" for i in range(40)] + ['a "quoted", name.jpg', "ä.jpg", "z\n.jpg"])
+FILES = sorted(
+    [f"b/{i:03d}.jpg" for i in range(40)]
+    + ['a "quoted", name.jpg', "ä.jpg", "z\n.jpg", "c\\u005c.jpg"]
+    # Bytes that are no UTF-8: Parquet writes them as text, which is in another order.
+    + ["b/\udce9.jpg", "b/\udce8.jpg", "b/\\udce8.jpg", "\udce9.jpg", "\uff21.jpg"]
+)
 
 
 def rows(file):

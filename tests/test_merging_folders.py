@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from functools import partial
 
 import cv2
@@ -89,6 +90,23 @@ def test_parts_join_to_the_whole(filter_, run, pictures, files, table, count):
     # The joined folder is complete in the eyes of --resume too.
     assert filter_(*options, "--resume", out="all") == out
     assert tree(out) == tree(whole)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows have names of Unicode only")
+@pytest.mark.parametrize("table", ["csv", "jsonl", "parquet"])
+def test_names_that_are_no_utf8_are_resumed_and_joined(filter_, pictures, table):
+    if table == "parquet":
+        pytest.importorskip("pyarrow")
+    for i, name in ((1, "Ren\udce9.png"), (5, "Ren\udce8.png"), (8, "\uff21.png")):
+        (pictures / f"in/{i}.png").rename(pictures / "in" / name)
+    shutil.copy("in/3.png", "in/4.png")  # a part of nothing but a broken picture fails
+    whole = filter_("--table", table, out="whole")
+    before = tree(whole)
+    filter_("--table", table, "--resume", out="whole")
+    assert tree(whole) == before
+    parts = [filter_("--table", table, out=f"p{i}", shard=f"{i}/3") for i in (1, 2, 3)]
+    merge_folders(parts, pictures / "all")
+    assert tree(pictures / "all") == before
 
 
 def test_elapsed_times_are_added(filter_, pictures):

@@ -22,7 +22,7 @@ from blurgate.io.remote import filesystem, is_remote
 from blurgate.io.text import reason, shown
 from blurgate.journal import are_plain, is_count, parsed_object
 from blurgate.remote_output import put
-from blurgate.rowfiles import Row
+from blurgate.rowfiles import Row, restored
 from blurgate.sharding import first_difference
 
 MANIFEST: Final = "parts.json"
@@ -162,7 +162,7 @@ class PartFolder:
             try:
                 with self._open(part_name(index)) as file, pq.ParquetFile(file) as part:
                     for batch in part.iter_batches(batch_size=4096):
-                        yield from batch.to_pylist()
+                        yield from map(restored, batch.to_pylist())
             except (OSError, pa.ArrowException) as error:
                 name = f"{self.place}/{part_name(index)}"
                 raise DecodeError(f"{shown(name)}: {reason(error)}", source=name) from error

@@ -21,7 +21,7 @@ from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import Column, Register, Scalar
 from blurgate.journal import written_whole
 from blurgate.plugins.sinks.jsonl import JsonlSink
-from blurgate.rowfiles import arrow_schema, printable
+from blurgate.rowfiles import arrow_schema, printable, restored
 
 ROWS_PER_GROUP = 65_536
 
@@ -96,7 +96,7 @@ class ParquetSink:
         ):
             for batch in pq.ParquetFile(self._path).iter_batches():
                 for row in batch.to_pylist():
-                    rows.write(row)
+                    rows.write(restored(row))
 
     def _convert(self, target: Path) -> None:
         import pyarrow as pa

@@ -102,6 +102,26 @@ def test_names_on_standard_input_may_be_any_bytes(marker, marker_environment, tm
     assert len((tmp_path / "o.csv").read_bytes().splitlines()) == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows have names of Unicode only")
+@pytest.mark.parametrize("table", ["csv", "jsonl", "parquet"])
+def test_names_that_are_no_utf8_are_resumed_and_joined(score, run, marker, tmp_path, table):
+    if table == "parquet":
+        pytest.importorskip("pyarrow")
+    make_folder(marker, tmp_path / "in", n=3)
+    for i, name in enumerate(("Ren\udce9.png", "Ren\udce8.png", "\uff21.png")):
+        (tmp_path / f"in/{i:03d}.png").rename(tmp_path / "in" / name)
+    options = ("in", f"--{table}")
+    ran = [score(*options, f"all.{table}"), score(*options, f"all.{table}", "--resume")]
+    assert [one.code for one in ran] == [0, 0], ran[-1].err
+    assert f"all.{table} is complete; nothing was left" in ran[-1].err
+    parts = [f"{i}.{table}" for i in (1, 2, 3)]
+    for i, part in enumerate(parts, 1):
+        assert score(*options, part, "--shard", f"{i}/3").code == 0
+    ran = run("merge", *parts, "--out", f"joined.{table}")
+    assert ran.code == 0, ran.err
+    assert (tmp_path / f"joined.{table}").read_bytes() == (tmp_path / f"all.{table}").read_bytes()
+
+
 def test_a_folder_that_is_left_out_is_named_on_stderr(marker, marker_environment, tmp_path):
     make_folder(marker, tmp_path / "in", n=2)
     make_folder(marker, tmp_path / "in/old", n=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from blurgate.errors import ConfigError
 from blurgate.host import get_host
 from blurgate.interfaces import Column
+from blurgate.rowfiles import read_table
 
 COLUMNS = (Column("name", str), Column("n", int), Column("x", float))
 ROWS = [
@@ -125,6 +127,26 @@ def test_jsonl_is_json_also_with_bytes_that_are_not_utf8(tmp_path):
     with factory("jsonl")(path, COLUMNS, None) as table:
         table.write({"name": "\udcff.jpg", "n": 0, "x": 0.4})
     assert json.loads(path.read_text(encoding="utf-8"))["name"] == "\udcff.jpg"
+
+
+def test_parquet_keeps_names_apart_that_are_no_utf8(tmp_path):
+    """A complete table that is opened again has the rows, and the length, that it had."""
+    pytest.importorskip("pyarrow")
+    pieces = ("\\", "u", "dce9", "\udce9", "005c")
+    names = ["".join(word) for n in range(5) for word in itertools.product(pieces, repeat=n)]
+    path = tmp_path / "t.parquet"
+    with factory("parquet")(path, COLUMNS, None) as table:
+        for name in names:
+            table.write({"name": name, "n": 0, "x": None})
+        mark = table.mark()
+    whole = path.read_bytes()
+    kept = [name for name, *_ in read(path, "parquet")]
+    assert len(set(kept)) == len(set(names))
+    assert kept[names.index("u\udce9")] == r"u\udce9"
+    assert [row["name"] for row in read_table(path, COLUMNS, "a test")] == names
+    with factory("parquet")(path, COLUMNS, mark):
+        pass
+    assert path.read_bytes() == whole
 
 
 def test_parquet_keeps_types_and_refuses_stdout(tmp_path):
