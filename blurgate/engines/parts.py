@@ -24,6 +24,7 @@ from blurgate.journal import are_plain, is_count, parsed_object
 from blurgate.remote_output import put
 from blurgate.rowfiles import Row, restored
 from blurgate.sharding import first_difference
+from blurgate.spool import Names
 
 MANIFEST: Final = "parts.json"
 _KEY: Final = b"blurgate"
@@ -51,6 +52,26 @@ def digest(names: Sequence[str]) -> str:
     return hashlib.sha256(joined.encode("ascii")).hexdigest()
 
 
+def manifest_of(names: Names, length: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what `parts.json` says of a whole; walks through the list once.
+
+    Args:
+        names: The list.
+        length: Files of a part.
+        settings: Everything that the rows depend on, apart from the paths.
+    """
+    paths = hashlib.sha256()
+    for stretch in stretches(names, length):
+        paths.update(digest(stretch).encode())
+    return {
+        "settings": dict(settings),
+        "files": len(names),
+        "parts": -(-len(names) // length),
+        "length": length,
+        "paths": paths.hexdigest(),
+    }
+
+
 class PartFolder:
     """A folder of parts, on this machine or at an fsspec address that all machines reach.
 
@@ -70,7 +91,7 @@ class PartFolder:
         """Make the folder, or look whether it can be gone on with.
 
         Args:
-            manifest: {settings, files, parts, length} of the whole.
+            manifest: What `manifest_of` gave.
             resume: Keep the parts that are there.
 
         Raises:
@@ -138,7 +159,8 @@ class PartFolder:
         """Give the rows of all parts, in the order of the paths.
 
         Raises:
-            ConfigError: A part is missing or was made with other settings; it is named.
+            ConfigError: A part is missing or was made with other settings, and is named; or the
+                parts are of another list, which shows at the end.
             DecodeError: A part is damaged.
         """
         import pyarrow as pa
@@ -147,7 +169,7 @@ class PartFolder:
         manifest = self.manifest()
         if manifest is None:
             raise ConfigError(f"{self.place} is no folder of parts: it holds no {MANIFEST}")
-        files = 0
+        files, paths = 0, hashlib.sha256()
         again = "finish it with: blurgate score --engine ray --resume"
         for index in range(manifest["parts"]):
             note = self.note(index)
@@ -159,6 +181,7 @@ class PartFolder:
                     f"{self.place}/{part_name(index)} was made with another {key}; {again}"
                 )
             files += note["files"]
+            paths.update(str(note.get("paths")).encode())
             try:
                 with self._open(part_name(index)) as file, pq.ParquetFile(file) as part:
                     for batch in part.iter_batches(batch_size=4096):
@@ -168,6 +191,8 @@ class PartFolder:
                 raise DecodeError(f"{shown(name)}: {reason(error)}", source=name) from error
         if files != manifest["files"]:
             raise ConfigError(f"{self.place} holds {files} of {manifest['files']} files; {again}")
+        if paths.hexdigest() != manifest.get("paths"):
+            raise ConfigError(f"{self.place} holds parts of another list of files; {again}")
 
     def _open(self, name: str) -> Any:
         if self._files is None:

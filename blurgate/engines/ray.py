@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from blurgate.engines.parts import PartFolder, stretches
+from blurgate.engines.parts import PartFolder, manifest_of, stretches
 from blurgate.engines.paths import ScorePaths
 from blurgate.errors import ConfigError, EnvironmentLackError
 from blurgate.io.remote import is_remote
@@ -117,9 +117,7 @@ def run_ray(
 
     settings = score.settings()
     folder = PartFolder(place)
-    n_parts = -(-len(names) // FILES_PER_PART)
-    whole = {"settings": settings, "files": len(names), "parts": n_parts, "length": FILES_PER_PART}
-    folder.begin(whole, resume=resume)
+    folder.begin(manifest_of(names, FILES_PER_PART, settings), resume=resume)
     counts = ScoreCounts(total=len(names))
     todo = _todo(folder, names, settings, resume=resume)
     first = next(todo, None)

@@ -13,7 +13,7 @@ import pytest
 
 from blurgate.engines import SPARK_SCHEMA, ScorePaths
 from blurgate.engines import paths as paths_module
-from blurgate.engines.parts import PartFolder, digest, part_name, stretches
+from blurgate.engines.parts import PartFolder, digest, manifest_of, part_name, stretches
 from blurgate.errors import ConfigError
 from blurgate.tables import SCORE_COLUMNS, open_table
 
@@ -136,8 +136,7 @@ def folder(tmp_path):
 
 def fill(folder, scorer, pictures, length=4, leave_out=()):
     cut = list(stretches(pictures, length))
-    whole = {"settings": SETTINGS, "files": len(pictures), "parts": len(cut), "length": length}
-    folder.begin(whole, resume=True)
+    folder.begin(manifest_of(pictures, length, SETTINGS), resume=True)
     for index, names in enumerate(cut):
         if index not in leave_out:
             folder.write_part(index, names, scorer.table(names), SETTINGS)
@@ -166,6 +165,21 @@ def test_only_whole_parts_of_the_same_list_are_trusted(folder, scorer, pictures,
     assert not folder.is_done(2, cut[2], SETTINGS)
     with pytest.raises(ConfigError, match=r"part-00000001\.parquet is missing; finish it with"):
         list(folder.rows())
+
+
+def test_parts_of_another_list_are_not_joined(run, folder, scorer, pictures, tmp_path):
+    """A run that goes on with another list of the same length, and ends before it writes a part."""
+    fill(folder, scorer, pictures[:9])
+    fill(folder, scorer, [*pictures[:8], pictures[9]], leave_out=[0, 1, 2])
+    ran = run("merge", folder.place, "--out", "all.csv")
+    assert (ran.code, "parts holds parts of another list of files; finish it with" in ran.err) == (
+        2,
+        True,
+    )
+    assert not (tmp_path / "all.csv").exists()
+    fill(folder, scorer, [*pictures[:8], pictures[9]], leave_out=[0, 1])
+    assert run("merge", folder.place, "--out", "all.csv").code == 0
+    assert pictures[9] in (tmp_path / "all.csv").read_text()
 
 
 def test_a_folder_that_is_not_ours(folder, scorer, pictures, tmp_path):
