@@ -21,7 +21,7 @@ from blurgate.errors import ConfigError
 from blurgate.io.sources import Source
 from blurgate.journal import JOURNAL, TEMPORARY, parsed_object, write_atomically
 from blurgate.locking import locked
-from blurgate.rowfiles import FORMATS
+from blurgate.rowfiles import FORMATS, ROWS_SUFFIX
 
 SUMMARY: Final = "summary.json"
 LOCK: Final = "run.lock"
@@ -29,7 +29,7 @@ LOCK: Final = "run.lock"
 PICTURE_FOLDERS: Final = (*FOLDERS.values(), *VIDEO_FOLDERS)
 """Folders of crops, drawings and cuts in it."""
 _FORMAT: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")  # the names that a sink can have
-_BESIDE: Final = ("", TEMPORARY, ".jsonl.part", ".jsonl.part" + TEMPORARY)
+_BESIDE: Final = ("", TEMPORARY, ROWS_SUFFIX, ROWS_SUFFIX + TEMPORARY)
 """What follows a table's name, or a killed run may have left beside it."""
 _EMPTYING: Final = "emptying"
 """Stands in a journal's first line while the results are being deleted."""

@@ -11,7 +11,7 @@ from typing import Final
 from blurgate.errors import ConfigError, DecodeError
 from blurgate.interfaces import Column
 from blurgate.io.text import shown
-from blurgate.rowfiles import FORMATS, Row, has_column, read_table
+from blurgate.rowfiles import FORMATS, ROWS_SUFFIX, Row, has_column, read_table
 from blurgate.scoring import journal_path
 from blurgate.sharding import PartNote, check_set, note_path
 from blurgate.tables import KIND_COLUMNS, SCORE_COLUMNS, open_table, score_columns
@@ -102,7 +102,7 @@ def join_rows(
         temporary.replace(out)
     except BaseException:
         # A Parquet sink keeps its rows beside its file; a merge begins anew, and needs neither.
-        for suffix in ("", ".tmp", ".jsonl.part"):
+        for suffix in ("", ".tmp", ROWS_SUFFIX):
             temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
         raise
     return n_rows

@@ -30,7 +30,7 @@ from blurgate.journal import (
     read_journal,
     write_atomically,
 )
-from blurgate.rowfiles import FORMATS, Row, read_table
+from blurgate.rowfiles import FORMATS, Row, read_table, rows_path
 from blurgate.sharding import check_set
 from blurgate.tables import faces_columns, open_table
 
@@ -168,7 +168,7 @@ def _opened(path: Path) -> _Folder:
     if form not in FORMATS:
         raise ConfigError(f"{path}: tables of the format {form!r} cannot be joined")
     table = path / f"faces.{form}"
-    if not table.is_file() or table.with_name(table.name + ".jsonl.part").exists():
+    if not table.is_file() or rows_path(table).exists():
         raise ConfigError(
             f"{path} is not complete: {table.name} is missing or unfinished; {_AGAIN}"
         )

@@ -23,9 +23,16 @@ from blurgate.io.text import reason, shown
 Row: TypeAlias = dict[str, Any]
 Rows: TypeAlias = tuple[Iterator[Row], Callable[[], list[str]]]
 FORMATS: Final = ("csv", "jsonl", "parquet")
+ROWS_SUFFIX: Final = ".jsonl.part"
+"""The rows of a Parquet table that is not complete lie beside it, as `<table>.jsonl.part`."""
 _ESCAPE: Final = re.compile(r"\\u(005c|d[89a-f][0-9a-f]{2})")
 """Stands for a byte of a file name that is no UTF-8, or for a backslash before what reads so."""
 _UNPRINTABLE: Final = re.compile(r"[\ud800-\udfff]|\\(?=u(?:005c|d[89a-f][0-9a-f]{2}))")
+
+
+def rows_path(table: Path) -> Path:
+    """Give where the rows of a Parquet table lie until it is complete."""
+    return table.with_name(table.name + ROWS_SUFFIX)
 
 
 def read_table(

@@ -13,7 +13,7 @@ from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.folders import SUMMARY
 from blurgate.io.text import reason, shown
 from blurgate.journal import JOURNAL, Entry, parsed_line, parsed_settings
-from blurgate.rowfiles import read_rows
+from blurgate.rowfiles import read_rows, rows_path
 from blurgate.stages import Rule
 from blurgate.tables import FACES_COLUMNS, SCORE_COLUMNS
 from blurgate.types import Decision, Reason
@@ -187,7 +187,7 @@ class _Sources:
 
 def _table_in(folder: Path) -> Path:
     tables = [folder / f"faces.{name}" for name in _FORMATS]
-    tables.append(folder / "faces.parquet.jsonl.part")
+    tables.append(rows_path(folder / "faces.parquet"))
     found = [table for table in tables if table.is_file()]
     if not found:
         raise InputError(

@@ -21,7 +21,7 @@ from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import Column, Register, Scalar
 from blurgate.journal import written_whole
 from blurgate.plugins.sinks.jsonl import JsonlSink
-from blurgate.rowfiles import arrow_schema, printable, restored
+from blurgate.rowfiles import arrow_schema, printable, restored, rows_path
 
 ROWS_PER_GROUP = 65_536
 
@@ -50,7 +50,7 @@ class ParquetSink:
             raise ConfigError("a Parquet table cannot go to stdout; name a file")
         self._path = path
         self._columns = tuple(columns)
-        self._part = path.with_name(path.name + ".jsonl.part")
+        self._part = rows_path(path)
         self._rows = JsonlSink(self._part, columns, resume_at)
         self._resuming = resume_at is not None
 
