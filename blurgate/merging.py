@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from blurgate.errors import ConfigError, DecodeError
-from blurgate.interfaces import Column
+from blurgate.interfaces import Column, Sink
 from blurgate.io.text import shown
-from blurgate.rowfiles import FORMATS, ROWS_SUFFIX, Row, has_column, read_table
+from blurgate.journal import written_whole
+from blurgate.rowfiles import FORMATS, Row, has_column, read_table, rows_path
 from blurgate.scoring import journal_path
 from blurgate.sharding import PartNote, check_set, note_path
 from blurgate.tables import KIND_COLUMNS, SCORE_COLUMNS, open_table, score_columns
@@ -83,28 +84,29 @@ def join_rows(
         ConfigError: A file is in two parts.
         DecodeError: A part is not sorted.
     """
+    with written_whole(out) as temporary:
+        try:
+            with open_table(out.suffix.lstrip("."), temporary, columns, None) as table:
+                return _merge_into(table, parts)
+        finally:
+            # After an error a Parquet sink keeps its rows; a merge begins anew, and needs none.
+            rows_path(temporary).unlink(missing_ok=True)
+
+
+def _merge_into(table: Sink, parts: Sequence[tuple[str, Iterable[Row]]]) -> int:
+    """Write the rows of all parts in the order of the files; gives their number."""
     names = [name for name, _ in parts]
-    temporary = out.with_name(f".{out.name}.tmp")
     n_rows = 0
-    try:
-        with open_table(out.suffix.lstrip("."), temporary, columns, None) as table:
-            sorted_parts = [_sorted(name, rows, index) for index, (name, rows) in enumerate(parts)]
-            last_file, last_part = "", -1
-            for file, index, row in heapq.merge(*sorted_parts, key=itemgetter(0, 1)):
-                if file == last_file and index != last_part:
-                    raise ConfigError(
-                        f"{file!r} is in both {shown(names[last_part])} and {shown(names[index])}"
-                    )
-                last_file, last_part = file, index
-                table.write(row)
-                n_rows += 1
-            table.sync()
-        temporary.replace(out)
-    except BaseException:
-        # A Parquet sink keeps its rows beside its file; a merge begins anew, and needs neither.
-        for suffix in ("", ".tmp", ROWS_SUFFIX):
-            temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
-        raise
+    sorted_parts = [_sorted(name, rows, index) for index, (name, rows) in enumerate(parts)]
+    last_file, last_part = "", -1
+    for file, index, row in heapq.merge(*sorted_parts, key=itemgetter(0, 1)):
+        if file == last_file and index != last_part:
+            raise ConfigError(
+                f"{file!r} is in both {shown(names[last_part])} and {shown(names[index])}"
+            )
+        last_file, last_part = file, index
+        table.write(row)
+        n_rows += 1
     return n_rows
 
 
