@@ -79,11 +79,8 @@ class Journal:
                 raise ConfigError(
                     f"{self._path} is not a journal of blurgate; start anew with --overwrite"
                 ) from None
-        different = sorted(
-            key for key in {*found, *self._settings} if found.get(key) != self._settings.get(key)
-        )
-        if different:
-            key = different[0]
+        key = first_difference(found, self._settings)
+        if key is not None:
             raise ConfigError(
                 f"cannot resume {self._path.parent}: it was begun with {key} = {found.get(key)!r}, "
                 f"now it is {self._settings.get(key)!r}; use the same settings or --overwrite"
@@ -253,6 +250,11 @@ def are_plain(settings: object) -> bool:
     return isinstance(settings, dict) and all(
         value is None or isinstance(value, str | int | float) for value in settings.values()
     )
+
+
+def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """Give the first key, by name, in which two settings differ."""
+    return next((k for k in sorted({*one, *other}) if one.get(k) != other.get(k)), None)
 
 
 def parsed_line(line: bytes, whole: Whole) -> dict[str, Any] | None:

@@ -14,10 +14,10 @@ from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.finding import find_faces
 from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
-from blurgate.journal import Entry, Journal, is_count
+from blurgate.journal import Entry, Journal, first_difference, is_count
 from blurgate.pipeline import cores_for_workers
 from blurgate.rowfiles import FORMATS, read_table
-from blurgate.sharding import Part, PartNote, Shard, first_difference, note_path
+from blurgate.sharding import Part, PartNote, Shard, note_path
 from blurgate.spool import Names, Spool, sorted_names
 from blurgate.stages import Rule, ready_crops, route, score
 from blurgate.tables import empty_score_row, open_table, score_columns, score_rows

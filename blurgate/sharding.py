@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 
 from blurgate.errors import ConfigError
 from blurgate.io.text import shown
-from blurgate.journal import are_plain, is_count, write_atomically
+from blurgate.journal import are_plain, first_difference, is_count, write_atomically
 from blurgate.spool import Names, Spool
 
 NOTE_SUFFIX: Final = ".part.json"
@@ -236,8 +236,3 @@ def _shard_of(name: str, text: str) -> Shard:
         return Shard.parse(text)
     except ConfigError as error:
         raise ConfigError(f"{shown(name)} is damaged: {error}; make it again") from None
-
-
-def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """Give the first key, by name, in which two settings differ."""
-    return next((k for k in sorted({*one, *other}) if one.get(k) != other.get(k)), None)

@@ -20,10 +20,9 @@ from typing import Any, Final
 from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.io.remote import filesystem, is_remote
 from blurgate.io.text import reason, shown
-from blurgate.journal import are_plain, is_count, parsed_object
+from blurgate.journal import are_plain, first_difference, is_count, parsed_object
 from blurgate.remote_output import put
 from blurgate.rowfiles import Row, restored
-from blurgate.sharding import first_difference
 from blurgate.spool import Names
 
 MANIFEST: Final = "parts.json"
