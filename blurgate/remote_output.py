@@ -113,9 +113,9 @@ class RemoteFolder:
         self._again = "again" if joined else "with --resume"
         self._files, path = filesystem(address)
         self._path = path.rstrip("/")
-        self._replacing = False
         self.local = work_folder(address) / (f"joined-{joined}" if joined else "folder")
         """Where the folder is made."""
+        self._taken = self.local.with_name("taken")  # beside a folder that goes on with what is up
 
     def begin(self, *, resume: bool, overwrite: bool) -> None:
         """Make room for the folder, or for going on with it.
@@ -137,7 +137,6 @@ class RemoteFolder:
                 f"{self.address} is not empty: use --resume to continue it, --overwrite to begin "
                 "anew, or another --out"
             )
-        self._replacing = not resume
         if not resume:
             shutil.rmtree(self.local.parent, ignore_errors=True)
         self.local.parent.mkdir(parents=True, exist_ok=True)
@@ -173,6 +172,7 @@ class RemoteFolder:
         with told(self.address, self._again):
             for name in (JOURNAL, *self._there()):
                 self._files.get_file(f"{self._path}/{name}", str(temporary / name))
+        self._taken.touch()
         temporary.replace(self.local)  # all or nothing: what lies there is gone on with
 
     def publish(self) -> None:
@@ -196,11 +196,12 @@ class RemoteFolder:
 
     def _clear(self) -> None:
         """Take back that the folder is whole, until the new one is; an old run's files go."""
-        files = self._there() if self._replacing else []
+        replacing = not self._taken.exists()
+        files = self._there() if replacing else []
         self._files.rm_file(f"{self._path}/{JOURNAL}")
         for name in files:
             self._files.rm_file(f"{self._path}/{name}")
-        for name in PICTURE_FOLDERS if self._replacing else ():
+        for name in PICTURE_FOLDERS if replacing else ():
             if self._files.exists(f"{self._path}/{name}"):
                 self._files.rm(f"{self._path}/{name}", recursive=True)
 

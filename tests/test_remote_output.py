@@ -191,6 +191,25 @@ def test_folders_go_up_with_the_journal_last(blurgate, memory, tmp_path, monkeyp
     assert "holds no results of blurgate" in ran.err
 
 
+def test_a_replaced_folder_that_was_resumed_keeps_nothing_of_the_old_one(
+    blurgate, memory, monkeypatch
+):
+    options = ["--out", "memory://out/f", "--quiet"]
+    blurgate("filter", "memory://in", *options)
+    rm_file = type(memory).rm_file
+
+    def fails(self, *arguments, **options):
+        raise OSError("the line is down")
+
+    monkeypatch.setattr(type(memory), "rm_file", fails)
+    other = ["--crops", "none", "--table", "jsonl"]
+    ran = blurgate("filter", "memory://in", *options, *other, "--overwrite", code=3)
+    assert "run the same command with --resume" in ran.err
+    monkeypatch.setattr(type(memory), "rm_file", rm_file)
+    blurgate("filter", "memory://in", *options, *other, "--resume")
+    assert set(there(memory, "/out/f")) == {"faces.jsonl", "journal.jsonl", "summary.json"}
+
+
 def test_folders_are_joined_from_and_to_addresses(blurgate, memory):
     blurgate("filter", "memory://in", "--out", "memory://out/whole", "--quiet")
     for i in (1, 2):
