@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 from blurgate.errors import DecodeError, EnvironmentLackError
 from blurgate.interfaces import Column, Scalar
 from blurgate.io.text import reason, shown
+from blurgate.journal import parsed_object
 
 Row: TypeAlias = dict[str, Any]
 Rows: TypeAlias = tuple[Iterator[Row], Callable[[], list[str]]]
@@ -96,6 +97,29 @@ def read_rows(path: Path) -> Rows:
         return _rows(path, "parquet"), lambda: []
     said = ["The table's last line was torn and is left out."] if torn else []
     return _rows(path, "jsonl" if start[:1] == b"{" else "csv", torn=torn), lambda: said
+
+
+def column_names(path: Path) -> list[str]:
+    """Give a table's columns, its format told by its content; none of what is no table."""
+    with path.open("rb") as file:
+        line = file.readline(1 << 16)  # a picture may have no line end
+    if line.startswith(b"PAR1"):
+        return _parquet_names(path)
+    if line.startswith(b"{"):
+        return list(parsed_object(line) or ())
+    return line.decode("utf-8", "replace").rstrip("\r\n").split(",")
+
+
+def _parquet_names(path: Path) -> list[str]:
+    if importlib.util.find_spec("pyarrow") is None:
+        return []
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        return []
 
 
 def _fits(value: object, kind: type) -> bool:

@@ -14,9 +14,10 @@ from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.finding import find_faces
 from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
+from blurgate.io.text import shown
 from blurgate.journal import Entry, Journal, first_difference, is_count
 from blurgate.pipeline import cores_for_workers
-from blurgate.rowfiles import FORMATS, read_table
+from blurgate.rowfiles import FORMATS, column_names, read_table
 from blurgate.sharding import Part, PartNote, Shard, note_path
 from blurgate.spool import Names, Spool, sorted_names
 from blurgate.stages import Rule, ready_crops, route, score
@@ -140,9 +141,9 @@ def run_score(
         The counts; those of a complete table that was to be resumed are taken from its rows.
 
     Raises:
-        ConfigError: The interrupted table had other settings or other files; a complete one holds
-            other files; or a part that is to be resumed has neither a journal nor the note of a
-            complete one.
+        ConfigError: What lies at `path` is no table of this command; the interrupted table had
+            other settings or other files; a complete one holds other files; or a part that is to
+            be resumed has neither a journal nor the note of a complete one.
         KeyboardInterrupt: Passed on; the table is valid and can be resumed.
     """
     counts = ScoreCounts(total=len(names))
@@ -154,6 +155,8 @@ def run_score(
             if part is not None:
                 _check_complete(path, part, settings)
             return _recount(path, table, names, kinds=kinds)
+        _check_target(path, table)
+        path.parent.mkdir(parents=True, exist_ok=True)
         note_path(path).unlink(missing_ok=True)
         journal = Journal(journal_path(path), settings, resume=resume, whole=_is_whole)
         todo = _skip_done(names, journal, counts)
@@ -220,6 +223,24 @@ def score_files(
                 faces = None
             else:
                 yield FileFaces(item.source, "unreadable", None, item.error or "cannot be read")
+
+
+def _check_target(path: Path, table: str) -> None:
+    """Refuse to replace anything but a table; a shell gives `--csv *.jpg` a picture.
+
+    Raises:
+        ConfigError: There is something else.
+    """
+    named = shown(str(path))
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{named} is no regular file; choose another --{table}")
+    # A table that was interrupted may have no whole line yet; a journal says that it is one. That
+    # of a plugin cannot be read back.
+    if table not in FORMATS or not path.exists() or journal_path(path).exists():
+        return
+    ours = [column.name for column in score_columns(kinds=False)]
+    if path.stat().st_size and column_names(path)[: len(ours)] != ours:
+        raise ConfigError(f"{named} is no table of `blurgate score`; choose another --{table}")
 
 
 def _count(counts: ScoreCounts, status: str, faces: int) -> None:

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
+from blurgate.sharding import Shard
+
 HEADER = "file,face,x1,y1,x2,y2,det_score,face_px,blur_degree,status"
 
 
@@ -156,6 +158,69 @@ def test_parquet(score, marker, tmp_path):
     table = pq.read_table(tmp_path / "o.parquet")
     assert ",".join(table.column_names) == HEADER
     assert table.column("face").to_pylist() == [None, 0, 0, 1]
+
+
+def test_only_a_table_is_replaced(score, marker, tmp_path):
+    """A shell that expands `--csv *.png` gives the first photo to --csv."""
+    make_folder(marker, tmp_path / "in", n=3)
+    (tmp_path / "notes.json").write_text('{"a": 1}\n')
+    (tmp_path / "x.md").write_text("# Words\n")
+    for form, name in [
+        ("csv", "in/000.png"),
+        ("jsonl", "in/000.png"),
+        ("jsonl", "notes.json"),
+        ("csv", "x.md"),
+    ]:
+        before = (tmp_path / name).read_bytes()
+        ran = score("in/001.png", f"--{form}", name)
+        assert (ran.code, ran.out) == (2, "")
+        expected = f"{Path(name)} is no table of `blurgate score`; choose another --{form}"
+        assert ran.err == f"blurgate: error: {expected}\n"
+        assert (tmp_path / name).read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "notes.json", "x.md"]
+
+
+def test_a_table_is_replaced_whatever_its_format(score, marker, tmp_path):
+    make_folder(marker, tmp_path / "in", n=3)
+    (tmp_path / "o").write_text("")
+    for form in ("csv", "jsonl", "csv"):
+        assert score("in", f"--{form}", "o").code == 0
+    assert len(parse((tmp_path / "o").read_text())) == 4
+    empty = next(i for i in (1, 2) if "in/000.png" not in Shard(i, 2))
+    for _ in range(2):  # a part without pictures has a head only
+        assert score("in/000.png", "--csv", "o", "--shard", f"{empty}/2").code == 0
+    assert (tmp_path / "o").read_text() == HEADER + "\n"
+
+
+def test_a_table_of_parquet_is_replaced_and_another_is_not(score, marker, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    make_folder(marker, tmp_path / "in", n=3)
+    for _ in range(2):
+        assert score("in", "--parquet", "o").code == 0
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "o")
+    before = (tmp_path / "o").read_bytes()
+    ran = score("in", "--parquet", "o")
+    assert (ran.code, "o is no table of `blurgate score`" in ran.err) == (2, True)
+    assert (tmp_path / "o").read_bytes() == before
+
+
+def test_the_folder_of_a_table_is_made_and_a_folder_is_no_table(score, marker, tmp_path):
+    make_folder(marker, tmp_path / "in", n=2)
+    assert score("in", "--csv", "new/folder/t.csv").code == 0
+    assert len(parse((tmp_path / "new/folder/t.csv").read_text())) == 2
+    ran = score("in", "--csv", "new")
+    assert (ran.code, "new is no regular file; choose another --csv" in ran.err) == (2, True)
+    assert not (tmp_path / "new.journal").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_no_table(score, marker, tmp_path):
+    make_folder(marker, tmp_path / "in", n=2)
+    os.mkfifo(tmp_path / "pipe")
+    ran = score("in", "--csv", "pipe")
+    assert (ran.code, "pipe is no regular file; choose another --csv" in ran.err) == (2, True)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["in", "pipe"]
 
 
 def test_aligned_crops_are_scored_as_they_are(run, tmp_path, monkeypatch):
