@@ -73,12 +73,17 @@ def check_target(out: Path) -> None:
     """
     if out.is_dir():
         raise ConfigError(f"{shown(str(out))} is a folder; --out names the page's file")
-    if out.is_file():
+    if not out.exists() and not out.is_symlink():
+        return
+    # A link would be replaced itself, and a pipe waited for.
+    ours = out.is_file() and not out.is_symlink()
+    if ours:
         with out.open("rb") as file:
-            if _MARK.encode() not in file.read(2000):
-                raise ConfigError(
-                    f"{shown(str(out))} is no page of `blurgate report`; choose another --out"
-                )
+            ours = _MARK.encode() in file.read(2000)
+    if not ours:
+        raise ConfigError(
+            f"{shown(str(out))} is no page of `blurgate report`; choose another --out"
+        )
 
 
 def render(results: Results, thumbs: Thumbs, *, start: float | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import os
 import re
 from html.parser import HTMLParser
 
@@ -370,3 +371,22 @@ def test_wrong_use_is_one_line(run, marker, tmp_path):
     ):
         ran = run("report", *arguments)
         assert (ran.code, len(ran.err.splitlines()), match in ran.err) == (code, 1, True), ran.err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "link to nothing", "link to a page"])
+def test_only_a_page_is_replaced(run, marker, tmp_path, kind):
+    folder = filtered(run, marker, tmp_path)
+    assert run("report", folder).code == 0
+    os.mkfifo(tmp_path / "fifo")
+    out = tmp_path / "fifo"
+    if kind != "pipe":
+        target = {"pipe": "fifo", "nothing": "nothing", "page": folder / "report.html"}
+        out = tmp_path / "link"
+        out.symlink_to(target[kind.split()[-1]])
+    before = out.lstat().st_mode, out.lstat().st_ino
+    ran = run("report", folder, "--out", out)
+    assert ran.code == 2
+    expected = f"{out} is no page of `blurgate report`; choose another --out"
+    assert ran.err == f"blurgate: error: {expected}\n"
+    assert (out.lstat().st_mode, out.lstat().st_ino) == before
