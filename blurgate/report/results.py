@@ -201,6 +201,7 @@ def _table_in(folder: Path) -> Path:
 def _read_filter(folder: Path, table: Path) -> Results:
     results = Results("filter", folder, folder)
     entries = _read_journal(folder / JOURNAL, results)
+    killed = (folder / JOURNAL).is_file() and not (folder / SUMMARY).is_file()
     summary = _read_summary(folder / SUMMARY, results)
     listed = _notes(summary.get("sources"), SUMMARY, results)
     results.sources = listed or _notes(entries, JOURNAL, results)
@@ -209,9 +210,11 @@ def _read_filter(folder: Path, table: Path) -> Results:
             digest = summary[key].get("sha256")
             results.settings[f"{key} sha256"] = (isinstance(digest, str) and digest) or "none"
     rows, problem = read_rows(table)
-    _fill(results, _made(rows, _filter_face(results), table))
+    # The journal names what is complete, and nothing as yet where its first source was not.
+    new = "incomplete" if killed or results.sources else "ok"
+    _fill(results, _made(rows, _filter_face(results, new), table))
     results.warnings += problem()
-    unfinished = [note for note in results.sources if note.status == "incomplete"]
+    unfinished = killed or any(note.status == "incomplete" for note in results.sources)
     if unfinished or any(note.error == "interrupted" for note in results.sources):
         results.warnings.append("The run was interrupted; continue it with --resume.")
     _check_decisions(results)
@@ -243,9 +246,9 @@ def _note(entry: Any) -> SourceNote:
     )
 
 
-def _filter_face(results: Results) -> Callable[[Row], Face | None]:
+def _filter_face(results: Results, new: str = "ok") -> Callable[[Row], Face | None]:
+    """Make faces; `new` is the status of a source that only the table names."""
     sources = _Sources(results)
-    new = "incomplete" if results.sources else "ok"  # the journal would name it if it were complete
 
     def make(row: Row) -> Face:
         decision, why = row["decision"], row["reason"] or ""

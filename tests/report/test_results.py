@@ -94,6 +94,21 @@ def test_a_run_that_was_killed_is_read_as_far_as_it_went(make, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("done", [0, 2])
+def test_a_run_without_a_summary_was_killed(make, tmp_path, done):
+    """Before its first source was noted as complete, or after the last one was."""
+    folder = make.write_run(tmp_path / "run", FACES)
+    (folder / "summary.json").unlink()
+    journal = folder / "journal.jsonl"
+    if not done:
+        journal.write_text(journal.read_text().splitlines(keepends=True)[0])
+    results = read_results(folder)
+    status = "ok" if done else "incomplete"
+    assert [note.status for note in results.sources] == [status, status]
+    assert len(results.faces) == 3
+    assert results.warnings == ["The run was interrupted; continue it with --resume."]
+
+
 def test_decisions_that_are_not_those_of_the_rule_are_told(make, tmp_path):
     folder = make.write_run(tmp_path / "run", FACES)
     table = folder / "faces.csv"
@@ -177,6 +192,7 @@ def test_damaged_notes_are_warnings(name, old, new, make, tmp_path):
         assert set(found.warnings) <= {
             warning,
             "journal.jsonl is missing: the run's settings are not known.",
+            "The run was interrupted; continue it with --resume.",
         }
         write_page(found, make_thumbs(found, 0), folder / "report.html")
 
