@@ -178,7 +178,7 @@ def blamed(kind: str, name: str) -> Iterator[None]:
         raise PluginError(message, plugin=name) from error
     except (BlurgateError, MemoryError, OSError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise PluginError(f"the {kind} {name} failed: {what}", plugin=name) from error
 

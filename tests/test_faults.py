@@ -277,6 +277,7 @@ def test_a_server_that_stops_in_the_middle_is_given_up():
     ("error", "code", "message"),
     [
         (KeyError("x"), 5, "the detector marker failed: KeyError: 'x'"),
+        (SystemExit(3), 5, "the detector marker failed: SystemExit: 3"),
         (MemoryError(), 5, "out of memory; use fewer --workers"),
         (OSError(28, "No space left on device"), 5, "No space left on device"),
     ],
