@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -147,6 +147,11 @@ class Registry:
         self._entries[entry.name] = entry
         self._aliases.update(dict.fromkeys(entry.aliases, entry.name))
 
+    def drop(self, plugin: str) -> None:
+        """Take out everything of a plugin."""
+        self._entries = {n: e for n, e in self._entries.items() if e.plugin != plugin}
+        self._aliases = {a: n for a, n in self._aliases.items() if n in self._entries}
+
     def __getitem__(self, name: str) -> Entry:
         """Look a name or alias up.
 
@@ -185,6 +190,7 @@ class Host:
         self._builtin = builtin
         self._origin: dict[str, tuple[str, str]] = {}
         self._registries: dict[str, Registry] = {}
+        self._left_out: set[str] = set()
         self.broken: list[Broken] = []
         self.disabled: list[Disabled] = []
         if outside:
@@ -195,34 +201,27 @@ class Host:
         if kind not in self._registries:
             self._load_builtin(kind)
             registry = Registry(kind)
-            # Built-ins first, or an outside plugin could take the name of one.
-            for name in sorted(self._names(), key=lambda n: self._origin[n][0] != "blurgate"):
+            for name in self._names():
                 self._fill(registry, name)
             self._registries[kind] = registry
         return self._registries[kind]
 
-    def register_commands(self, app: Any) -> None:
-        """Let every plugin add its commands to a typer application."""
+    def register_commands(self, app: Any) -> Registry:
+        """Let every plugin add its commands to a typer application; give what they are called.
+
+        An entry's factory is the command's function.
+        """
         self._load_builtin("command")
+        registry = Registry("command")
         for name in self._names():
-            self._call(name, HOOKS["command"], {"app": app})
+            self._fill_commands(registry, name, app)
+        return registry
 
     def commands(self) -> list[Entry]:
-        """Give the commands of every plugin, by name; an entry's factory is its function."""
+        """Give the commands of every plugin, by name."""
         import typer
 
-        self._load_builtin("command")
-        found = []
-        for plugin in self._names():
-            app = typer.Typer()
-            self._call(plugin, HOOKS["command"], {"app": app})
-            added: list[Any] = [*app.registered_commands, *app.registered_groups]
-            for info in added:
-                callback = getattr(info, "callback", None)
-                name = info.name or getattr(callback, "__name__", "").replace("_", "-")
-                origin = self._origin[plugin]
-                found.append(Entry("command", str(name), callback, plugin, *origin))
-        return sorted(found, key=lambda entry: entry.name)
+        return list(self.register_commands(typer.Typer()))
 
     def where(self, plugin: str) -> tuple[str, str]:
         """Give a plugin's module and the file that it was loaded from, empty where unknown."""
@@ -233,20 +232,28 @@ class Host:
 
     def entries(self) -> list[Entry]:
         """Give everything that is registered, by kind and name."""
-        return [entry for kind in KINDS for entry in self.registry(kind)]
+        registries = [self.registry(kind) for kind in KINDS]  # all: the last may leave a plugin out
+        return [entry for registry in registries for entry in registry]
 
     def add(self, plugin: object, name: str) -> None:
         """Register a plugin object by hand, as tests and notebooks do; registries are rebuilt."""
         self._register(plugin, name, "", "")
-        self._registries.clear()
+        self._begin_anew()
 
     def remove(self, name: str) -> None:
         """Take a plugin out again."""
         self._manager.unregister(name=name)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._registries.clear()
+        self._left_out.clear()
 
     def _names(self) -> list[str]:
-        return [name for name, _ in self._manager.list_name_plugin()]
+        """Give the plugins that are asked, the built-in ones first: nobody takes their names."""
+        names = [name for name, _ in self._manager.list_name_plugin()]
+        in_use = (name for name in names if name not in self._left_out)
+        return sorted(in_use, key=lambda name: self._origin[name][0] != "blurgate")
 
     def _load_builtin(self, kind: str) -> None:
         for module in self._builtin[kind]:
@@ -289,23 +296,61 @@ class Host:
                 Entry(registry.kind, name, factory, plugin, distribution, version, tuple(aliases))
             )
 
-        self._call(plugin, HOOKS[registry.kind], {"register": register})
+        self._attempt(
+            registry, plugin, lambda: self._hook(plugin, registry.kind)(register=register)
+        )
 
-    def _call(self, plugin: str, hook: str, arguments: dict[str, Any]) -> None:
-        """Call one hook of one plugin, so that its error is its own."""
+    def _fill_commands(self, registry: Registry, plugin: str, app: Any) -> None:
+        added = (app.registered_commands, app.registered_groups)
+        before = [len(items) for items in added]
+
+        def work() -> None:
+            self._hook(plugin, registry.kind)(app=app)
+            new = [items[n:] for items, n in zip(added, before, strict=True)]
+            for name, function in _named_commands(*new):
+                registry.add(Entry("command", name, function, plugin, *self._origin[plugin]))
+
+        if not self._attempt(registry, plugin, work):
+            for items, n in zip(added, before, strict=True):
+                del items[n:]
+
+    def _hook(self, plugin: str, kind: str) -> Callable[..., object]:
+        """Give a hook of one plugin alone, so that its error is its own."""
         others = [other for name, other in self._manager.list_name_plugin() if name != plugin]
+        return self._manager.subset_hook_caller(HOOKS[kind], remove_plugins=others)
+
+    def _attempt(self, registry: Registry, plugin: str, work: Callable[[], object]) -> bool:
+        """Let a plugin register; one of others that raises is left out, with all that it has."""
+        origin = self._origin[plugin]
         try:
-            self._manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
-        except Exception as error:
-            origin = self._origin[plugin]
+            work()
+        except (Exception, SystemExit) as error:
             if origin[0] == "blurgate":
                 raise
             self._report(plugin, origin, error)
+            self._left_out.add(plugin)
+            for one in (registry, *self._registries.values()):
+                one.drop(plugin)
+            return False
+        return True
 
     def _report(self, plugin: str, origin: tuple[str, str], error: BaseException) -> None:
-        logger.warning("plugin %s is broken and left out: %s", plugin, error)
         line = " ".join(f"{type(error).__name__}: {error}".split())
+        logger.warning("plugin %s is broken and left out: %s", plugin, line)
         self.broken.append(Broken(plugin, *origin, line))
+
+
+def _named_commands(commands: Sequence[Any], groups: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Name the commands of an application as typer will; a group without a name adds its own."""
+    from typer.main import get_command_name, solve_typer_info_defaults
+
+    for command in commands:
+        yield command.name or get_command_name(command.callback.__name__), command.callback
+    for group in map(solve_typer_info_defaults, groups):
+        if group.name:
+            yield group.name, group.callback
+        elif (inner := group.typer_instance) is not None:
+            yield from _named_commands(inner.registered_commands, inner.registered_groups)
 
 
 def _version() -> str:

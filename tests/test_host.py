@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pluggy
 import pytest
+import typer
 
 from blurgate import hookspecs
 from blurgate.errors import DuplicateNameError, PluginError, UnknownNameError
@@ -111,8 +112,9 @@ def test_the_command_hook_is_handed_the_application():
 
     host = Host(NOTHING, outside=False)
     host.add(Plugin(), "by-hand")
-    host.register_commands("the application")
-    assert seen == ["the application"]
+    app = typer.Typer()
+    host.register_commands(app)
+    assert seen == [app]
 
 
 def test_every_built_in_module_can_be_imported_and_registers_something():
@@ -224,6 +226,15 @@ def test_an_installed_plugin_is_found_by_its_entry_point(install):
         (GOOD.replace('"outside"', '"Out Side"'), "PluginError: "),
         (GOOD.replace('register("outside", object)', "1 / 0"), "ZeroDivisionError: division"),
         (GOOD.replace("object", "object, aliasses=()"), "TypeError: "),
+        ("import sys\nsys.exit(7)", "SystemExit: 7"),
+        (
+            "import sys\n" + GOOD.replace('register("outside", object)', "sys.exit(7)"),
+            "SystemExit: 7",
+        ),
+        (
+            GOOD.replace('register("outside", object)', 'raise OSError("two\\nlines")'),
+            "OSError: two lines",
+        ),
     ],
 )
 def test_a_broken_plugin_is_reported_and_takes_nothing_down(install, source, error, caplog):
@@ -235,8 +246,97 @@ def test_a_broken_plugin_is_reported_and_takes_nothing_down(install, source, err
     assert {(plugin, version) for plugin, version, _ in broken(host)} == {(bad, "1.5")}
     assert all(line.startswith(error) for _, _, line in broken(host))
     assert all("\n" not in line for _, _, line in broken(host))
-    assert f"plugin {bad} is broken and left out" in caplog.text
-    host.register_commands(object())
+    (record,) = caplog.records
+    assert record.message.startswith(f"plugin {bad} is broken and left out: {error}")
+    assert "\n" not in record.message
+    host.register_commands(typer.Typer())
+
+
+BOTH = """
+from blurgate.hookspecs import hookimpl
+
+@hookimpl
+def register_scorers(register):
+    register("NAME", object, aliases=("NAME-too",))
+    register("same", object)
+
+@hookimpl
+def register_sinks(register):
+    register("NAME", object)
+
+@hookimpl
+def register_losses(register):
+    register("NAME", object)
+
+@hookimpl
+def register_commands(app):
+    app.command("NAME")(lambda: None)
+"""
+
+
+def test_of_what_is_left_out_nothing_stays(install):
+    """Neither what it registered before the name that was taken, nor its other hooks."""
+    first = install(BOTH.replace("NAME", "first"))
+    second = install(BOTH.replace("NAME", "second"))
+    host = Host(NOTHING)
+    assert {e.name for e in host.registry("sink")} == {"first", "second"}
+    found = [(e.kind, e.name) for e in (*host.entries(), *host.commands())]
+    assert [(kind, name) for kind, name in found if kind not in {"scorer", "command"}] == [
+        ("sink", "first"),
+        ("loss", "first"),
+    ]
+    assert [name for kind, name in found if kind == "scorer"] == ["first", "same"]
+    assert [name for kind, name in found if kind == "command"] == ["first"]
+    assert "second" not in host.registry("sink")
+    assert "second-too" not in host.registry("scorer")
+    assert broken(host) == [
+        (
+            second,
+            "1.5",
+            f"DuplicateNameError: the scorer 'same' of {second} is already registered by {first}; "
+            f"disable one with {DISABLED_VARIABLE}",
+        )
+    ]
+
+
+COMMANDS = """
+import typer
+from blurgate.hookspecs import hookimpl
+
+@hookimpl
+def register_commands(app):
+    app.command("fresh-SELF")(lambda: None)
+    NEXT
+"""
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        'app.command("filter")(lambda: None)',
+        "def Filter(): pass\n    app.command()(Filter)",
+        'app.add_typer(typer.Typer(), name="filter")',
+        'app.add_typer(typer.Typer(name="filter"))',
+        'more = typer.Typer()\n    more.command("filter")(lambda: None)\n    app.add_typer(more)',
+        'app.command("first")(lambda: None)',
+        'app.command("fresh-2")(lambda: None)',
+        "1 / 0",
+    ],
+)
+def test_a_taken_command_is_reported_and_nothing_of_its_plugin_stays(install, claim):
+    install(COMMANDS.replace("SELF", "1").replace("NEXT", 'app.command("first")(lambda: None)'))
+    bad = install(COMMANDS.replace("SELF", "2").replace("NEXT", claim))
+    host = Host(NOTHING | {"command": ("blurgate.cli.filter",)})
+    app = typer.Typer()
+    host.register_commands(app)
+    assert sorted(str(c.name) for c in app.registered_commands) == ["filter", "first", "fresh-1"]
+    assert app.registered_groups == []
+    assert [e.name for e in host.commands()] == ["filter", "first", "fresh-1"]
+    ((plugin, _, error),) = broken(host)
+    assert plugin == bad
+    if claim != "1 / 0":
+        assert error.startswith("DuplicateNameError: the command 'f")
+        assert f"of {bad} is already registered by " in error
 
 
 def test_an_entry_point_that_names_nothing_is_reported(install):
