@@ -48,6 +48,8 @@ class Account:
         self._declared_video_end_s: float | None = None
         self._frame_s = 0.0
         self._one_packet_per_frame = True
+        self._skips_empty = False
+        self._last_dts: int | None = None
 
     def begin(self, container: InputContainer, stream: VideoStream) -> None:
         """Note what the container declares about itself and the stream that is read."""
@@ -58,6 +60,8 @@ class Account:
         # Other formats either count their frames or have nothing but an estimate of their duration.
         if "matroska" in container.format.name and container.duration is not None:
             self._declared_end_s = container.duration / av.time_base
+        # An empty chunk says "show the last frame once more"; it is declared, and never given.
+        self._skips_empty = container.format.name == "avi"
         # Edit lists: the frames that a user trimmed away are still declared.
         if "mov" in container.format.name and stream.duration and stream.time_base:
             end = (stream.start_time or 0) + stream.duration
@@ -74,6 +78,10 @@ class Account:
         if not video:
             return
         self._video_end_s = max(self._video_end_s, end_s)
+        if self._skips_empty and packet.dts is not None:  # there it counts the chunks
+            if self._last_dts is not None:
+                self._silent += max(0, packet.dts - self._last_dts - 1)
+            self._last_dts = packet.dts
         if packet.is_discard or packet.size == 0:
             self._silent += start is not None  # PyAV ends with an empty packet of its own
         else:

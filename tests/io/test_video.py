@@ -486,6 +486,43 @@ def test_damage_that_the_decoder_concealed_is_told(tmp_path, media):
     assert "1 of 12 frames is damaged, the first is frame 6 (0.24 s)" in end.error
 
 
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "options"),
+    [
+        ("mjpeg", "yuvj420p", {}),
+        ("libx264", "yuv420p", {"bf": "0"}),
+        ("libx264", "yuv420p", {"bf": "3"}),
+    ],
+)
+def test_an_avi_that_repeats_frames_is_whole_and_a_damaged_one_is_not(
+    tmp_path, media, codec, pix_fmt, options
+):
+    """A gap in the times becomes chunks without a byte, which the header counts as frames."""
+    ticks = [i + (5 if i >= 10 else 0) for i in range(20)]
+    path = media.counting(
+        tmp_path / "a.avi", 20, pix_fmt=pix_fmt, codec=codec, options=options, ticks=ticks,
+        time_base=Fraction(1, 25),
+    )  # fmt: skip
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 25
+        chunks = [packet.pos for packet in container.demux(video=0) if packet.size]
+    assert len(chunks) == 20
+    _, end = read(path)
+    assert (end.status, end.frames, end.frames_failed, end.error) == ("ok", 20, 0, "")
+    whole = path.read_bytes()
+    for damaged, frames in (
+        (whole[: chunks[15]], 15),
+        (whole[: chunks[3]], 3),
+        (whole[: chunks[13] - 8] + b"\xff" * 8 + whole[chunks[13] :], 19),
+        (whole[: chunks[19] - 8] + b"\xff" * 8 + whole[chunks[19] :], 19),
+    ):
+        path.write_bytes(damaged)
+        _, end = read(path)
+        assert (end.status, end.frames) == ("partial", frames)
+        # Chunks without a byte that follow the cut are taken for frames.
+        assert end.frames + end.frames_failed == (20 if frames > 10 else 25)
+
+
 def test_truncated_matroska_is_partial(tmp_path, media):
     path = media.counting(tmp_path / "a.mkv", 60, options={"bf": "0", "g": "10"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
