@@ -21,8 +21,9 @@ into one line and an exit code (`exit_code`, listed in docs/cli.md).
 from __future__ import annotations
 
 import difflib
+import errno
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,6 +43,9 @@ __all__ = [
     "UnknownNameError",
     "WeightsError",
 ]
+
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+"""What the system calls a full disk."""
 
 
 class BlurgateError(Exception):
@@ -176,9 +180,11 @@ def blamed(kind: str, name: str) -> Iterator[None]:
     except ShapeError as error:
         message = f"the {kind} {name} gave something impossible: {error}"
         raise PluginError(message, plugin=name) from error
-    except (BlurgateError, MemoryError, OSError):
+    except (BlurgateError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise PluginError(f"the {kind} {name} failed: {what}", plugin=name) from error
 

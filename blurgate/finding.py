@@ -35,8 +35,18 @@ MOST_DETECT_EVERY: Final = 60
 
 def detect_one(detector: Detector, frame: Frame) -> Detections:
     """Find the faces of one frame."""
+    return _searched(detector, [frame])[0]
+
+
+def _searched(detector: Detector, frames: Sequence[Frame]) -> list[Detections]:
     with timed("detect"), blamed("detector", detector.info.name):
-        return detector([frame])[0]
+        given = detector(frames)
+        if len(given) != len(frames):
+            raise ShapeError(f"{len(given)} results for {len(frames)} frames")
+        for one in given:
+            if not isinstance(one, Detections):
+                raise ShapeError(f"{type(one).__name__} and not Detections for a frame")
+    return given
 
 
 def align_one(detections: Detections) -> FaceBatch:
@@ -133,11 +143,7 @@ def _search_all(frames: Sequence[Frame], detector: Detector) -> list[Detections]
     """Search every frame; one that equals the frame before it shows the same faces."""
     repeats = [i > 0 and same(frames[i - 1], frame) for i, frame in enumerate(frames)]
     fresh = [frame for frame, repeat in zip(frames, repeats, strict=True) if not repeat]
-    with timed("detect"), blamed("detector", detector.info.name):
-        given = detector(fresh)
-        if len(given) != len(fresh):
-            raise ShapeError(f"{len(given)} results for {len(fresh)} frames")
-    searched = iter(given)
+    searched = iter(_searched(detector, fresh))
     found: list[Detections] = []
     for frame, repeat in zip(frames, repeats, strict=True):
         found.append(carried(found[-1], frame) if repeat else next(searched))

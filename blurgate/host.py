@@ -25,7 +25,7 @@ from typing import Any, Final
 import pluggy
 
 from blurgate import hookspecs
-from blurgate.errors import DuplicateNameError, PluginError, UnknownNameError
+from blurgate.errors import ConfigError, DuplicateNameError, PluginError, UnknownNameError, blamed
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,26 @@ class Entry:
     distribution: str
     version: str
     aliases: tuple[str, ...] = ()
+
+    def make(self, *arguments: Any, **options: Any) -> Any:
+        """Call the factory.
+
+        Args:
+            arguments: What the factories of the kind take.
+            options: What the user chose for this one.
+
+        Raises:
+            ConfigError: It does not take the options.
+            PluginError: It raised what is no error of blurgate.
+        """
+        with blamed(self.kind, self.name):
+            try:
+                return self.factory(*arguments, **options)
+            except TypeError as error:
+                if not options:
+                    raise
+                message = f"the {self.kind} {self.name!r} cannot be made: {error}"
+                raise ConfigError(message) from error
 
 
 @dataclass(frozen=True, slots=True)

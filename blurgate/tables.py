@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from blurgate.errors import blamed
 from blurgate.host import get_host
-from blurgate.interfaces import Column, Scalar, Sink, SinkFactory
+from blurgate.interfaces import Column, Scalar, Sink
 from blurgate.types import RoutedFaces, Verdict
 
 FACES_COLUMNS: Final = (
@@ -74,9 +75,13 @@ def open_table(
 
     Raises:
         UnknownNameError: Nobody registered the format.
+        PluginError: Its plugin makes no sink.
     """
-    factory: SinkFactory = get_host().registry("sink")[format_name].factory
-    return factory(path, columns, mark)
+    sink: Sink = get_host().registry("sink")[format_name].make(path, columns, mark)
+    with blamed("sink", format_name):
+        if not hasattr(sink, "__enter__"):
+            raise TypeError(f"it made {type(sink).__name__}, which is no sink")
+    return sink
 
 
 def faces_row(verdict: Verdict, crop: str) -> dict[str, Scalar]:

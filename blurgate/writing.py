@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import av
 
@@ -17,15 +16,13 @@ from blurgate.annotating import output_name as output_name_of
 from blurgate.bestshot import BestShots, Row
 from blurgate.crops import CropStyle, crop_name, cut_crop, save_crop
 from blurgate.drawing import Mark
-from blurgate.errors import InputError
+from blurgate.errors import NO_ROOM, InputError
 from blurgate.interfaces import Sink
 from blurgate.io.sources import Source
 from blurgate.io.text import reason, shown
 from blurgate.marks import Marks
 from blurgate.tables import faces_row
 from blurgate.types import RoutedFaces, Verdict
-
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class FaceWriter:
@@ -170,7 +167,7 @@ class FaceWriter:
         except InputError as error:
             self._problems.append(f"{shown(source)}: {error}")
         except av.FFmpegError as error:
-            if error.errno in _NO_ROOM:
+            if error.errno in NO_ROOM:
                 raise
             what = f"cannot write {target.name}: {reason(error)}"
             self._problems.append(f"{shown(source)}: {what}")

@@ -22,6 +22,7 @@ from blurgate.errors import (
     ModelError,
     UnknownNameError,
     WeightsError,
+    blamed,
 )
 from blurgate.host import get_host
 from blurgate.interfaces import ModelFile, ModelInfo, Runtime
@@ -153,7 +154,14 @@ def _open(kind: str, name: str | None, *arguments: object) -> Any:
     else:
         listed = catalogue.get_manifest().find(kind, name)
         runner = listed.runner if listed is not None else name
-    return get_host().registry(kind)[runner].factory(model, *arguments)
+    entry = get_host().registry(kind)[runner]
+    made = entry.make(model, *arguments)
+    with blamed(kind, entry.name):
+        if not isinstance(made.info, ModelInfo):
+            raise TypeError(f"its info is {made.info!r}, not a ModelInfo")
+        if kind == "scorer" and (made.threshold is None or not 0 <= made.threshold <= 1):
+            raise ValueError(f"its threshold is {made.threshold!r}, not a number in [0, 1]")
+    return made
 
 
 def _from_manifest(model: Model) -> ModelFile:

@@ -71,7 +71,7 @@ def untrained(backbone: str, folder: Path, threads: Sequence[int]) -> Subject:
     facts = card_facts(name, threshold=0.5)
     export(model, path, facts)
     file = ModelFile(path, ModelInfo(name, ""), facts)
-    make = get_host().registry("scorer")["onnx"].factory
+    make = get_host().registry("scorer")["onnx"].make
     calls: dict[tuple[str, int], Call] = {
         ("onnxruntime", n): make(file, Runtime("cpu", n)) for n in threads
     }

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from blurgate.errors import ConfigError, ShapeError
+from blurgate.errors import ConfigError, ShapeError, blamed
 from blurgate.training import colour, compress, convolve
 from blurgate.training.arrays import normals, on_numpy, on_torch
 from blurgate.training.streams import keys_of
@@ -105,7 +105,10 @@ class Chain:
             n rows.
         """
         n = len(streams)
-        blur = self.synthesizer.sample(streams.fold("blur"), severity)
+        with blamed("synthesizer", self.synthesizer.name):
+            blur = self.synthesizer.sample(streams.fold("blur"), severity)
+            if len(blur) != n:
+                raise ShapeError(f"{len(blur)} rows for {n} images")
         camera = streams.fold("camera")
         dark = camera.uniform("dark") < self.harsh
         coarse = camera.uniform("coarse") < self.harsh
@@ -181,13 +184,20 @@ class Chain:
         """Blur uint8 crops as their rows say; gives float32 linear light."""
         blur = [row["blur"] for row in params]
         if all(row["light"] == "linear" for row in params):
-            return self.synthesizer.apply(colour.to_linear(crops), blur, px=px)
+            return self._applied(colour.to_linear(crops), blur, px)
         if any(row["light"] == "linear" for row in params):
             raise ConfigError(
                 "a batch is blurred either in linear light or in sRGB codes, not both"
             )
         codes = crops.astype(np.float32) if isinstance(crops, np.ndarray) else crops.float()
-        return colour.decode(self.synthesizer.apply(codes / 255, blur, px=px))
+        return colour.decode(self._applied(codes / 255, blur, px))
+
+    def _applied(self, images: Array, blur: Sequence[Params], px: float) -> Array:
+        with blamed("synthesizer", self.synthesizer.name):
+            out = self.synthesizer.apply(images, blur, px=px)
+            if out.shape != images.shape:
+                raise ShapeError(f"{tuple(out.shape)} for images of {tuple(images.shape)}")
+        return out
 
     def _shrink(self, picture: U8) -> U8:
         """Bring one picture to 112 px; see `_shrink_batch`."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blurgate.errors import ModelError, ShapeError
+from blurgate.errors import ModelError, ShapeError, blamed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,8 +42,10 @@ class Labeller:
 
         Raises:
             ModelError: The embedder gave something else than one vector of length 1 per crop.
+            PluginError: The embedder failed.
         """
-        vectors = self._embedder(crops)
+        with blamed("embedder", self.info.name):
+            vectors = self._embedder(crops)
         check_embeddings(vectors, len(crops), str(self.info))
         return vectors
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from blurgate.errors import ConfigError
+from blurgate.errors import ConfigError, ShapeError, blamed
 from blurgate.host import Host, get_host
 
 if TYPE_CHECKING:
@@ -48,10 +48,13 @@ class WeightedSum:
 
     def __call__(self, output: Tensor, target_degree: Tensor) -> Tensor:
         """Give the weighted sum; arguments and result as for every `Loss`."""
-        weight, loss = self.terms[0]
-        total = weight * loss(output, target_degree)
-        for weight, loss in self.terms[1:]:
-            total = total + weight * loss(output, target_degree)
+        with blamed("loss", self.text):
+            weight, loss = self.terms[0]
+            total = weight * loss(output, target_degree)
+            for weight, loss in self.terms[1:]:
+                total = total + weight * loss(output, target_degree)
+            if total.ndim:
+                raise ShapeError(f"{tuple(total.shape)} and not one number for a batch")
         return total
 
     def __str__(self) -> str:
@@ -88,11 +91,7 @@ def parse_loss(text: str, *, host: Host | None = None) -> WeightedSum:
         if not (weight > 0 and math.isfinite(weight)):
             raise ConfigError(f"the loss {text!r}: a weight must be above 0, got {term['weight']}")
         entry = registry[term["name"]]
-        try:
-            loss = entry.factory(**_options(text, term["options"] or ""))
-        except TypeError as error:
-            raise ConfigError(f"the loss {entry.name!r} cannot be made: {error}") from error
-        terms.append((weight, loss))
+        terms.append((weight, entry.make(**_options(text, term["options"] or ""))))
         if term.end() == len(text):
             return WeightedSum(tuple(terms), text)
         position = term.end() + 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from blurgate.errors import ConfigError, PluginError
+from blurgate.errors import PluginError
 from blurgate.host import Host, get_host
 from blurgate.training.heads import Head, HeadKind, make_head
 
@@ -114,10 +114,7 @@ def build_model(
     20
     """
     entry = (host or get_host()).registry("backbone")[backbone]
-    try:
-        network = entry.factory(**options or {})
-    except TypeError as error:
-        raise ConfigError(f"the backbone {entry.name!r} cannot be made: {error}") from error
+    network = entry.make(**options or {})
     if not isinstance(network, nn.Module) or not isinstance(
         getattr(network, "out_features", None), int
     ):

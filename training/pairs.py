@@ -45,7 +45,7 @@ def make_chain(
         UnknownNameError: Nobody registered the name.
         ConfigError: An option is not possible.
     """
-    synthesizer: Synthesizer = get_host().registry("synthesizer")[method].factory(**(options or {}))
+    synthesizer: Synthesizer = get_host().registry("synthesizer")[method].make(**(options or {}))
     if iterative != 1:
         synthesizer = Iterated(synthesizer, iterative)
     return Chain(synthesizer, linear=linear, noise=noise, compression=compression, harsh=harsh)

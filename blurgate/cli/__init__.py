@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import signal
@@ -10,7 +9,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, NoReturn
 
-from blurgate.errors import BlurgateError
+from blurgate.errors import NO_ROOM, BlurgateError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -81,7 +80,7 @@ def main() -> NoReturn:
         fail(str(error), error.exit_code)
     except OSError as error:
         # Disk full, no permission: the machine lacks something that only its user can give.
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in NO_ROOM
         way_out = "; make room, then run it again, with --resume where it can go on"
         fail(f"{error}{way_out if full else ''}", EXIT_ENVIRONMENT)
     except ImportError as error:

@@ -16,7 +16,7 @@ from blurgate.geometry import ARCFACE_TEMPLATE, align_faces, similarity
 from blurgate.host import get_host
 from blurgate.io.images import read_image
 from blurgate.io.sources import expand
-from blurgate.training.labels import labels_of
+from blurgate.training.labels import Labeller, labels_of
 from blurgate.training.streams import Streams
 
 if TYPE_CHECKING:
@@ -68,12 +68,13 @@ def blurred_pictures(
         per_picture: Blurred pictures of each.
         seed: Decides the blurs.
     """
-    blur = get_host().registry("synthesizer")[BLUR].factory()
+    embed = Labeller(embedder).embed
+    blur = get_host().registry("synthesizer")[BLUR].make()
     for number, annotated in enumerate(pictures):
         image = read_image(annotated.path)
         faces = _measurable(annotated)
         kps = np.ascontiguousarray(annotated.kps[faces])
-        clean = embedder(align_faces(image, kps))
+        clean = embed(align_faces(image, kps))
         largest = int(np.argmax(np.where(faces, shorter_sides(annotated.boxes), 0)))
         px = _crop_px(annotated.kps[largest])
         indices = range(number * per_picture, (number + 1) * per_picture)
@@ -82,7 +83,7 @@ def blurred_pictures(
         for i, row in enumerate(blur.sample(streams, severity)):
             blurred = blur.apply(image[None], [row], px=px)[0]
             degrees = np.full(len(faces), np.nan, np.float32)
-            degrees[faces] = labels_of(clean, embedder(align_faces(blurred, kps)))
+            degrees[faces] = labels_of(clean, embed(align_faces(blurred, kps)))
             name = f"{annotated.name} ({row['method']} {i + 1})"
             yield blurred, Truth(name, annotated.boxes, annotated.kps, ~faces, degrees)
 

@@ -51,7 +51,7 @@ class Random(Blur):
         registry = get_host().registry("synthesizer")
         self._weights = dict(weights)
         self._parts: dict[str, Synthesizer] = {
-            name: registry[name].factory() for name in self._weights
+            name: registry[name].make() for name in self._weights
         }
 
     def sample(self, streams: Streams, severity: F32 | None = None, /) -> list[Params]:

@@ -67,7 +67,7 @@ def kernel_bank(seed: int) -> tuple[Kernel, ...]:
     registry = get_host().registry("synthesizer")
     bank = []
     for name, count in KERNELS.items():
-        blur = registry[name].factory()
+        blur = registry[name].make()
         if not isinstance(blur, KernelBlur):  # an outside plugin took the name
             continue
         streams = Streams(seed, range(count)).fold(f"kernels {name}")

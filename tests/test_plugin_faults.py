@@ -1,0 +1,177 @@
+"""Plugins that are broken once they are used: one line that names them, exit code 5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from blurgate import zoo
+from blurgate.errors import PluginError
+from blurgate.hookspecs import hookimpl
+from blurgate.host import get_host
+from blurgate.interfaces import ModelInfo, Runtime
+from blurgate.tables import SCORE_COLUMNS, open_table
+
+INFO = ModelInfo("bad", "")
+
+
+@pytest.fixture
+def bad() -> Iterator[Callable[[str, Any], None]]:
+    """Register a factory as `bad` of some kind, in the place of the one before."""
+    host, names = get_host(), []
+
+    def register(kind: str, factory: Any) -> None:
+        if names:
+            host.remove(names[-1])
+        hook = hookimpl(lambda register: register("bad", factory))
+        hooks = {f"register_{kind}{'e' if kind == 'loss' else ''}s": staticmethod(hook)}
+        names.append(f"bad-{kind}")
+        host.add(type("Plugin", (), hooks), names[-1])
+
+    yield register
+    host.remove(names[-1])
+
+
+def raising(*arguments: Any, **options: Any) -> Any:
+    raise KeyError("two\nlines")
+
+
+def scorer(call: Any = None, **attributes: Any) -> Any:
+    """A factory of a scorer."""
+    body = {"info": INFO, "threshold": 0.5, **attributes, "__call__": call}
+    kept = {name: value for name, value in body.items() if value is not ...}
+    return lambda model, runtime: type("Scorer", (), kept)()
+
+
+def lost_weights(self: Any, crops: Any) -> Any:
+    raise FileNotFoundError(2, "No such file or directory", "/nowhere/weights.bin")
+
+
+@pytest.mark.parametrize(
+    ("factory", "why"),
+    [
+        (raising, "failed: KeyError: 'two\\nlines'"),
+        (lambda model, runtime: None, "failed: AttributeError: 'NoneType' object has no"),
+        (lambda: None, "failed: TypeError: "),
+        (scorer(info=...), "failed: AttributeError: 'Scorer' object has no attribute 'info'"),
+        (scorer(info="me"), "failed: TypeError: its info is 'me', not a ModelInfo"),
+        (scorer(threshold=...), "failed: AttributeError: 'Scorer' object has no"),
+        (scorer(threshold=None), "failed: ValueError: its threshold is None, not a number in"),
+        (scorer(threshold=1.5), "failed: ValueError: its threshold is 1.5, not a number in"),
+        (scorer(lost_weights), "failed: FileNotFoundError: [Errno 2] No such file or directory"),
+    ],
+)
+def test_a_scorer(bad, run, marker, tmp_path, monkeypatch, factory, why):
+    monkeypatch.chdir(tmp_path)
+    image = np.full((160, 320, 3), 60, np.uint8)
+    marker.draw(image, 10, 20, 120, sharp=True, seed=1)
+    assert cv2.imwrite("a.png", image)
+    bad("scorer", factory)
+    ran = run("filter", "a.png", "--detector", "marker", "--model", "bad", "--out", "o")
+    assert (ran.code, ran.err.count("\n")) == (5, 1), ran.err
+    assert ran.err.startswith(f"blurgate: error: the scorer bad {why}")
+
+
+def test_a_detector_that_gives_no_detections(bad, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cv2.imwrite("a.png", np.zeros((64, 64, 3), np.uint8))
+    detector = type("Detector", (), {"info": INFO, "__call__": lambda self, frames: [{}]})
+    bad("detector", lambda model, runtime, options: detector())
+    ran = run("filter", "a.png", "--detector", "bad", "--model", "laplacian", "--out", "o")
+    assert ran.code == 5
+    assert ran.err == (
+        "blurgate: error: the detector bad gave something impossible: "
+        "dict and not Detections for a frame\n"
+    )
+
+
+def test_an_embedder(bad):
+    from blurgate.training.labels import Labeller
+
+    bad("embedder", raising)
+    with pytest.raises(PluginError, match=r"^the embedder bad failed: KeyError"):
+        zoo.open_embedder("bad", Runtime("cpu"))
+    embedder: Any = type("Embedder", (), {"info": INFO, "__call__": raising})()
+    with pytest.raises(PluginError, match=r"^the embedder bad failed: KeyError"):
+        Labeller(embedder).embed(np.zeros((1, 112, 112, 3), np.uint8))
+
+
+def no_context(path: Any, columns: Any, mark: Any) -> Any:
+    return SimpleNamespace(write=print)
+
+
+@pytest.mark.parametrize(
+    ("factory", "why"),
+    [
+        (raising, "KeyError: "),
+        (lambda path, columns, mark: None, "TypeError: it made NoneType, which is no sink"),
+        (no_context, "TypeError: it made SimpleNamespace, which is no sink"),
+    ],
+)
+def test_a_sink(bad, tmp_path, factory, why):
+    bad("sink", factory)
+    with pytest.raises(PluginError, match=f"^the sink bad failed: {why}") as caught:
+        open_table("bad", tmp_path / "o", SCORE_COLUMNS, None)
+    assert (caught.value.plugin, caught.value.exit_code) == ("bad", 5)
+
+
+def test_a_synthesizer(bad):
+    from blurgate.training.pairs import make_chain
+    from blurgate.training.streams import Streams
+
+    def chain(**methods: Any) -> Any:
+        made = type("Synthesizer", (), {"name": "bad", **methods})
+        bad("synthesizer", lambda: made())
+        return make_chain("bad", noise=False, compression=False)
+
+    crops, streams = np.zeros((2, 112, 112, 3), np.uint8), Streams(0, range(2))
+    bad("synthesizer", raising)
+    with pytest.raises(PluginError, match=r"^the synthesizer bad failed: KeyError"):
+        make_chain("bad")
+    with pytest.raises(PluginError, match=r"^the synthesizer bad failed: KeyError"):
+        chain(sample=raising).sample(streams)
+    with pytest.raises(PluginError, match=r"synthesizer bad gave .*: 0 rows for 2 images"):
+        chain(sample=lambda self, streams, severity: []).sample(streams)
+    rows: Any = [{"method": "bad"}, {"method": "bad"}]
+    blind = chain(
+        sample=lambda self, streams, severity: rows,
+        apply=lambda self, images, params, px: images[:, 1:],
+    )
+    params = blind.sample(streams)
+    with pytest.raises(PluginError, match=r"\(2, 111, 112, 3\) for images of \(2, 112, 112, 3\)"):
+        blind.apply(crops, params)
+
+
+def test_a_loss(bad):
+    from blurgate.training.losses import parse_loss
+
+    class Bad:
+        head = "regression"
+
+        def __call__(self, output: Any, target_degree: Any) -> Any:
+            return output / target_degree
+
+    bad("loss", raising)
+    with pytest.raises(PluginError, match=r"^the loss bad failed: KeyError"):
+        parse_loss("0.5*bad")
+    bad("loss", Bad)
+    loss: Any = parse_loss("0.5*bad")
+    assert loss(np.float64(3), np.float64(2)) == 0.75
+    with pytest.raises(PluginError, match=r"^the loss 0\.5\*bad gave .*: \(2,\) and not one"):
+        loss(np.ones(2), 2)
+    with pytest.raises(PluginError, match=r"^the loss 0\.5\*bad failed: TypeError"):
+        loss("a", "b")
+
+
+def test_a_backbone(bad):
+    pytest.importorskip("torch")
+    from blurgate.training.model import build_model
+
+    bad("backbone", raising)
+    with pytest.raises(PluginError, match=r"^the backbone bad failed: KeyError"):
+        build_model("bad")
