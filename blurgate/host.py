@@ -283,7 +283,8 @@ class Host:
 
     def _load_outside(self) -> None:
         disabled = {n.strip() for n in os.environ.get(DISABLED_VARIABLE, "").split(",")}
-        for point in metadata.entry_points(group=GROUP):
+        # In the order of their names: of two that claim one name the same one always has it.
+        for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
             origin = ("unknown", "unknown")
             if point.dist is not None:
                 origin = (point.dist.name, point.dist.version)

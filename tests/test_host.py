@@ -276,10 +276,10 @@ def register_commands(app):
 
 def test_of_what_is_left_out_nothing_stays(install):
     """Neither what it registered before the name that was taken, nor its other hooks."""
-    first = install(BOTH.replace("NAME", "first"))
-    second = install(BOTH.replace("NAME", "second"))
+    second = install(BOTH.replace("NAME", "second"), name="outside_2")
+    first = install(BOTH.replace("NAME", "first"), name="outside_1")
     host = Host(NOTHING)
-    assert {e.name for e in host.registry("sink")} == {"first", "second"}
+    assert [e.name for e in host.registry("sink")] == ["first", "second"]
     found = [(e.kind, e.name) for e in (*host.entries(), *host.commands())]
     assert [(kind, name) for kind, name in found if kind not in {"scorer", "command"}] == [
         ("sink", "first"),
@@ -324,8 +324,9 @@ def register_commands(app):
     ],
 )
 def test_a_taken_command_is_reported_and_nothing_of_its_plugin_stays(install, claim):
-    install(COMMANDS.replace("SELF", "1").replace("NEXT", 'app.command("first")(lambda: None)'))
-    bad = install(COMMANDS.replace("SELF", "2").replace("NEXT", claim))
+    bad = install(COMMANDS.replace("SELF", "2").replace("NEXT", claim), name="outside_2")
+    good = COMMANDS.replace("SELF", "1").replace("NEXT", 'app.command("first")(lambda: None)')
+    install(good, name="outside_1")
     host = Host(NOTHING | {"command": ("blurgate.cli.filter",)})
     app = typer.Typer()
     host.register_commands(app)

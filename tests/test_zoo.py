@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +15,7 @@ from blurgate.catalogue import Manifest, Model, Pack
 from blurgate.errors import ChecksumError, MissingModelError, UnknownNameError, WeightsError
 from blurgate.hookspecs import hookimpl
 from blurgate.host import BUILTIN, Host
-from blurgate.interfaces import DetectorOptions, Runtime
+from blurgate.interfaces import DetectorOptions, ModelInfo, Runtime
 
 DETECTOR = b"a detector"
 OWN = b"an embedder of our own"
@@ -26,22 +25,29 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+class Made(tuple[object, ...]):
+    """What a factory was called with, as a model."""
+
+    info = ModelInfo("made", "")
+    threshold = 0.25
+
+
 class Recorder:
     """A plugin whose factories give back what they were called with."""
 
     @hookimpl
     def register_detectors(self, register):
-        register("scrfd", lambda *a: ("scrfd", *a))
-        register("other", lambda *a: ("other", *a), aliases=("second",))
+        register("scrfd", lambda *a: Made(("scrfd", *a)))
+        register("other", lambda *a: Made(("other", *a)), aliases=("second",))
 
     @hookimpl
     def register_scorers(self, register):
-        register("onnx", lambda *a: ("onnx", *a))
-        register("laplacian", lambda *a: SimpleNamespace(threshold=0.25, arguments=a))
+        register("onnx", lambda *a: Made(("onnx", *a)))
+        register("laplacian", lambda *a: Made(("laplacian", *a)))
 
     @hookimpl
     def register_embedders(self, register):
-        register("arcface", lambda *a: ("arcface", *a))
+        register("arcface", lambda *a: Made(("arcface", *a)))
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +160,7 @@ def test_the_default_scorer_is_the_trained_one():
 
 def test_without_it_the_default_scorer_is_laplacian(bare_zoo):
     scorer = zoo.open_scorer(None, Runtime(device="cpu"))
-    assert scorer.arguments == (None, Runtime(device="cpu"))
+    assert scorer == ("laplacian", None, Runtime(device="cpu"))
 
 
 # --- names ---
