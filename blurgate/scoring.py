@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.finding import find_faces
 from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
-from blurgate.io.text import shown
+from blurgate.io.text import harmless, shown
 from blurgate.journal import Entry, Journal, first_difference, is_count
 from blurgate.pipeline import cores_for_workers
 from blurgate.rowfiles import FORMATS, column_names, read_table
@@ -96,10 +97,11 @@ def _images(paths: Sequence[str], stdin: Iterable[str] | None) -> Iterator[str]:
         for source in expand([path], stdin=stdin, listed="image"):
             if source.kind == "image":
                 yield source.name
-            elif source.name == path:
+            elif source.kind == "live" or source.name == harmless(path, os.sep):
                 raise InputError(
-                    f"{path} is a video or stream and score takes pictures; use: blurgate filter",
-                    source=path,
+                    f"{shown(source.name)} is a video or stream and score takes pictures; "
+                    "use: blurgate filter",
+                    source=source.name,
                 )
 
 

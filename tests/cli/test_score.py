@@ -289,6 +289,24 @@ def test_videos_and_missing_files(score, tmp_path):
     assert (ran.code, "stdout cannot be resumed" in ran.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("rtsp://u:secret@cam/1", "rtsp://***@cam/1"),
+        ("rtsp://cam/1", "rtsp://cam/1"),
+        ("=v.mp4", f".{os.sep}=v.mp4"),
+    ],
+)
+def test_a_video_or_stream_that_is_named_is_refused(score, marker, tmp_path, named, said):
+    """Also beside pictures, and whatever its name becomes."""
+    make_folder(marker, tmp_path / "in", n=2)
+    (tmp_path / "=v.mp4").write_bytes(b"")
+    ran = score("in", named)
+    assert (ran.code, ran.out) == (3, "")
+    expected = f"{said} is a video or stream and score takes pictures; use: blurgate filter"
+    assert ran.err == f"blurgate: error: {expected}\n"
+
+
 def test_a_folder_may_hold_videos_beside_pictures(score, marker, tmp_path):
     make_folder(marker, tmp_path / "in", n=2)
     (tmp_path / "in/clip.mp4").write_bytes(b"")
