@@ -33,6 +33,16 @@ STRETCH_BYTES: Final = 64_000_000
 MOST_DETECT_EVERY: Final = 60
 
 
+def check_detect_every(frames: int) -> None:
+    """Refuse a number of frames that is out of range.
+
+    Raises:
+        ConfigError: It is.
+    """
+    if not 1 <= frames <= MOST_DETECT_EVERY:
+        raise ConfigError(f"detect-every must be from 1 to {MOST_DETECT_EVERY}, got {frames}")
+
+
 def detect_one(detector: Detector, frame: Frame) -> Detections:
     """Find the faces of one frame."""
     return _searched(detector, [frame])[0]
@@ -77,8 +87,7 @@ def find_faces(
     Raises:
         ConfigError: `detect_every` is out of range.
     """
-    if not 1 <= detect_every <= MOST_DETECT_EVERY:
-        raise ConfigError(f"detect-every must be from 1 to {MOST_DETECT_EVERY}, got {detect_every}")
+    check_detect_every(detect_every)
 
     def work(job: _Job | SourceEnd) -> Sequence[FaceBatch | SourceEnd]:
         if isinstance(job, SourceEnd):

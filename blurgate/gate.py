@@ -10,8 +10,9 @@ from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from blurgate import zoo
+from blurgate.errors import ConfigError
 from blurgate.evaluation.profile import read_profile
-from blurgate.finding import DETECT_EVERY, align_one, detect_one, find_faces
+from blurgate.finding import DETECT_EVERY, align_one, check_detect_every, detect_one, find_faces
 from blurgate.given import given_faces
 from blurgate.interfaces import Detector, DetectorOptions, Runtime, Scorer
 from blurgate.io.sources import expand, read_sources
@@ -104,6 +105,9 @@ class Gate:
         detect_every: int = DETECT_EVERY,
         kinds: bool = False,
     ) -> None:
+        if workers < 1:
+            raise ConfigError(f"workers must be at least 1, got {workers}")
+        check_detect_every(detect_every)
         self._runtime = runtime = Runtime(device)
         if isinstance(scorer, str) or scorer is None:
             scorer = zoo.open_scorer(scorer, runtime)

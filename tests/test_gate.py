@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from blurgate import Gate
-from blurgate.errors import InputError, MissingModelError, ShapeError, UnknownNameError
+from blurgate.errors import ConfigError, InputError, MissingModelError, ShapeError, UnknownNameError
 
 
 @pytest.fixture
@@ -78,6 +78,19 @@ def test_errors(marker, tmp_path, bare_zoo):
 
 
 @pytest.mark.shared
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"detect_every": 0}, "detect-every must be from 1 to 60, got 0"),
+        ({"detect_every": 61}, "detect-every must be from 1 to 60, got 61"),
+    ],
+)
+def test_numbers_that_are_out_of_range_are_refused_at_once(number, said):
+    with pytest.raises(ConfigError, match=said):
+        Gate(threshold=0.4, scorer="laplacian", **number)
+
+
 def test_the_contract_example_runs(shared):
     weights = str(shared / "data/weights/scrfd_500m_bnkps.onnx")
     gate = Gate(threshold=0.4, detector=weights, scorer="laplacian", workers=2)
