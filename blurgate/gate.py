@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import EllipsisType
@@ -209,11 +210,13 @@ class Gate:
         frames = read_sources(
             expand([source]), every=every, workers=self.workers, device=self.device
         )
-        for item in self.run(frames, keep_pixels=False):
-            if isinstance(item, RoutedFaces):
-                yield from item.verdicts
-            elif item.status != "ok":
-                logger.warning("%s", item.error)
+        # After an error the threads and files of `frames` would wait for the traceback to go.
+        with closing(frames), closing(self.run(frames, keep_pixels=False)) as stream:
+            for item in stream:
+                if isinstance(item, RoutedFaces):
+                    yield from item.verdicts
+                elif item.status != "ok":
+                    logger.warning("%s", item.error)
 
     def run(
         self, frames: Iterable[Frame | SourceEnd], *, keep_pixels: bool = True

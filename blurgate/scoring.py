@@ -216,7 +216,8 @@ def score_files(
         ready_crops(frames) if detector is None else find_faces(frames, detector, workers=workers)
     )
     faces: RoutedFaces | None = None
-    with closing(route(score(faces_of, scorer, workers=workers, kinds=kinds), _KEEP_ALL)) as stream:
+    routed = route(score(faces_of, scorer, workers=workers, kinds=kinds), _KEEP_ALL)
+    with closing(frames), closing(routed) as stream:
         for item in stream:  # a picture's frame and its end make one
             if isinstance(item, RoutedFaces):
                 faces = item

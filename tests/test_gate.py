@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
-from blurgate import Gate
-from blurgate.errors import ConfigError, InputError, MissingModelError, ShapeError, UnknownNameError
+from blurgate import Gate, zoo
+from blurgate.errors import (
+    ConfigError,
+    InputError,
+    MissingModelError,
+    PluginError,
+    ShapeError,
+    UnknownNameError,
+)
+from blurgate.interfaces import ModelInfo, Runtime
+from blurgate.scoring import score_files
+
+SAMPLE = Path(__file__).resolve().parents[1] / "examples/sample.mp4"
 
 
 @pytest.fixture
@@ -78,6 +93,36 @@ def test_errors(marker, tmp_path, bare_zoo):
 
 
 @pytest.mark.shared
+class Failing:
+    info = ModelInfo("failing", "")
+
+    def __call__(self, frames):
+        raise KeyError("x")
+
+
+def test_after_an_error_no_thread_and_no_file_stay():
+    """Also while somebody holds the error, and with it all that was going on."""
+    before = threading.active_count()
+    gate = Gate(threshold=0.4, detector=Failing(), scorer="laplacian")
+    with pytest.raises(PluginError, match="the detector failing failed: KeyError: 'x'") as held:
+        list(gate.stream(str(SAMPLE)))
+    assert held.value.__traceback__ is not None
+    assert threading.active_count() == before
+    if sys.platform == "linux":
+        links = [fd.resolve() for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+        assert SAMPLE not in links
+
+
+def test_after_an_error_of_score_no_thread_stays(picture, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    before = threading.active_count()
+    names = [str(tmp_path / "a.png")] * 20
+    with pytest.raises(PluginError, match="the detector failing failed") as held:
+        list(score_files(zoo.open_scorer("laplacian", Runtime("cpu")), Failing(), names, workers=2))
+    assert held.value.__traceback__ is not None
+    assert threading.active_count() == before
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [
