@@ -24,14 +24,20 @@ _MORE_PACKETS_THAN_FRAMES: Final = frozenset(("vp8",))
 class Account:
     """The frames of one video: decoded, damaged, lost.
 
+    Args:
+        source: The path or address.
+        first: What the first frame is called in messages; a stream may go on after it was lost, and
+            the container's times then are not those that are given.
+
     Attributes:
         source: The path or address.
         frames: Frames decoded so far.
         problem: One line on why the source could not be read, or not to its end; empty if it could.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, first: int = 0) -> None:
         self.source = source
+        self._first = first
         self.frames = 0
         self.problem = ""
         self._sent = 0  # packets that should give one frame each
@@ -95,11 +101,12 @@ class Account:
 
     def frame(self, time_s: float | None, *, damaged: bool) -> None:
         """Note a decoded frame."""
-        at = "" if time_s is None else f" ({time_s:.6g} s)"
+        at = "" if time_s is None or self._first else f" ({time_s:.6g} s)"
+        name = f"frame {self._first + self.frames}{at}"
         if damaged:
             self._damaged += 1
-            self._first_damage = self._first_damage or f"frame {self.frames}{at}"
-        self._place = f"after frame {self.frames}{at}"
+            self._first_damage = self._first_damage or name
+        self._place = f"after {name}"
         self.frames += 1
 
     def stopped(self, why: str) -> None:

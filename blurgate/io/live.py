@@ -161,7 +161,12 @@ class _Capture:
         """Give the frames of one connection, numbered on; returns how it ended."""
         first = True
         end = SourceEnd(self.name, "failed", 0, 0)
-        video = read_video(self._address, on_open=self._on_open, timeout_s=self._options.timeout_s)
+        video = read_video(
+            self._address,
+            on_open=self._on_open,
+            timeout_s=self._options.timeout_s,
+            first=self.frames,
+        )
         with closing(video) as items:
             for item in items:
                 if isinstance(item, SourceEnd):

@@ -50,6 +50,7 @@ def read_video(
     every: int = 1,
     on_open: Callable[[InputContainer], None] = lambda container: None,
     timeout_s: float | None = None,
+    first: int = 0,
     device: str = "cpu",
 ) -> Stream[Frame]:
     """Read a video file, a network stream or a camera, decoding as the frames are asked for.
@@ -63,6 +64,7 @@ def read_video(
         every: Give the frames whose index is a multiple of this; all are decoded and counted.
         on_open: Called with the container once it is open.
         timeout_s: Takes the place of `TIMEOUT_S`.
+        first: What the first frame is called in messages, see `Account`.
         device: What decodes, as `blurgate.runtime.video_decoder` takes it. What it cannot decode,
             and what comes through a pipe, is decoded on the processor.
 
@@ -79,7 +81,7 @@ def read_video(
     if timeout_s is None:
         timeout_s = TIMEOUT_S
     name = masked(address)
-    account = Account(name)
+    account = Account(name, first)
     try:
         with (
             _pipe(address, timeout_s) as pipe,
@@ -244,6 +246,7 @@ def _packets(
     good frames before it.
     """
     cut: Packet[Any] | None = None
+    why = ""
     try:
         for packet in container.demux():
             video = packet.stream_index == stream.index
@@ -256,8 +259,10 @@ def _packets(
             if cut is None:
                 yield packet
     except _BAD_MEDIA as error:
-        account.stopped(_why(error, timeout_s))
+        why = _why(error, timeout_s)
     yield None
+    if why:  # told now, that the decoder has given its last frame
+        account.stopped(why)
     if cut is not None:
         account.packet_failed("its data are cut short")
 

@@ -138,6 +138,19 @@ def test_a_stream_that_falls_silent_is_lost_and_found(media, stream_bytes):
     assert (end.status, end.reconnects) == ("partial", 1)
 
 
+def test_a_stream_that_is_lost_again_is_told_by_the_frames_of_all_connections(stream_bytes, caplog):
+    scripts = ([stream_bytes(20), 30.0], [stream_bytes(20, first=20), 30.0])
+    with tcp_server(*scripts) as port, caplog.at_level(logging.ERROR):
+        _, end = read(f"tcp://127.0.0.1:{port}", reconnects=1, timeout_s=0.5)
+    assert 38 <= end.frames <= 40
+    lost, back, again = [record.getMessage() for record in caplog.records]
+    assert "reading broke off after frame " in lost
+    number = int(back.rpartition(" ")[2])  # "back after frame 19"
+    assert f"after frame {number} (" in lost
+    assert 18 <= number <= 19
+    assert f"reading broke off after frame {end.frames - 1}: nothing came for" in again
+
+
 def test_a_silent_stream_without_a_second_attempt(stream_bytes):
     with tcp_server([stream_bytes(20), 30.0]) as port:
         _, end = read(f"tcp://127.0.0.1:{port}", reconnects=0, timeout_s=0.5)
