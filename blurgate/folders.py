@@ -40,10 +40,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Make the folder, and keep other runs out of it for the length of a block.
 
     Raises:
-        ConfigError: Another run is in it, or it is a file.
+        ConfigError: Another run is in it, or it is a file, or a link that leads nowhere.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose another --out")
+    if folder.is_symlink() and not folder.exists():
+        raise ConfigError(f"{folder} is a link that leads nowhere; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     busy = ConfigError(
         f"another run is writing to {folder}; wait until it ends, or choose another --out"

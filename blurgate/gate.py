@@ -11,7 +11,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from blurgate import zoo
-from blurgate.errors import ConfigError
+from blurgate.errors import ConfigError, ShapeError
 from blurgate.evaluation.profile import read_profile
 from blurgate.finding import DETECT_EVERY, align_one, check_detect_every, detect_one, find_faces
 from blurgate.given import given_faces
@@ -163,10 +163,12 @@ class Gate:
             first.
 
         Raises:
-            ShapeError: An array has another shape or dtype.
+            ShapeError: An array has another shape or dtype, or the image no pixels.
             MissingModelError: The gate is to detect, and no detector is on this machine.
         """
         frame = Frame(image, "", 0, None)
+        if not image.size:
+            raise ShapeError(f"the image has no pixels: {image.shape}")
         if isinstance(boxes, EllipsisType):
             detections = detect_one(self.detector, frame)
         else:

@@ -124,6 +124,7 @@ def test_a_folder_without_the_right_to_write_is_one_line(
     assert (ran.returncode, len(ran.stderr.splitlines())) == (5, 1), ran.stderr
     assert "Permission denied" in ran.stderr
     assert "locked" in ran.stderr
+    assert "make room" not in ran.stderr
     assert not list((tmp_path / "locked").iterdir())
 
 

@@ -86,6 +86,9 @@ def test_errors(marker, tmp_path, bare_zoo):
     gate = Gate(detector="marker", scorer="laplacian")
     with pytest.raises(ShapeError, match="image must be uint8"):
         gate(np.zeros((5, 5), np.uint8))
+    for boxes in (..., None, [[0, 0, 5, 5]]):
+        with pytest.raises(ShapeError, match=r"the image has no pixels: \(0, 0, 3\)"):
+            gate(np.zeros((0, 0, 3), np.uint8), boxes)
     with pytest.raises(InputError, match="nowhere"):
         list(gate.stream(str(tmp_path / "nowhere.mp4")))
     with pytest.raises(MissingModelError, match=r"blurgate models pull buffalo_sc"):

@@ -121,7 +121,7 @@ def synth_command(
     """Make training data: clean faces, blurred on purpose, labelled by what that does to them."""
     _one_thread_each()
     from blurgate import zoo
-    from blurgate.errors import ConfigError, EnvironmentLackError
+    from blurgate.errors import NO_ROOM, ConfigError, EnvironmentLackError
     from blurgate.interfaces import DetectorOptions, Runtime
     from blurgate.training.faces import FaceReader, list_faces
     from blurgate.training.labels import Labeller
@@ -176,7 +176,9 @@ def synth_command(
                 on_progress=show,
                 on_failure=lambda source, error: warn(error),
             )
-        except OSError as error:  # the disk is full, or the folder cannot be written
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
             raise EnvironmentLackError(
                 f"{error}; what {out} holds is kept: make room, then continue with --resume"
             ) from error

@@ -66,7 +66,9 @@ def report_command(
     """Show results as one HTML page: distribution, timelines, faces, a threshold slider."""
     from blurgate.errors import ConfigError
 
-    if (results is None) == (data is None):
+    if results is not None and data is not None:
+        raise ConfigError("RESULTS and --data DIR are two reports: give one of them")
+    if results is None and data is None:
         raise ConfigError("name the results: blurgate report RESULTS, or --data DIR")
     if data is not None:
         _report_data(data, out, quiet=quiet)

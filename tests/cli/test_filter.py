@@ -385,6 +385,17 @@ def test_a_strangers_folder_is_left_alone(filter_, marker, tmp_path):
     assert "is a file; choose another --out" in filter_("a.png", "--out", "file").err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_link_that_leads_nowhere_is_no_folder(filter_, marker, tmp_path):
+    picture(marker, tmp_path / "a.png")
+    (tmp_path / "link").symlink_to("nowhere")
+    ran = filter_("a.png", "--out", "link")
+    assert ran.code == 2
+    expected = "link is a link that leads nowhere; choose another --out"
+    assert ran.err == f"blurgate: error: {expected}\n"
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_stdin_json_and_tables(filter_, marker, tmp_path, monkeypatch):
     import io
 

@@ -364,7 +364,7 @@ def test_wrong_use_is_one_line(run, marker, tmp_path):
     folder = filtered(run, marker, tmp_path)
     for arguments, code, match in (
         ((), 2, "name the results: blurgate report RESULTS"),
-        ((folder, "--data", folder), 2, "name the results"),
+        ((folder, "--data", folder), 2, "RESULTS and --data DIR are two reports: give one"),
         ((tmp_path / "nowhere",), 3, "there is no such folder or table"),
         ((tmp_path / "photos",), 3, "holds no results"),
         ((folder, "--out", folder / "faces.csv"), 2, "is no page of `blurgate report`"),

@@ -203,6 +203,14 @@ def test_a_full_disk_is_one_line_with_the_way_out(synth, crops, monkeypatch):
     assert synth("in", "--out", "o", "--resume").code == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has another word for it")
+def test_a_folder_that_cannot_be_made_is_no_full_disk(synth, crops, tmp_path):
+    (tmp_path / "file").touch()  # below it nobody can make a folder
+    ran = synth("in", "--aligned", "--out", "file/z")
+    assert ran.code == 5
+    assert ran.err == "blurgate: error: [Errno 20] Not a directory: 'file/z'\n"
+
+
 def test_paths_on_standard_input(synth, crops, tmp_path, monkeypatch):
     import io
 
