@@ -140,6 +140,8 @@ def _bytes_of(path: Path | str, data: bytes | None) -> IO[bytes]:
 
 def _size(name: str) -> int:
     status = Path(name).stat()
+    if stat.S_ISDIR(status.st_mode):
+        os.scandir(name).close()  # one that may not be read comes here because of that: it raises
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise DecodeError(f"{shown(name)} is {kind}, not a picture", source=name)

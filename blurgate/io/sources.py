@@ -229,9 +229,10 @@ def _at_address(address: str) -> Iterator[Source]:
 def _in_folder(folder: str) -> Iterator[Source]:
     """Walk a folder in the order of the paths, as strings.
 
-    A folder that is reached twice, through links, is walked once. One that cannot be opened is
-    left out with a warning, and so are results of `blurgate filter`, unless they are named
-    themselves: a run below whose folder it writes would take its own pictures for new ones.
+    A folder that is reached twice, through links, is walked once. One that cannot be opened becomes
+    a source, whose reading will fail. Results of `blurgate filter` are left out with a warning,
+    unless they are named themselves: a run below whose folder it writes would take its own pictures
+    for new ones.
     """
     seen: set[tuple[int, int]] = set()
     todo = [(folder, True)]
@@ -249,8 +250,8 @@ def _in_folder(folder: str) -> Iterator[Source]:
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(path) as entries:
                 inside = [(e.name, _is_folder(e)) for e in entries if not e.name.startswith(".")]
-        except OSError as error:
-            logger.warning("%s is left out: %s", shown(path), reason(error))
+        except OSError:
+            yield Source(path, "image")
             continue
         if path != folder and (JOURNAL, False) in inside:
             logger.warning("%s is left out: results of blurgate filter", shown(path))

@@ -385,6 +385,33 @@ def test_a_strangers_folder_is_left_alone(filter_, marker, tmp_path):
     assert "is a file; choose another --out" in filter_("a.png", "--out", "file").err
 
 
+def test_a_folder_that_cannot_be_listed_is_named_and_fails(
+    filter_, run, marker, tmp_path, monkeypatch
+):
+    (tmp_path / "in/shut").mkdir(parents=True)
+    picture(marker, tmp_path / "in/a.png")
+    picture(marker, tmp_path / "in/shut/b.png")
+    scandir = os.scandir
+
+    def guarded(path="."):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    ran = filter_("in", "--out", "o")
+    assert ran.code == 4
+    name = str(Path("in/shut"))
+    assert f"blurgate: {name} cannot be read as a picture: Permission denied\n" in ran.err
+    sources = json.loads((tmp_path / "o/summary.json").read_text())["sources"]
+    assert [(s["source"], s["status"]) for s in sources] == [
+        (str(Path("in/a.png")), "ok"),
+        (name, "failed"),
+    ]
+    ran = run("score", "in", "--detector", "marker", "--model", "laplacian")
+    assert (ran.code, f"{name},,,,,,,,,unreadable" in ran.out) == (4, True)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
 def test_a_link_that_leads_nowhere_is_no_folder(filter_, marker, tmp_path):
     picture(marker, tmp_path / "a.png")

@@ -83,18 +83,20 @@ def test_folder_with_links_that_loop():
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
-def test_folder_that_may_not_be_read_is_left_out(caplog):
-    touch("d/a.jpg", "d/shut/b.jpg")
+def test_folder_that_may_not_be_read_fails_and_the_others_are_read():
+    picture("d/a.png")
+    touch("d/shut/b.jpg")
     Path("d/shut").chmod(0)
     try:
-        assert names(["d"]) == ["d/a.jpg"]
+        ends = [i for i in read_sources(expand(["d"]), every=1, workers=1) if type(i) is SourceEnd]
     finally:
         Path("d/shut").chmod(0o700)
-    assert "d/shut is left out: Permission denied" in caplog.text
+    assert [(end.source, end.status) for end in ends] == [("d/a.png", "ok"), ("d/shut", "failed")]
+    assert ends[1].error == "d/shut cannot be read as a picture: Permission denied"
 
 
-def test_folder_that_cannot_be_listed_is_left_out(caplog, monkeypatch):
-    touch("d/a.jpg", "d/shut/b.jpg")
+def test_folder_that_cannot_be_listed_is_a_source_that_fails(monkeypatch):
+    touch("d/a.jpg", "d/shut/b.jpg", "d/z.jpg")
     scandir = os.scandir
 
     def guarded(path):
@@ -103,8 +105,11 @@ def test_folder_that_cannot_be_listed_is_left_out(caplog, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    assert names(["d"]) == ["d/a.jpg"]
-    assert "shut is left out: Permission denied" in caplog.text
+    assert names(["d"]) == ["d/a.jpg", os.path.normcase("d/shut"), "d/z.jpg"]
+    assert names(["d/shut"]) == ["d/shut"]
+    *_, end = read_sources(expand(["d/shut"]), every=1, workers=1)
+    assert (end.source, end.status, end.frames_failed) == ("d/shut", "failed", 1)
+    assert end.error == "d/shut cannot be read as a picture: Permission denied"
 
 
 def test_patterns():
