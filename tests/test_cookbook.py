@@ -94,6 +94,24 @@ def test_the_module_keeps_the_contract_of_plugins(kind, registered):
         installed()
 
 
+@pytest.mark.parametrize(
+    ("table", "code", "said"),
+    [
+        (b"source,decision\na,keep\ncaf\xe9,keep\nb,reject\n", 0, "keep 2\nreview 0\nreject 1\n"),
+        (b"", 3, "is no table of blurgate filter: it has no column `decision`"),
+        (b"a,b\n1,2\n", 3, "is no table of blurgate filter: it has no column `decision`"),
+        (b"PAR1" + bytes(range(256)) * 20, 3, "is no table of blurgate filter: "),
+        (b"decision\n" + b"a" * 200_000, 3, "is no table of blurgate filter: field larger"),
+    ],
+)
+def test_the_command_counts_a_table_and_nothing_else(registered, run, tmp_path, table, code, said):
+    path = tmp_path / "faces.data"
+    path.write_bytes(table)
+    ran = run(registered["command"].removesuffix("_command"), path)
+    assert (ran.code, said in (ran.err if code else ran.out)) == (code, True), ran
+    assert len(ran.err.splitlines()) == (1 if code else 0)
+
+
 def test_the_backbone_is_that_of_the_example_distribution():
     name, code = code_of("backbone")
     example = ROOT / "examples" / "plugin" / f"{name}.py"
