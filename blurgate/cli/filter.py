@@ -93,11 +93,11 @@ def filter_command(
         typer.Option("--blur-kind", help="Add columns: motion, defocus, lowres or sharp; angle."),
     ] = False,
     best_shot: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, metavar="N", help="Of each person of a video, let the N best faces pass only."
+            min=1, metavar="N", help="Of each person of a video, let the N best faces pass only."
         ),
-    ] = 0,
+    ] = None,
     annotate: Annotated[
         bool, typer.Option("--annotate", help="Draw the faces into a copy, in annotated/.")
     ] = False,
@@ -161,8 +161,9 @@ def filter_command(
         there = RemoteFolder(out)
     folder = Path(out or default_folder(source[0])) if there is None else there.local
     outputs = Outputs(
-        folder, table, crops, keep_rejected, resume, overwrite, best_shot, annotate, cut, cut_pad
-    )
+        folder, table, crops, keep_rejected, resume, overwrite, best_shot or 0, annotate, cut,
+        cut_pad,
+    )  # fmt: skip
     part = Shard.parse(shard) if shard is not None else None
     live = LiveOptions(duration, reconnects, stream_timeout)
     found = list(expand(source, stdin=listed))

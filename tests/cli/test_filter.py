@@ -203,7 +203,10 @@ def test_a_missing_path_is_named(filter_, tmp_path):
 def test_usage_errors(run, filter_, marker, tmp_path):
     picture(marker, tmp_path / "a.png")
     assert run("filter").code == 2
-    assert run("filter", "a.png", "--no-such-option").code == 2
+    for wrong in (("--no-such-option",), ("--best-shot", 0), ("--every", 0), ("--crops", "foo")):
+        ran = run("filter", "a.png", *wrong)  # as docs/cli.md says of these
+        first, *_, last = ran.err.splitlines()
+        assert (ran.code, ran.out, first[:6], last[:6]) == (2, "", "Usage:", "Error:")
     ran = run("filter", "a.png", "--detector", "markr")
     assert ran.code == 2
     assert "did you mean 'marker'?" in ran.err
