@@ -12,8 +12,8 @@ from blurgate.errors import ConfigError, DecodeError
 from blurgate.interfaces import Column, Sink
 from blurgate.io.text import shown
 from blurgate.journal import written_whole
-from blurgate.rowfiles import FORMATS, Row, has_column, read_table, rows_path
-from blurgate.scoring import journal_path
+from blurgate.rowfiles import FORMATS, Row, column_names, read_table, rows_path
+from blurgate.scoring import check_target, journal_path
 from blurgate.sharding import PartNote, check_set, note_path
 from blurgate.tables import KIND_COLUMNS, SCORE_COLUMNS, open_table, score_columns
 
@@ -40,6 +40,7 @@ def merge_tables(parts: Sequence[Path], out: Path) -> int:
         DecodeError: A part is not a score table or not sorted.
     """
     check_format(out)
+    check_target(out, out.suffix.lstrip("."), "--out")
     for part in parts:
         if part.suffix != out.suffix:
             raise ConfigError(f"{part} and {out} are of different formats")
@@ -51,7 +52,7 @@ def merge_tables(parts: Sequence[Path], out: Path) -> int:
             raise ConfigError(f"{part} is not complete; finish it with: blurgate score --resume")
     _check_notes(parts)
     # A part of no files is an empty file of JSON lines, which tells nothing about columns.
-    kinds = {has_column(part, KIND_COLUMNS[0].name) for part in parts if part.stat().st_size}
+    kinds = {KIND_COLUMNS[0].name in column_names(part) for part in parts if part.stat().st_size}
     if len(kinds) > 1:
         raise ConfigError("some of the parts tell the kind of blur and some do not")
     columns = score_columns(True in kinds)

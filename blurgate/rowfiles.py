@@ -104,22 +104,14 @@ def column_names(path: Path) -> list[str]:
     with path.open("rb") as file:
         line = file.readline(1 << 16)  # a picture may have no line end
     if line.startswith(b"PAR1"):
-        return _parquet_names(path)
+        try:
+            with _parquet_file(path) as file:
+                return list(file.schema_arrow.names)
+        except (DecodeError, EnvironmentLackError):
+            return []  # whoever reads the table is told
     if line.startswith(b"{"):
         return list(parsed_object(line) or ())
     return line.decode("utf-8", "replace").rstrip("\r\n").split(",")
-
-
-def _parquet_names(path: Path) -> list[str]:
-    if importlib.util.find_spec("pyarrow") is None:
-        return []
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return list(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
-        return []
 
 
 def _fits(value: object, kind: type) -> bool:
@@ -130,25 +122,6 @@ def _fits(value: object, kind: type) -> bool:
         return type(value) in (int, kind) and math.isfinite(value)  # type: ignore[arg-type]
     except OverflowError:  # an integer beyond any float
         return False
-
-
-def has_column(path: Path, name: str) -> bool:
-    """Tell whether a table has a column; a damaged one that is no Parquet has none.
-
-    JSON lines without a line do not tell.
-    """
-    if path.suffix == ".parquet":
-        with _parquet_file(path) as file:
-            return name in file.schema_arrow.names
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-        first = next(lines, "")
-    try:
-        if path.suffix == ".csv":
-            return name in next(csv.reader([first]), [])
-        row = json.loads(first or "{}")
-    except (ValueError, csv.Error, RecursionError):
-        return False  # whoever reads the table is told
-    return isinstance(row, dict) and name in row
 
 
 def _rows(path: Path, form: str, *, torn: bool = False) -> Iterator[Row]:

@@ -157,7 +157,7 @@ def run_score(
             if part is not None:
                 _check_complete(path, part, settings)
             return _recount(path, table, names, kinds=kinds)
-        _check_target(path, table)
+        check_target(path, table, f"--{table}")
         path.parent.mkdir(parents=True, exist_ok=True)
         note_path(path).unlink(missing_ok=True)
         journal = Journal(journal_path(path), settings, resume=resume, whole=_is_whole)
@@ -228,7 +228,7 @@ def score_files(
                 yield FileFaces(item.source, "unreadable", None, item.error or "cannot be read")
 
 
-def _check_target(path: Path, table: str) -> None:
+def check_target(path: Path, table: str, option: str) -> None:
     """Refuse to replace anything but a table; a shell gives `--csv *.jpg` a picture.
 
     Raises:
@@ -236,14 +236,14 @@ def _check_target(path: Path, table: str) -> None:
     """
     named = shown(str(path))
     if path.exists() and not path.is_file():
-        raise ConfigError(f"{named} is no regular file; choose another --{table}")
+        raise ConfigError(f"{named} is no regular file; choose another {option}")
     # A table that was interrupted may have no whole line yet; a journal says that it is one. That
     # of a plugin cannot be read back.
     if table not in FORMATS or not path.exists() or journal_path(path).exists():
         return
     ours = [column.name for column in score_columns(kinds=False)]
     if path.stat().st_size and column_names(path)[: len(ours)] != ours:
-        raise ConfigError(f"{named} is no table of `blurgate score`; choose another --{table}")
+        raise ConfigError(f"{named} is no table of `blurgate score`; choose another {option}")
 
 
 def _count(counts: ScoreCounts, status: str, faces: int) -> None:

@@ -79,15 +79,26 @@ def test_the_same_file_in_two_parts_is_an_error(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "b.csv"], "something was left"
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_table_of_somebody_else_is_not_replaced(tmp_path, suffix):
+    part, mine = tmp_path / f"part.{suffix}", tmp_path / f"mine.{suffix}"
+    n_rows = merge_tables([write(part, FILES[:3])], tmp_path / f"all.{suffix}")
+    mine.write_text("name,age\nAnna,41\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"mine.{suffix} is no table of `blurgate score`"):
+        merge_tables([part], mine)
+    assert mine.read_text(encoding="utf-8") == "name,age\nAnna,41\n"
+    assert merge_tables([part], tmp_path / f"all.{suffix}") == n_rows
+
+
 def test_a_merge_that_fails_leaves_nothing_and_the_old_table(tmp_path):
     pytest.importorskip("pyarrow")
     a = write(tmp_path / "a.parquet", FILES[:3])
     b = write(tmp_path / "b.parquet", FILES[2:5])
-    (tmp_path / "out.parquet").write_bytes(b"old")
+    old = write(tmp_path / "out.parquet", FILES[5:6]).read_bytes()
     (tmp_path / ".out.parquet.tmp.mine").write_bytes(b"")
     with pytest.raises(ConfigError, match="is in both"):
         merge_tables([a, b], tmp_path / "out.parquet")
-    assert (tmp_path / "out.parquet").read_bytes() == b"old"
+    assert (tmp_path / "out.parquet").read_bytes() == old
     left = {p.name for p in tmp_path.iterdir()}
     assert left == {"a.parquet", "b.parquet", "out.parquet", ".out.parquet.tmp.mine"}
 
