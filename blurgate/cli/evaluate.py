@@ -55,7 +55,10 @@ def evaluate_command(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write page, figures, JSON and rows here."),
+        typer.Option(
+            metavar="DIR",
+            help="Write page, figures, JSON and rows here; only an earlier result is replaced.",
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -172,9 +175,10 @@ def evaluate_command(
         return
     if negatives:
         raise ConfigError("--negatives goes with --detector")
-    if out is not None and out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file; choose another --out")
     _one_thread_each()
+    from blurgate.evaluation.output import check_out
+
+    check_out(out)
     from blurgate import zoo
     from blurgate.evaluation import evaluating
     from blurgate.evaluation.families import DEFAULT, make_family
@@ -336,12 +340,13 @@ def _utility(
 def _write(done: Evaluation, out: Path, *, quiet: bool) -> None:
     """Write page, facts, rows, and figures where they can be drawn."""
     from blurgate.evaluation.evaluating import write_rows
+    from blurgate.evaluation.output import RESULTS
     from blurgate.evaluation.page import make_page
     from blurgate.journal import write_atomically
 
     out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / RESULTS, iter([json.dumps(done.facts(), indent=1) + "\n"]))
     write_atomically(out / PAGE, iter([make_page(done)]))
-    write_atomically(out / "results.json", iter([json.dumps(done.facts(), indent=1) + "\n"]))
     if done.rows is not None:
         write_rows(done.rows, out / "rows.csv")
     figures = []

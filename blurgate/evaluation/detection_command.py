@@ -19,13 +19,13 @@ from blurgate.evaluation.detection import Contender
 from blurgate.evaluation.detection_gallery import Gallery, png, sheet
 from blurgate.evaluation.detection_page import detection_page, set_rows, short_names, table_text
 from blurgate.evaluation.detection_timing import time_detectors
+from blurgate.evaluation.output import RESULTS, check_out
 from blurgate.interfaces import Runtime
 from blurgate.journal import write_atomically
 
 if TYPE_CHECKING:
     from blurgate.interfaces import Embedder
 
-RESULTS: Final = "results.json"
 PAGE: Final = "detection.html"
 
 
@@ -85,7 +85,8 @@ def run(
         What results.json holds.
 
     Raises:
-        ConfigError: A detector or a set is given twice, or `out` is a file.
+        ConfigError: A detector or a set is given twice, or `out` holds anything
+            but an earlier result.
         InputError: Annotations or pictures cannot be read.
     """
     from blurgate.training.detection.annotations import read_annotations
@@ -93,8 +94,7 @@ def run(
     for names, what in ((detectors, "a detector"), (data, "a set of pictures")):
         if len(set(names)) < len(names):
             raise ConfigError(f"{what} is given twice")
-    if out is not None and out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file; choose another --out")
+    check_out(out)
     _one_thread()
     annotated = {_title(where, data): read_annotations(where) for where in data}
     empty = detection_sets.negatives_in(negatives)

@@ -483,6 +483,25 @@ def test_a_detector_given_twice_and_an_out_that_is_a_file(tmp_path):
         detection_command.run(["a"], [str(tmp_path)], tmp_path / "f")
 
 
+def test_only_an_earlier_result_is_replaced(folder, hurried, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "results.json").write_text("keep")
+
+    def compare(out):
+        detection_command.run(["marker"], [str(folder[0])], out, blurs=0, quiet=True)
+
+    with pytest.raises(ConfigError, match=r"mine is not empty and holds no result of blurgate"):
+        compare(mine)
+    assert (mine / "results.json").read_text() == "keep"
+    results = tmp_path / "out/results.json"
+    compare(results.parent)
+    text = results.read_text()
+    results.write_text(text.replace('"timing"', '"more": 1, "timing"'))
+    compare(results.parent)
+    assert "more" not in json.loads(results.read_text())
+
+
 def test_a_folder_without_annotations_and_one_without_pictures(folder, tmp_path):
     nothing = tmp_path / "nothing"
     nothing.mkdir()

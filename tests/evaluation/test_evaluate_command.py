@@ -270,6 +270,28 @@ def test_errors_are_one_line(evaluate, faces, options, code, message):
     assert len(ran.err.splitlines()) == 1
 
 
+def test_only_an_earlier_result_is_replaced(evaluate, faces, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "rows.csv").write_text("my own table")
+    (mine / "results.json").write_text('{"keep": 1}')
+    few = ("in", "--model", "laplacian", "--part", "fidelity", "--family", "sharp", "--quiet")
+    for out in ("mine", "in"):
+        ran = evaluate(*few, "--out", out)
+        assert ran.code == 2
+        assert ran.err == (
+            f"blurgate: error: {out} is not empty and holds no result of blurgate evaluate; "
+            "choose another --out\n"
+        )
+    assert (mine / "rows.csv").read_text() == "my own table"
+    assert (mine / "results.json").read_text() == '{"keep": 1}'
+    assert {path.name for path in faces.iterdir()} == {"p0", "p1", "p2"}
+    for seed in (0, 1):
+        assert evaluate(*few, "--out", "o", "--seed", seed).code == 0
+        facts = json.loads((tmp_path / "o/results.json").read_text())
+        assert facts["settings"]["seed"] == seed
+
+
 def test_a_part_that_was_asked_for_is_not_left_out(evaluate, faces):
     ran = evaluate("in/p0", "--identity", "folder", "--part", "original")
     assert ran.code == 3
