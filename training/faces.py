@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import cv2
@@ -19,6 +19,7 @@ from blurgate.geometry import ARCFACE_TEMPLATE, align_faces, similarity
 from blurgate.io.images import read_image
 from blurgate.io.sources import expand
 from blurgate.io.text import harmless, shown
+from blurgate.training import layout
 from blurgate.types import CROP_SIZE, Frame
 
 if TYPE_CHECKING:
@@ -97,10 +98,17 @@ def list_faces(
 
     Raises:
         InputError: A path does not exist, holds no picture, or is a video or stream.
-        ConfigError: `val` is outside [0, 1), or no identity is left for one of the parts.
+        ConfigError: `val` is outside [0, 1), no identity is left for one of the parts, or a path is
+            a folder of `blurgate synth`.
     """
     if not 0 <= val < 1:
         raise ConfigError(f"--val is a share from 0 to below 1, got {val:g}")
+    for argument in arguments:
+        if layout.is_dataset(Path(argument)):
+            raise ConfigError(
+                f"{shown(argument)} is a folder of blurgate synth, whose pictures are blurred; its "
+                f"clean faces are in {shown(str(Path(argument, layout.CLEAN)))}"
+            )
     found: dict[str, tuple[str, str]] = {}
     for argument in arguments:
         for source in _pictures(argument, stdin):

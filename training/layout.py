@@ -122,6 +122,19 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def is_dataset(folder: Path) -> bool:
+    """Tell whether `blurgate synth` made a folder; a damaged dataset.json counts, another's not."""
+    try:
+        text = (folder / SETTINGS).read_bytes()
+    except (OSError, ValueError):  # there is none, or this is no path at all
+        return False
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        return True
+    return isinstance(facts, dict) and "format" in facts
+
+
 def check_finished(folder: Path, facts: Mapping[str, Any]) -> None:
     """Refuse a dataset that is not finished.
 

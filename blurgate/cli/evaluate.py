@@ -187,7 +187,13 @@ def evaluate_command(
     from blurgate.training.faces import FaceReader
     from blurgate.training.labels import Labeller
 
-    is_synth = len(data) == 1 and (Path(data[0]) / layout.SETTINGS).is_file()
+    datasets = [folder for folder in data if layout.is_dataset(Path(folder))]
+    if datasets and len(data) > 1:
+        raise ConfigError(
+            f"{datasets[0]} is a folder of blurgate synth: evaluate takes one such folder, and "
+            "nothing beside it"
+        )
+    is_synth = bool(datasets)
     parts = tuple(dict.fromkeys(part or (PARTS[:-1] if is_synth else PARTS)))
     if unknown := set(parts) - set(PARTS):
         raise ConfigError(f"--part {min(unknown)}: the parts are {', '.join(PARTS)}")

@@ -173,6 +173,13 @@ def test_a_synth_folder_is_taken_with_its_labels(run, evaluate, faces, tmp_path)
     refused = evaluate("set", "--part", "utility")
     assert refused.code == 2
     assert "--part utility needs photos of people and not a synth folder" in refused.err
+    for data in (("in", "set"), ("set", "in")):
+        refused = evaluate(*data, "--part", "fidelity", "--family", "sharp")
+        assert refused.code == 2
+        assert refused.err == (
+            "blurgate: error: set is a folder of blurgate synth: evaluate takes one such "
+            "folder, and nothing beside it\n"
+        )
 
 
 class Dim:

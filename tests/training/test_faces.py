@@ -85,6 +85,23 @@ def test_identities_by_folder_name_and_file(tmp_path, monkeypatch):
     assert listed[0].identity == "Bo_Li"
 
 
+@pytest.mark.parametrize("text", ['{"format": 1}', '{"format": 0}', '{"form'])
+def test_a_folder_of_synth_holds_no_clean_faces_but_those_in_clean(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "faces/a.png", "set/clean/a.png", "set/blur_linear/a_0.png")
+    (tmp_path / "set/dataset.json").write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        list_faces(["faces", "set"])
+    assert str(raised.value) == (
+        "set is a folder of blurgate synth, whose pictures are blurred; its clean faces are in "
+        f"{Path('set', 'clean')}"
+    )
+    assert len(list_faces([str(Path("set", "clean"))])) == 1
+    # Another program's file of that name: StyleGAN keeps its labels in one.
+    (tmp_path / "set/dataset.json").write_text('{"labels": null}')
+    assert len(list_faces(["set"])) == 2
+
+
 @pytest.mark.skipif(os.name == "nt", reason="bytes in names are a POSIX matter")
 def test_a_folder_whose_name_is_not_utf8_is_an_identity_that_can_be_written(tmp_path):
     folder = os.fsencode(tmp_path) + b"/caf\xe9"
