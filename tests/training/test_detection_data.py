@@ -151,6 +151,21 @@ def test_wider_face_ground_truth(tmp_path, place):
     assert third.ignore.tolist() == [True, False]  # invalid
 
 
+def test_each_part_of_wider_face_has_its_own_pictures(tmp_path):
+    split = tmp_path / "wider_face_split"
+    split.mkdir()
+    for part in ("train", "val"):
+        images(tmp_path / f"WIDER_{part}" / "images", "0--Parade/0.jpg")
+        text = "0--Parade/0.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n"
+        (split / f"wider_face_{part}_bbx_gt.txt").write_text(text)
+    for part in ("train", "val"):
+        (one,) = read_annotations(split / f"wider_face_{part}_bbx_gt.txt")
+        assert one.path == tmp_path / f"WIDER_{part}" / "images/0--Parade/0.jpg"
+    one.path.unlink()
+    with pytest.raises(InputError, match=r"there is no 0--Parade/0\.jpg in .*WIDER_val"):
+        read_annotations(split / "wider_face_val_bbx_gt.txt")
+
+
 LABEL = """# 0--Parade/a.jpg
 449 330 122 149 488.9 373.6 0.0 542.1 376.4 0.0 515.0 412.8 0.0 485.2 425.9 1.0 538.4 431.5 0.0 0.82
 10 20 30 40 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1 0.2

@@ -45,7 +45,8 @@ FILES: Final = (
 )
 """Where annotations are looked for in a folder; the first that exists is read."""
 _IMAGES: Final = ("", "images", "WIDER_train/images", "WIDER_val/images")
-"""Folders, below that of the annotations, in which WIDER FACE's pictures are looked for."""
+"""Folders, below that of the annotations, in which WIDER FACE's pictures are looked for; those of
+the other part are not."""
 _UNKNOWN: Final = np.full((5, 2), np.nan, np.float32)
 
 
@@ -105,7 +106,9 @@ def read_annotations(where: Path | str) -> list[Annotated]:
         lines = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
         marked = bool(lines) and lines[0][1].startswith("#")
         found = _from_label(file, lines) if marked else _from_wider(file, lines)
-        places = _IMAGES
+        # The parts name their pictures alike where somebody has renumbered them.
+        other = {_WIDER[0]: _IMAGES[3], _WIDER[1]: _IMAGES[2]}.get(file.name)
+        places = [place for place in _IMAGES if place != other]
         root = file.parent.parent if file.parent.name == "wider_face_split" else file.parent
     pictures = list(_placed(file, root, places, found))
     if not pictures:
