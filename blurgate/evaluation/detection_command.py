@@ -70,7 +70,8 @@ def run(
 
     Args:
         detectors: Names or paths.
-        data: Annotated folders or files; see `blurgate.training.detection.annotations`.
+        data: Annotated folders or files; see `blurgate.training.detection.annotations`. Of a
+            folder with parts for training and for validation, the latter.
         out: Folder for results.json, detection.html and a PNG of failures per set and detector.
         negatives: Folders of pictures without faces.
         embedder: Measures how blurred faces are; None: the default one, and no blurred pictures
@@ -89,14 +90,16 @@ def run(
             but an earlier result.
         InputError: Annotations or pictures cannot be read.
     """
-    from blurgate.training.detection.annotations import read_annotations
+    from blurgate.training.detection.annotations import part_for_evaluation, read_annotations
 
     for names, what in ((detectors, "a detector"), (data, "a set of pictures")):
         if len(set(names)) < len(names):
             raise ConfigError(f"{what} is given twice")
     check_out(out)
     _one_thread()
-    annotated = {_title(where, data): read_annotations(where) for where in data}
+    annotated = {
+        _title(where, data): read_annotations(part_for_evaluation(where)) for where in data
+    }
     empty = detection_sets.negatives_in(negatives)
     contenders = [_open(name) for name in detectors]
     done = Comparison({c.name: str(c.default.info) for c in contenders})

@@ -526,6 +526,35 @@ def test_sets_of_one_name_are_told_apart(folder, double, tmp_path):
     assert list(facts["sets"]) == [str(other), str(again)]
 
 
+@pytest.mark.parametrize("layout", ["wider", "parts"])
+def test_of_training_and_validation_the_latter_is_measured(folder, hurried, tmp_path, layout):
+    data = tmp_path / "data"
+    wider = data / "wider_face_split"
+    for part, count in (("train", 2), ("val", 1)):
+        if layout == "parts":
+            shutil.copytree(folder[0], data / part)
+            rows = {f"{i}.png": [[20, 30, 100, 110]] for i in range(count)}
+            (data / part / "annotations.json").write_text(json.dumps(rows))
+            continue
+        shutil.copytree(folder[0], data / f"WIDER_{part}" / "images")
+        wider.mkdir(exist_ok=True)
+        rows = "".join(f"{i}.png\n1\n20 30 80 80 0 0 0 0 0 0\n" for i in range(count))
+        (wider / f"wider_face_{part}_bbx_gt.txt").write_text(rows)
+
+    def measured(where):
+        facts = detection_command.run(["marker"], [str(where)], blurs=0, timing=False, quiet=True)
+        (found,) = facts["sets"].values()
+        return found["marker"]["pictures"]
+
+    assert measured(data) == 1
+    train = data / "train" if layout == "parts" else wider / "wider_face_train_bbx_gt.txt"
+    assert measured(train) == 2
+    if layout == "parts":  # a file of its own says what the folder is
+        rows = {"train/0.png": [], "train/1.png": [], "val/0.png": [[20, 30, 100, 110]]}
+        (data / "annotations.json").write_text(json.dumps(rows))
+        assert measured(data) == 3
+
+
 def test_detectors_take_turns_when_they_are_timed(monkeypatch):
     order = []
 

@@ -47,6 +47,8 @@ FILES: Final = (
 _IMAGES: Final = ("", "images", "WIDER_train/images", "WIDER_val/images")
 """Folders, below that of the annotations, in which WIDER FACE's pictures are looked for; those of
 the other part are not."""
+_WIDER_VAL: Final = "WIDER_val"
+"""The folder of WIDER FACE's validation pictures; its texts come together whatever is there."""
 _UNKNOWN: Final = np.full((5, 2), np.nan, np.float32)
 
 
@@ -114,6 +116,36 @@ def read_annotations(where: Path | str) -> list[Annotated]:
     if not pictures:
         raise InputError(f"{shown(str(file))} names no picture", source=str(file))
     return pictures
+
+
+def own_parts(folder: Path) -> tuple[Path, Path | None] | None:
+    """Give what a folder itself has for training and for validation, if it says so.
+
+    Returns:
+        Folders or annotation files; no second one where nothing is for validation.
+    """
+    train, val = folder / "train", folder / "val"
+    if train.is_dir() and val.is_dir():
+        return train, val
+    if any((folder / name).is_file() for name in FILES[:2]):
+        return None
+    if train.is_dir() and any((train / name).is_file() for name in FILES[:2]):
+        return train, None
+    if not (folder / _WIDER_VAL).is_dir():
+        return None
+    for place in (folder, folder / "wider_face_split"):
+        if all((place / name).is_file() for name in _WIDER):
+            return place / _WIDER[0], place / _WIDER[1]
+    return None
+
+
+def part_for_evaluation(where: Path | str) -> Path:
+    """Give what of a folder is for validation, or the folder itself where it does not say."""
+    folder = Path(where)
+    if any((folder / name).is_file() for name in FILES[:2]):
+        return folder
+    own = own_parts(folder)
+    return own[1] if own is not None and own[1] is not None else folder
 
 
 def write_annotations(folder: Path, pictures: Mapping[str, Iterable[Face]]) -> Path:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from blurgate.errors import ConfigError
 from blurgate.training.config import read_config
-from blurgate.training.detection.annotations import FILES, Annotated, read_annotations
+from blurgate.training.detection.annotations import Annotated, own_parts, read_annotations
 from blurgate.training.detection.card import about, write_card
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.config import DetectionConfig, make_detection_config
@@ -40,9 +40,6 @@ CALIBRATION_PICTURES: Final = 2048
 """Composed pictures on which the exported file's scores are set."""
 SETTLE_PICTURES: Final = 64
 """Composed pictures on which the normalisations of an exported detector are measured."""
-_WIDER: Final = ("wider_face_train_bbx_gt.txt", "wider_face_val_bbx_gt.txt")
-_WIDER_VAL: Final = "WIDER_val"
-"""The folder of WIDER FACE's validation pictures; its texts come together whatever is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ def parts(folders: Sequence[str], share: float) -> tuple[list[Annotated], list[A
     train: list[Annotated] = []
     val: list[Annotated] = []
     for name in folders:
-        own = _own_parts(Path(name))
+        own = own_parts(Path(name))
         if own is not None:
             train += read_annotations(own[0])
             val += read_annotations(own[1]) if own[1] is not None else []
@@ -213,23 +210,6 @@ def _some(samples: Composed) -> Tensor:
     """Give what the network sees of the first training pictures."""
     some = [samples.sample(0, i).image for i in range(min(SETTLE_PICTURES, len(samples)))]
     return prepare(torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2))
-
-
-def _own_parts(folder: Path) -> tuple[Path, Path | None] | None:
-    """Give what a folder itself has for training and for validation, if it says so."""
-    train, val = folder / "train", folder / "val"
-    if train.is_dir() and val.is_dir():
-        return train, val
-    if any((folder / name).is_file() for name in FILES[:2]):
-        return None
-    if train.is_dir() and any((train / name).is_file() for name in FILES[:2]):
-        return train, None
-    if not (folder / _WIDER_VAL).is_dir():
-        return None
-    for place in (folder, folder / "wider_face_split"):
-        if all((place / name).is_file() for name in _WIDER):
-            return place / _WIDER[0], place / _WIDER[1]
-    return None
 
 
 def _is_for_training(place: Path) -> bool:
