@@ -19,6 +19,7 @@ pytest.importorskip("onnx", reason='it needs: pip install "blurgate[train]"')
 pytest.importorskip("onnxscript", reason='it needs: pip install "blurgate[train]"')
 pytest.importorskip("onnxruntime", reason='it needs: pip install "blurgate[cpu]"')
 
+import onnx
 import torch
 
 from blurgate import zoo
@@ -563,6 +564,24 @@ def test_the_command_leaves_a_detector_that_can_be_used(run, folder, tmp_path):
     assert run(*args, "--out", tmp_path / "third", *SHORT, *init).code == 0
     card = json.loads((tmp_path / "third" / "scrfd.json").read_text())
     assert card["about"]["begun_with"] == "scrfd.onnx"
+
+
+def test_faces_without_landmarks_leave_a_card_that_is_json(run, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "boxes")
+    file = tmp_path / "boxes" / "annotations.json"
+    rows = json.loads(file.read_text())
+    boxes = {name: [face["box"] for face in faces] for name, faces in rows.items()}
+    file.write_text(json.dumps(boxes))
+    out = tmp_path / "run"
+    ran = run("train", "--detector", "scrfd", "--data", file.parent, "--out", out, *SHORT)
+    assert ran.code == 0, ran.err
+    assert "landmark error not measured; try:" in ran.err
+    held = onnx.load(out / "scrfd.onnx").metadata_props
+    for text in ((out / "scrfd.json").read_text(), *(entry.value for entry in held)):
+        assert "NaN" not in text
+    found = json.loads((out / "scrfd.json").read_text())["about"]["validation"]
+    assert (found["kps_error"], 0 <= found["ap"] <= 1, found["faces"] > 0) == (None, True, True)
+    assert "landmark error not measured; " in (out / "scrfd.md").read_text()
 
 
 def test_the_command_asks_a_teacher(run, folder, tmp_path):

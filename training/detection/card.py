@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +14,10 @@ import torch
 from blurgate.training.card import source_commit, time_ms, write_files
 from blurgate.training.detection.config import DetectionConfig
 from blurgate.training.detection.network import DetectorNet, count_macs
+from blurgate.training.detection.scores import DetectionScores
 from blurgate.training.runs import Fit, device_name, run_names
 
-__all__ = ["about", "write_card"]
+__all__ = ["about", "number", "validation_facts", "write_card"]
 
 _RUNS: Final = 30
 _FROM_CONFIG: Final = (
@@ -65,6 +68,20 @@ def about(
     }
 
 
+def validation_facts(scores: DetectionScores) -> dict[str, Any]:
+    """Give scores for the card; None what could not be measured, since JSON knows no NaN."""
+    return {key: None if math.isnan(value) else value for key, value in asdict(scores).items()}
+
+
+def number(value: float | None) -> str:
+    """Give a score for people.
+
+    >>> number(0.51), number(None), number(float("nan"))
+    ('0.5100', 'not measured', 'not measured')
+    """
+    return "not measured" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
 def write_card(path: Path, card: Mapping[str, Any], difference: float) -> dict[str, Any]:
     """Write `<stem>.json` and `<stem>.md` beside an ONNX file.
 
@@ -83,6 +100,9 @@ def write_card(path: Path, card: Mapping[str, Any], difference: float) -> dict[s
 def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
     facts = card["about"]
     data, found, speed = facts["data"], facts["validation"], facts["latency_ms"]
+    landmarks = number(found["kps_error"])
+    if found["kps_error"] is not None:
+        landmarks += " of the distance of the eyes"
     rows = {
         "file": f"`{file}`, {facts['bytes'] / 1e6:.3f} MB, {facts['parameters']:,} parameters, "
         f"{facts['gflops_480x640']} GFLOPs at 480 x 640 (multiplications)",
@@ -90,9 +110,8 @@ def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
         + ", ".join(f"{key} {value}" for key, value in facts["shape"].items()),
         "input": "pictures of any size in multiples of 32, RGB, (pixel - 127.5) / 128",
         "output": "scores, boxes and five landmarks, as the runner `scrfd` reads them",
-        "validation": f"AP {found['ap']:.4f} at IoU 0.5, recall {found['recall']:.4f} at score "
-        f"0.5, landmark error {found['kps_error']:.4f} of the distance of the eyes; "
-        f"{found['faces']} faces in composed pictures",
+        "validation": f"AP {number(found['ap'])} at IoU 0.5, recall {number(found['recall'])} at "
+        f"score 0.5, landmark error {landmarks}; {found['faces']} faces in composed pictures",
         "latency": f"{speed['384x640']} ms for 384 x 640 ({speed['how']})",
         "training data": f"{data['train']} pictures with {data['faces']} faces, "
         f"{data['background']} without; validation: {data['val']} with {data['faces_val']}",

@@ -13,6 +13,7 @@ import typer
 from blurgate.cli.progress import progress_bar
 from blurgate.errors import ConfigError, UnknownNameError
 from blurgate.training.config import parse_settings, parse_yaml
+from blurgate.training.detection.card import number
 from blurgate.training.detection.train import (
     TrainedDetector,
     choose_detection_settings,
@@ -106,7 +107,7 @@ def _print_summary(trained: TrainedDetector) -> None:
     typer.echo(
         f"{trained.path}: {facts['bytes'] / 1e6:.2f} MB, {facts['gflops_480x640']} GFLOPs at "
         f"480x640, {facts['latency_ms']['384x640']} ms at 384x640; epoch {trained.fit.best_epoch} "
-        f"of {trained.fit.epoch}: AP {best['ap']:.4f}, landmark error {best['kps_error']:.4f}; "
-        f"try: blurgate filter VIDEO --detector {trained.path}",
+        f"of {trained.fit.epoch}: AP {number(best['ap'])}, landmark error "
+        f"{number(best['kps_error'])}; try: blurgate filter VIDEO --detector {trained.path}",
         err=True,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from blurgate.errors import ConfigError
 from blurgate.training.config import read_config
 from blurgate.training.detection.annotations import Annotated, own_parts, read_annotations
-from blurgate.training.detection.card import about, write_card
+from blurgate.training.detection.card import about, validation_facts, write_card
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.config import DetectionConfig, make_detection_config
 from blurgate.training.detection.export import card_facts, export_detector
@@ -190,7 +190,7 @@ def train_detector(
         source=config.source,
         about={
             **about(config, facts, fit, network, device),
-            "validation": asdict(exported),
+            "validation": validation_facts(exported),
             "score_0.5_was": raw,
         },
     )
