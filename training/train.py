@@ -154,6 +154,8 @@ def run_training(
         ConfigError: The folder is in use or holds another run, or settings contradict each other.
         ModelError: Training diverged, or the exported model is not the trained one.
     """
+    if kinds and not config.data:
+        raise ConfigError("--kinds learns from a folder of blurgate synth: use --data")
     loss = parse_loss(config.loss)
     torch.manual_seed(config.seed)
     model = model_of(config)
@@ -242,8 +244,6 @@ def export_run(
 
 def _kinds(model: BlurModel, config: TrainConfig, workers: int) -> Kinds:
     """Train the head for kinds of blur; only folders say what was done to a picture."""
-    if not config.data:
-        raise ConfigError("--kinds learns from a folder of blurgate synth: use --data")
     model.cpu().float()
     folders = [Path(folder) for folder in config.data]
     return fit_kinds(model, folders, seed=config.seed, workers=workers)

@@ -247,6 +247,17 @@ def test_wrong_usage_is_one_line(train, trainset, tmp_path, monkeypatch, options
     assert message in ran.err
 
 
+def test_kinds_without_a_folder_are_refused_before_any_work(train, faces, tmp_path):
+    out = tmp_path / "run"
+    ran = train(
+        *("--plugin", "tiny", "--faces", faces, "--embedder", "tiny", "--kinds", "--out", out),
+        *("--set", "size=112", "--epochs", 1, *SHORT[2:]),
+    )
+    assert ran.code == 2
+    assert "--kinds learns from a folder of blurgate synth: use --data" in ran.err
+    assert not out.exists()
+
+
 def test_overwriting_leaves_nothing_of_the_earlier_run(train, trainset, tmp_path):
     options = ("--plugin", "tiny", "--data", trainset, "--out", tmp_path, *SHORT)
     assert train(*options, "--set", "name=first").code == 0
