@@ -162,7 +162,8 @@ def train_command(
     chosen = {key: value for key, value in given.items() if value is not None}
     threads = workers or options.usable_cores()
     if detector is not None or (resume and config is None and is_detector_run(out)):
-        check_detector_options({**chosen, "viz": viz or None})
+        switches = {"viz": viz or None, "kinds": kinds or None, "int8": int8 or None}
+        check_detector_options({**chosen, **switches})
         shared = ("data", "epochs", "batch", "lr", "precision", "seed")
         run_detector_command(
             out,

@@ -613,6 +613,10 @@ def test_the_command_asks_a_teacher(run, folder, tmp_path):
         (["--detector", "scrfb", "--data", "."], "scrfd"),
         (["--detector", "scrfd", "--data", ".", "--faces", "."], "--faces belongs to"),
         (["--detector", "scrfd", "--data", ".", "--head", "bins20"], "--head belongs to"),
+        *(
+            (["--detector", "scrfd", "--data", ".", name], f"{name} belongs to the training of")
+            for name in ("--viz", "--kinds", "--int8")
+        ),
         (["--background", "."], "--background belongs to --detector"),
         (["--detector", "scrfd", "--data", ".", "--set", "mimic=1"], "mimic needs a teacher"),
         (["--detector", "scrfd", "--data", "."], "annotations"),

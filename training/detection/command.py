@@ -33,6 +33,8 @@ _FOREIGN: Final = {
     "head": "--head",
     "loss": "--loss",
     "viz": "--viz",
+    "kinds": "--kinds",
+    "int8": "--int8",
 }
 
 
