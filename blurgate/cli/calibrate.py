@@ -172,8 +172,11 @@ def calibrate_command(
     if other_photo is not None and (pairing != "twins" or not other_photo):
         raise ConfigError("--other-photo is a cosine above 0 that goes with --pairing twins")
     Rule(0.0, review or 0.0, min_face or 0.0)  # wrong numbers are errors before any work
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder; --out names the profile's file")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already; use --overwrite, or another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)  # what cannot be made is an error before any work
     compares = isinstance(target, calibration.Fnmr)
     runtime = Runtime(device)
     scorer = zoo.open_scorer(model, runtime)

@@ -170,6 +170,21 @@ def test_what_cannot_be_done_is_one_line(calibrate, drawn, tmp_path, arguments, 
     assert not (tmp_path / "profile.json").exists()
 
 
+def test_the_folder_of_the_profile_is_made_before_any_work(run, drawn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ("calibrate", drawn, "--model", "laplacian", "--keep-rate", 0.75, "--workers", 1)
+    ran = run(*common, "--out", "new/folder/gate.json")
+    assert ran.code == 0, ran.err
+    assert profile("new/folder/gate.json")["target"] == {"share": 0.75, "kind": "keep-rate"}
+    monkeypatch.setattr("blurgate.evaluation.material.measure_faces", None)  # is not reached
+    ran = run(*common, "--out", "new", "--overwrite")
+    assert ran.code == 2
+    assert ran.err == "blurgate: error: new is a folder; --out names the profile's file\n"
+    Path("file").write_text("")
+    ran = run(*common, "--out", "file/gate.json")
+    assert (ran.code, "'file'" in ran.err, ran.err.count("\n")) == (5, True, 1)
+
+
 def test_filter_takes_the_profile(run, marker, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     facts = {
