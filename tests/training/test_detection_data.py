@@ -196,7 +196,14 @@ def test_label_txt_with_landmarks(tmp_path):
         ("annotations.json", '{"a.jpg": [3]}', "of a.jpg, face 0: must be an object with a box"),
         ("annotations.json", '{"a.jpg": [[1, 2, 3, 4], [1, 2, 3]]}', "face 1: box must be four"),
         ("annotations.json", '{"a.jpg": [[1, 2, 3, NaN]]}', "box must be four numbers"),
+        ("annotations.json", '{"a.jpg": [[-1e300, 0, 1e300, 92]]}', "a.jpg, face 0: box must be"),
+        ("annotations.json", f'{{"a.jpg": [[1, 2, 3, 1{"0" * 400}]]}}', "up to 1e.06, not"),
         ("annotations.json", '{"a.jpg": [[3, 2, 1, 4]]}', "has no extent"),
+        (
+            "annotations.json",
+            '{"a.jpg": [{"box": [1, 2, 3, 4], "kps": [[1,1e30], [1,2], [1,2], [1,2], [1,2]]}]}',
+            "of a.jpg, face 0: kps must be five pairs of numbers up to 1e.06 or null",
+        ),
         ("annotations.json", '{"a.jpg": [{"box": [1, 2, 3, 4], "kps": [[1, 2]]}]}', "kps must be"),
         ("annotations.json", '{"a.jpg": [{"box": [1, 2, 3, 4], "ignore": 1}]}', "ignore must be"),
         ("annotations.json", '{"b.jpg": []}', "of b.jpg: there is no b.jpg in"),
@@ -217,6 +224,7 @@ def test_label_txt_with_landmarks(tmp_path):
         ("wider_face_train_bbx_gt.txt", "a.jpg\n1 2 3 4\n", "line 2: the number of faces of a.jpg"),
         ("wider_face_train_bbx_gt.txt", "a.jpg\n2\n1 2 3 4\n", "ends within the 2 faces of a.jpg"),
         ("wider_face_train_bbx_gt.txt", "a.jpg\n1\n1 2 inf 4\n", "line 3: must be numbers"),
+        ("wider_face_train_bbx_gt.txt", "a.jpg\n1\n1 2 1e300 4\n", "line 3: must be numbers up"),
         ("wider_face_train_bbx_gt.txt", "a.jpg", "must follow its path, not 'nothing'"),
     ],
 )

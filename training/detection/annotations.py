@@ -19,7 +19,6 @@ in the folder are followed.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -49,6 +48,8 @@ _IMAGES: Final = ("", "images", "WIDER_train/images", "WIDER_val/images")
 the other part are not."""
 _WIDER_VAL: Final = "WIDER_val"
 """The folder of WIDER FACE's validation pictures; its texts come together whatever is there."""
+LARGEST: Final = 1e6
+"""Coordinates beyond this are a mistake: no picture is so large, and sums of them overflow."""
 _UNKNOWN: Final = np.full((5, 2), np.nan, np.float32)
 
 
@@ -215,7 +216,9 @@ def _from_json(file: Path, text: str) -> Iterator[tuple[str, list[Face], str]]:
             if kps is not None and not (
                 isinstance(kps, list) and len(kps) == 5 and all(_numbers(p, 2) for p in kps)
             ):
-                raise _bad(file, f"{at}: kps must be five pairs of numbers or null")
+                raise _bad(
+                    file, f"{at}: kps must be five pairs of numbers up to {LARGEST:g} or null"
+                )
             faces.append(Face(_box(file, at, entry.get("box")), kps, ignore))
         yield name, faces, f"of {shown(name)}"
 
@@ -313,8 +316,11 @@ def _row(file: Path, line: int, row: str, least: int) -> list[float]:
         values = [float(v) for v in row.split()]
     except ValueError:
         values = []
-    if len(values) < least or not all(map(math.isfinite, values)):
-        raise _bad(file, f"line {line}: must be numbers, x y w h first, not {row!r:.60}")
+    if len(values) < least or not all(abs(v) <= LARGEST for v in values):
+        raise _bad(
+            file,
+            f"line {line}: must be numbers up to {LARGEST:g}, x y w h first, not {row!r:.60}",
+        )
     return values
 
 
@@ -325,7 +331,10 @@ def _from_size(values: Sequence[float]) -> tuple[float, float, float, float]:
 
 def _box(file: Path, at: str, value: Any) -> tuple[float, float, float, float]:
     if not _numbers(value, 4):
-        raise _bad(file, f"{at}: box must be four numbers x1 y1 x2 y2, not {value!r:.60}")
+        raise _bad(
+            file,
+            f"{at}: box must be four numbers x1 y1 x2 y2 up to {LARGEST:g}, not {value!r:.60}",
+        )
     x1, y1, x2, y2 = value
     if not (x1 < x2 and y1 < y2):
         raise _bad(file, f"{at}: the box {value} has no extent; it is x1 y1 x2 y2")
@@ -337,7 +346,7 @@ def _numbers(value: Any, n: int) -> bool:
         isinstance(value, list)
         and len(value) == n
         and all(
-            isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
+            isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= LARGEST
             for v in value
         )
     )
