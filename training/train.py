@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Trained",
+    "check_folder",
     "choose_device",
     "choose_settings",
     "export_run",
@@ -165,12 +166,14 @@ def run_training(
         begin_with(model, config.init, read_weights)
     fabric = loop.make_fabric(device, config.precision)
     if fabric.is_global_zero:
-        prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
-    fabric.barrier()
+        check_folder(folder, resume=resume, overwrite=overwrite)
     feed = open_feed(config, device=str(fabric.device), workers=workers, on_failure=on_failure)
     if begins and any(map(is_exported, config.init)):
         settle(model, _some(feed, config.batch))
     drawn = _drawer(config, feed, folder, fabric.device) if viz and fabric.is_global_zero else None
+    if fabric.is_global_zero:
+        prepare_folder(folder, config.to_yaml(), resume=resume)
+    fabric.barrier()
     fit = loop.fit(
         model,
         loss,
@@ -301,34 +304,47 @@ def _name(config: TrainConfig) -> str:
     return config.name or config.backbone
 
 
-def prepare_folder(folder: Path, text: str, *, resume: bool, overwrite: bool) -> None:
-    """Make a run's folder ready, and write the configuration into it.
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that a run may not write into; nothing is changed.
 
     Args:
-        folder: Where the run writes.
-        text: The configuration as YAML.
+        folder: Where the run writes; may not exist yet.
         resume: Continue what an interrupted run has left in the folder.
         overwrite: Replace an earlier run, of a scorer or a detector.
 
     Raises:
         ConfigError: The folder is in use, or there is nothing to resume in it.
     """
-    if folder.exists() and not folder.is_dir():
+    if not folder.exists():
+        return
+    if not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
     begun = (folder / CONFIG).is_file()
-    if not (is_unused(folder, CONFIG) or resume or (overwrite and begun)):
-        hint = "use --resume to continue it, --overwrite to begin anew, or " if begun else "choose "
-        raise ConfigError(f"{folder} is not empty: {hint}another --out")
-    if resume and begun:
-        # The checkpoint compares everything; before the first epoch there is none.
-        if (folder / LAST).is_file():
-            return
-    elif resume and not is_unused(folder, CONFIG):
+    if is_unused(folder, CONFIG) or (begun and (resume or overwrite)):
+        return
+    if resume:
         raise ConfigError(
             f"{folder} holds no run of blurgate train to resume; choose another --out"
         )
-    if begun:
+    hint = "use --resume to continue it, --overwrite to begin anew, or " if begun else "choose "
+    raise ConfigError(f"{folder} is not empty: {hint}another --out")
+
+
+def prepare_folder(folder: Path, text: str, *, resume: bool) -> None:
+    """Make a run's folder ready, and write the configuration into it.
+
+    To be called once the data is open: a run that fails before leaves the folder as it was.
+
+    Args:
+        folder: Where the run writes, as `check_folder` allows.
+        text: The configuration as YAML.
+        resume: Continue what an interrupted run has left in the folder.
+    """
+    # The checkpoint compares everything; before the first epoch there is none.
+    if resume and (folder / CONFIG).is_file() and (folder / LAST).is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / CONFIG).is_file():
         old = parse_yaml((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG))
         name = next((old[key] for key in ("name", "backbone", "detector") if old.get(key)), None)
         for stem in (str(name), f"{name}.int8"):

@@ -245,6 +245,7 @@ def test_wrong_usage_is_one_line(train, trainset, tmp_path, monkeypatch, options
     assert ran.err.startswith("blurgate: error: ")
     assert ran.err.count("\n") == 1
     assert message in ran.err
+    assert not (tmp_path / "run").exists()  # the corrected command finds it free
 
 
 def test_kinds_without_a_folder_are_refused_before_any_work(train, faces, tmp_path):
@@ -265,6 +266,19 @@ def test_overwriting_leaves_nothing_of_the_earlier_run(train, trainset, tmp_path
     assert train(*options, "--set", "name=second", "--overwrite", "--epochs", 1).code == 0
     assert not list(tmp_path.glob("first.*"))
     assert json.loads((tmp_path / "second.json").read_text())["about"]["epochs_done"] == 1
+
+
+def test_overwriting_with_data_that_cannot_be_read_leaves_the_earlier_run(
+    train, trainset, tmp_path
+):
+    options = ("--plugin", "tiny", "--out", tmp_path, *SHORT)
+    assert train(*options, "--data", trainset).code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert {"config.yaml", "last.safetensors", "tiny.onnx"} <= before.keys()
+    ran = train(*options, "--data", "nosuch", "--overwrite")
+    assert (ran.code, "nosuch holds no dataset" in ran.err) == (3, True)
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert after == before
 
 
 def test_a_folder_in_use_is_left_alone(train, trainset, tmp_path):

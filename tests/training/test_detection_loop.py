@@ -584,6 +584,14 @@ def test_faces_without_landmarks_leave_a_card_that_is_json(run, folder, tmp_path
     assert "landmark error not measured; " in (out / "scrfd.md").read_text()
 
 
+def test_a_detector_that_cannot_begin_leaves_no_folder(run, folder, tmp_path):
+    args = ("train", "--detector", "scrfd", "--data", folder, "--out", tmp_path / "run", *SHORT)
+    ran = run(*args, "--set", f"init={tmp_path / 'nosuch'}")
+    assert ran.code == 5, ran.err
+    assert "nosuch" in ran.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_asks_a_teacher(run, folder, tmp_path):
     args = ("train", "--detector", "scrfd", "--data", folder, "--background", folder / "empty")
     args += SHORT

@@ -32,7 +32,7 @@ from blurgate.training.detection.samples import Held
 from blurgate.training.detection.scores import fair_score, false_alarms
 from blurgate.training.exported import is_exported, read_weights, settle
 from blurgate.training.runs import LAST, Fit, OnStep, begin_with
-from blurgate.training.train import CONFIG, prepare_folder
+from blurgate.training.train import CONFIG, check_folder, prepare_folder
 
 __all__ = ["TrainedDetector", "choose_detection_settings", "parts", "train_detector"]
 
@@ -139,6 +139,7 @@ def train_detector(
     """
     if not config.data:
         raise ConfigError("there is nothing to train on: give --data DIR with annotated pictures")
+    check_folder(folder, resume=resume, overwrite=overwrite)
     train, val = parts(config.data, config.val)
     background = backgrounds_in(config.background)
     facts = _data_facts(train, val, background)
@@ -146,7 +147,6 @@ def train_detector(
     if teacher is not None:
         facts["teacher"] = str(teacher.open().info)
     name = config.name or config.detector
-    prepare_folder(folder, config.to_yaml(), resume=resume, overwrite=overwrite)
     torch.manual_seed(config.seed)
     network = DetectorNet(config.shape())
     begins = bool(config.init) and not (resume and (folder / LAST).is_file())
@@ -162,6 +162,7 @@ def train_detector(
         val, background, size=config.size, length=config.val_pictures, seed=config.seed + 1
     )
     validation = Held(other)
+    prepare_folder(folder, config.to_yaml(), resume=resume)
     fit = fit_detector(
         network,
         samples,
