@@ -16,7 +16,7 @@ from blurgate.cards import Card, OutputCard, read_card
 from blurgate.errors import WeightsError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
-from blurgate.runtime import make_session, run
+from blurgate.runtime import make_session, read_model, run
 from blurgate.types import CROP_SIZE, F32, U8, BlurKind, check_array
 
 BATCH = 32
@@ -31,12 +31,14 @@ class OnnxScorer:
         runtime: Device and threads.
 
     Raises:
-        WeightsError: There is no card, or model and card contradict each other.
+        WeightsError: The file is no ONNX model, there is no card, or model and card contradict each
+            other.
     """
 
     def __init__(self, model: ModelFile, runtime: Runtime) -> None:
         card = read_card(model.card, str(model.path))
         if card.output is None or card.threshold is None:
+            read_model(model.path)  # to a file that is no model a card would be of no use
             lacking = "output" if card.output is None else "threshold"
             raise WeightsError(
                 f"{model.path} has no card that states its {lacking}, so its values cannot be read "

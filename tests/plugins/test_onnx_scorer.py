@@ -238,6 +238,14 @@ def test_a_file_without_a_whole_card_says_how_to_write_one(tmp_path: Path, facts
     scorer(path, json.loads(example))  # the example that it gives is a whole card
 
 
+def test_a_file_that_is_no_model_is_not_asked_for_a_card(tmp_path: Path):
+    path = tmp_path / "notes.txt"
+    path.write_text("buy milk")
+    message = r"notes\.txt is not an ONNX file, or is cut short \(8 bytes\)"
+    with pytest.raises(WeightsError, match=message):
+        scorer(path, {})
+
+
 def test_an_embedder_is_refused(tmp_path: Path):
     with pytest.raises(WeightsError, match="gives embeddings by its card"):
         scorer(linear(tmp_path / "m.onnx"), card({"type": "embedding"}))
