@@ -191,12 +191,15 @@ def _kinds_row(facts: Mapping[str, Any]) -> dict[str, str]:
     told = facts.get("kinds")
     if not told:
         return {}
-    right = f"right for {told['accuracy']:.1%} of {told['pictures']} validation pictures"
-    return {
-        "kind of blur": f"{', '.join(told['names'])}; {right} of a degree above "
-        f"{told['counted_above']:g}; direction off by {told['angle_median_error_deg']:.1f} degrees "
-        "in the median"
-    }
+    row = (
+        f"{', '.join(told['names'])}; right for {told['accuracy']:.1%} of {told['pictures']} "
+        f"validation pictures of a degree above {told['counted_above']:g}"
+    )
+    if told["angle_median_error_deg"] is not None:
+        row += f"; direction off by {told['angle_median_error_deg']:.1f} degrees in the median"
+    if missing := told.get("missing"):
+        row += f"; not exported: no pictures of {', '.join(missing)}"
+    return {"kind of blur": row}
 
 
 def _difference_row(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -42,7 +42,7 @@ SHARP_BELOW: Final = 0.1
 COUNTED_ABOVE: Final = 0.2
 """Accuracy is counted above this degree; below it, kinds hardly differ."""
 LEAST_ACCURACY: Final = 0.85
-"""A head that is right less often is not exported."""
+"""A head that is right less often is not exported; nor is one that has not met every kind."""
 OUTPUTS: Final = ("kind", "direction")
 """What an exported model calls the answers."""
 TAPS: Final = 5
@@ -80,12 +80,13 @@ class Kinds:
 
     head: KindHead
     facts: dict[str, Any]
-    """For the card: accuracy, confusion over `KINDS` (rows true), median error of the angle."""
+    """For the card: accuracy, confusion over `KINDS` (rows true), median error of the angle; and
+    `missing`, the kinds of which there was no picture to learn from or to be validated on."""
 
     @property
     def good(self) -> bool:
         """Whether it may be shipped."""
-        return bool(self.facts["accuracy"] > LEAST_ACCURACY)
+        return bool(self.facts["accuracy"] > LEAST_ACCURACY and not self.facts["missing"])
 
 
 def read_kinds(folder: Path, split: str) -> KindRows:
@@ -226,7 +227,8 @@ def fit_kinds(
         for split in ("train", "val")
     }
     x, kind, angle, _ = _joined(parts["train"])
-    if not len(x) or not sum(len(part[0]) for part in parts["val"]):
+    val = _joined(parts["val"])
+    if not len(x) or not len(val[0]):
         raise ConfigError(
             f"{' and '.join(map(str, folders))}: no pictures of known kinds of blur; make them "
             "with blurgate synth --blur random"
@@ -252,7 +254,9 @@ def fit_kinds(
             optimizer.zero_grad(set_to_none=True)
         schedule.step()
     head.eval()
-    return Kinds(head, _measured(head, *_joined(parts["val"])))
+    seen = set(kind.tolist()) & set(val[1].tolist())
+    missing = [name for i, name in enumerate(KINDS) if i not in seen]
+    return Kinds(head, {**_measured(head, *val), "missing": missing})
 
 
 _Part = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -304,7 +308,7 @@ def measure_kinds(model: Path, folders: Sequence[Path], *, workers: int = 1) -> 
         workers: Threads that read pictures.
 
     Returns:
-        What `Kinds.facts` holds.
+        What `Kinds.facts` holds but `missing`.
     """
     session = make_session(model, Runtime("cpu"))
     name = session.get_inputs()[0].name

@@ -228,9 +228,12 @@ def _print_summary(trained: Trained) -> None:
     facts, best = trained.card["about"], trained.fit.best
     if trained.kinds is not None:
         told = trained.kinds
+        end = "exported" if told.good else "too few, so not exported"
+        if missing := told.facts["missing"]:
+            end = f"not exported: training or validation has no pictures of {', '.join(missing)}"
         typer.echo(
             f"kind of blur: right for {told.facts['accuracy']:.1%} of {told.facts['pictures']} "
-            f"validation pictures; {'exported' if told.good else 'too few, so not exported'}",
+            f"validation pictures; {end}",
             err=True,
         )
     if trained.int8 is not None:

@@ -259,6 +259,28 @@ def test_kinds_without_a_folder_are_refused_before_any_work(train, faces, tmp_pa
     assert not out.exists()
 
 
+def test_kinds_of_which_there_are_no_pictures_are_named_and_none_is_exported(
+    train, plugins, faces, tmp_path
+):
+    run_synth(
+        list_faces([str(faces)], val=0.2),
+        Recipe(("defocus",)),
+        tmp_path / "set",
+        reader=FaceReader(112),
+        labeller=Labeller(plugins["tiny_embedder"].TinyEmbedder()),
+    )
+    out = tmp_path / "run"
+    ran = train("--data", tmp_path / "set", "--kinds", "--out", out, *SHORT, "--epochs", 1)
+    assert ran.code == 0, ran.err
+    (line,) = [line for line in ran.err.splitlines() if line.startswith("kind of blur: ")]
+    assert "not exported: training or validation has no pictures of " in line
+    assert line.endswith("motion, lowres")
+    card = json.loads((out / "mobilenetv2_0.25.json").read_text())
+    assert "kinds" not in card["output"]
+    assert card["about"]["kinds"]["missing"][-2:] == ["motion", "lowres"]
+    assert "; not exported: no pictures of " in (out / "mobilenetv2_0.25.md").read_text()
+
+
 def test_overwriting_leaves_nothing_of_the_earlier_run(train, trainset, tmp_path):
     options = ("--plugin", "tiny", "--data", trainset, "--out", tmp_path, *SHORT)
     assert train(*options, "--set", "name=first").code == 0

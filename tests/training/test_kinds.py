@@ -136,8 +136,28 @@ def test_the_exported_file_tells_what_the_head_tells(model, folder, tmp_path):
 
 def test_a_head_that_is_wrong_too_often_is_not_good():
     head = kinds.KindHead(4)
-    assert not kinds.Kinds(head, {"accuracy": 0.85}).good
-    assert kinds.Kinds(head, {"accuracy": 0.8501}).good
+    assert not kinds.Kinds(head, {"accuracy": 0.85, "missing": []}).good
+    assert kinds.Kinds(head, {"accuracy": 0.8501, "missing": []}).good
+    assert not kinds.Kinds(head, {"accuracy": 1.0, "missing": ["lowres"]}).good
+
+
+def test_a_head_that_has_not_met_every_kind_is_not_good(model, folder, monkeypatch):
+    assert kinds.fit_kinds(model, [folder]).facts["missing"] == []
+    read = kinds.read_kinds
+
+    def read_less(where, split):
+        """Of one kind there is nothing to learn from, of another nothing to be validated on."""
+        rows = read(where, split)
+        kept = rows.kind != kinds.KINDS.index("lowres" if split == "train" else "motion")
+        files = [file for file, is_kept in zip(rows.files, kept, strict=True) if is_kept]
+        numbers = (rows.kind[kept], rows.angle[kept], rows.degree[kept])
+        return kinds.KindRows(where, files, *numbers)
+
+    monkeypatch.setattr(kinds, "read_kinds", read_less)
+    found = kinds.fit_kinds(model, [folder])
+    assert found.facts["missing"] == ["motion", "lowres"]
+    assert found.facts["angle_median_error_deg"] is None
+    assert not found.good
 
 
 @pytest.mark.parametrize("method", ["random", "linear"])
