@@ -37,13 +37,16 @@ if TYPE_CHECKING:
 __all__ = ["measure", "note", "quantize"]
 
 
-def quantize(model: Path, out: Path, pictures: Iterable[Pictures]) -> None:
+def quantize(model: Path, out: Path, pictures: Iterable[Pictures]) -> int:
     """Write the 8-bit twin of a model, its card included.
 
     Args:
         model: An ONNX file of `blurgate.training.export`.
         out: The file to write.
         pictures: Batches from which ranges, scale and shift are taken; a few hundred pictures.
+
+    Returns:
+        The number of these pictures.
 
     Raises:
         ModelError: onnxruntime cannot quantise it.
@@ -85,6 +88,7 @@ def quantize(model: Path, out: Path, pictures: Iterable[Pictures]) -> None:
     onnx.helper.set_model_props(graph, properties)
     with written_whole(out) as temporary:
         temporary.write_bytes(graph.SerializeToString())
+    return sum(map(len, batches))
 
 
 def _after_convolutions(graph: onnx.GraphProto) -> list[str]:

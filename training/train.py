@@ -57,7 +57,7 @@ __all__ = [
 CONFIG: Final = "config.yaml"
 VIZ: Final = "viz"
 INT8_PICTURES: Final = 512
-"""Training pictures from which the ranges of an 8-bit twin are taken."""
+"""Training pictures from which the ranges of an 8-bit twin are taken, if an epoch has as many."""
 SETTLE_PICTURES: Final = 512
 """Training pictures from which the normalisations of an exported model are measured."""
 
@@ -256,12 +256,12 @@ def _quantized(path: Path, feed: Feed, config: TrainConfig, workers: int, kinds:
     """Write the 8-bit twin beside a model, and its card with its own errors."""
     out = path.with_suffix(".int8.onnx")
     with closing(feed.train(0, config.batch)) as batches:
-        quantize(path, out, islice(batches, math.ceil(INT8_PICTURES / config.batch)))
+        used = quantize(path, out, islice(batches, math.ceil(INT8_PICTURES / config.batch)))
     whole, found = (measure(file, feed.val(config.batch)) for file in (path, out))
     twin = Twin(out, found, found.mae - whole.mae)
     facts: dict[str, Any] = {
         "validation": asdict(found),
-        "int8": {"mae_loss": twin.mae_loss, "pictures": INT8_PICTURES},
+        "int8": {"mae_loss": twin.mae_loss, "pictures": used},
     }
     if kinds:
         facts["kinds"] = measure_kinds(out, list(map(Path, config.data)), workers=workers)

@@ -375,7 +375,9 @@ def test_an_8_bit_twin_is_written_with_what_it_loses(train, trainset, tmp_path):
     assert stated == pytest.approx(errors["tiny.int8.onnx"], abs=1e-5)
     lost = errors["tiny.int8.onnx"] - errors["tiny.onnx"]
     assert card["about"]["int8"]["mae_loss"] == pytest.approx(lost, abs=1e-5)
+    assert card["about"]["int8"]["pictures"] == 64  # 16 faces, 2 methods, 2 pictures of each
     page = (out / "tiny.int8.md").read_text()
+    assert "ranges from 64 training pictures" in page
     assert f"| validation MAE | {stated:.4f} on 16 pictures" in page
     assert f"validation MAE {lost:+.4f} against the model" in page
     assert "torch against onnxruntime" not in page
