@@ -170,11 +170,16 @@ def compare(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """
     for key in {**old, **new}:
         is_new_and_off = key not in old and not new[key]
-        if old.get(key) != new.get(key) and not is_new_and_off:
-            raise ConfigError(
-                f"cannot resume {path.parent}: it was begun with {key} = {old.get(key)!r}, now it "
-                f"is {new.get(key)!r}; use the same settings, --overwrite, or another --out"
+        if old.get(key) == new.get(key) or is_new_and_off:
+            continue
+        if key == "sha256":  # of the data; two digests tell people nothing
+            why = "its training data has changed since it was begun; use the same data"
+        else:
+            why = (
+                f"it was begun with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; use the "
+                "same settings"
             )
+        raise ConfigError(f"cannot resume {path.parent}: {why}, --overwrite, or another --out")
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -162,6 +163,21 @@ def test_an_interrupted_run_is_resumed_without_any_option(train, trainset, tmp_p
     ran = train("--out", tmp_path / "parts", "--resume", "--lr", 0.5)
     assert (ran.code, ran.out) == (2, "")
     assert "it was begun with lr = 0.001, now it is 0.5" in ran.err
+
+
+def test_a_run_is_not_resumed_with_other_faces(train, faces, tmp_path):
+    shutil.copytree(faces, tmp_path / "in")
+    out = tmp_path / "run"
+    options = ("--plugin", "tiny", "--faces", tmp_path / "in", "--embedder", "tiny")
+    options += ("--set", "size=112", *SHORT[2:], "--out", out)
+    assert train(*options, "--epochs", 1).code == 0
+    shutil.copy(tmp_path / "in/p0/0.png", tmp_path / "in/p0/2.png")
+    ran = train("--resume", "--out", out, "--device", "cpu")
+    assert ran.code == 2
+    assert ran.err == (
+        f"blurgate: error: cannot resume {out}: its training data has changed since it was begun; "
+        "use the same data, --overwrite, or another --out\n"
+    )
 
 
 def test_training_begins_with_the_weights_of_an_earlier_run(train, trainset, tmp_path):
