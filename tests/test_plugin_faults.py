@@ -34,7 +34,8 @@ def bad() -> Iterator[Callable[[str, Any], None]]:
         host.add(type("Plugin", (), hooks), names[-1])
 
     yield register
-    host.remove(names[-1])
+    if names:  # a test that was skipped has registered nothing
+        host.remove(names[-1])
 
 
 def raising(*arguments: Any, **options: Any) -> Any:
