@@ -11,8 +11,9 @@ What the file declares decides how it is called:
 - Batch fixed at 1, as in the released files: one picture per call. Batch free: pictures of one
   canvas size run together, once a probe has shown how the file lays their results out.
 
-SCRFD misses faces that are larger than some 400 pixels on its canvas. Pictures in which nothing is
-found are therefore searched again at a smaller scale (`RETRY_SCALE`).
+SCRFD misses faces that are larger than some 400 pixels on its canvas, or finds them with landmarks
+that are off. Pictures in which nothing is found, or such a face, are therefore searched again at a
+smaller scale (`RETRY_SCALE`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blurgate.errors import ConfigError, ModelError, WeightsError
-from blurgate.geometry import Letterbox, fit_canvas, fit_long_side, nms
+from blurgate.geometry import Letterbox, fit_canvas, fit_long_side, iou, nms
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import DetectorOptions, ModelFile, ModelInfo, Register, Runtime
 from blurgate.pixels import shrink
@@ -47,6 +48,8 @@ RETRY_SCALE: Final = 0.3
 """Scale of the second search: 192 pixels after 640, a tenth of the cost. It finds what 0.4 finds
 and nearly all faces that the picture's edges cut, of which 0.4 finds few; below 0.25 the landmarks
 get worse. It added no false faces in landscapes and in random cuts of them."""
+RETRY_ABOVE: Final = 400
+"""Longer side in canvas pixels of a face that the second search finds better."""
 RETRY_LEAST: Final = 96
 """A second search smaller than this many pixels is left out."""
 BATCH: Final = 8
@@ -108,12 +111,18 @@ class Scrfd:
     def __call__(self, frames: Sequence[Frame], /) -> list[Detections]:
         """Find the faces of each frame, highest score first."""
         found = self._search(frames, 1.0)
-        missed = [i for i, faces in enumerate(found) if not len(faces)]
-        if missed and max(self._fixed or (self._options.long_side,)) * RETRY_SCALE >= RETRY_LEAST:
-            again = self._search([frames[i] for i in missed], RETRY_SCALE)
-            for i, faces in zip(missed, again, strict=True):
-                found[i] = faces
+        if max(self._fixed or (self._options.long_side,)) * RETRY_SCALE < RETRY_LEAST:
+            return found
+        unsure = [i for i, faces in enumerate(found) if not len(faces) or self._large(faces).any()]
+        again = self._search([frames[i] for i in unsure], RETRY_SCALE)
+        for i, faces in zip(unsure, again, strict=True):
+            found[i] = _joined(found[i], faces, self._large(found[i]))
         return found
+
+    def _large(self, faces: Detections) -> NDArray[np.bool_]:
+        """Mark the faces that are too large for the first search, (n,)."""
+        sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]) * self._fit(faces.frame, 1.0).scale
+        return np.asarray(sides.max(axis=1, initial=0) > RETRY_ABOVE)
 
     def watch(self, names: Sequence[str]) -> None:
         """Let `rows` give what flows between nodes of the file, by the names that it has there.
@@ -353,6 +362,21 @@ def _place(
         boxes: F32 = np.concatenate([centre - sides[:, :2], centre + sides[:, 2:]], axis=1)
         kps: F32 = (offsets * step).reshape(-1, 5, 2) + centre[:, None]
     return boxes, kps
+
+
+def _joined(first: Detections, second: Detections, large: NDArray[np.bool_]) -> Detections:
+    """Put the second search's version in the place of the large faces that it finds too.
+
+    Where the first search found nothing, all of the second's count.
+    """
+    if not len(first):
+        return second
+    overlap = iou(first.boxes, second.boxes)
+    better = overlap.argmax(axis=1) if len(second) else np.zeros(len(first), np.intp)
+    taken = large & (overlap.max(axis=1, initial=0) > NMS_IOU)
+    boxes, kps = first.boxes.copy(), first.kps.copy()
+    boxes[taken], kps[taken] = second.boxes[better[taken]], second.kps[better[taken]]
+    return Detections(first.frame, boxes, first.det_scores, kps)
 
 
 def _no_faces(frame: Frame) -> Detections:

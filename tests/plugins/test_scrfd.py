@@ -383,6 +383,38 @@ def test_there_is_no_second_search_where_something_was_found(
     assert calls == [(1, 3, 384, 640)] * 3 + [(1, 3, 128, 192)]
 
 
+def test_large_faces_are_as_the_second_search_sees_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their scores and all other faces are the first one's."""
+    picture = frame(np.zeros((720, 1280, 3), np.uint8))  # halved on the canvas
+
+    def faces(*sides: tuple[float, float, float], shift: float = 0.0) -> Detections:
+        boxes = np.float32([[x, 10, x + side, 10 + side] for x, side, _ in sides]) + shift
+        kps = boxes[:, None, :2] + np.float32([[9, 9], [30, 9], [20, 20], [10, 30], [28, 30]])
+        scores = np.float32([score for *_, score in sides])
+        return Detections(picture, boxes.astype(np.float32), scores, kps.astype(np.float32))
+
+    first = faces((0, 802, 0.9), (850, 100, 0.8), (700, 805, 0.7))
+    second = faces((200, 40, 0.99), (0, 800, 0.6), (850, 100, 0.5), shift=4)
+    scales = []
+
+    def search(frames: Sequence[Frame], scale: float) -> list[Detections]:
+        scales.append((len(frames), scale))
+        return [first if scale == 1 else second for _ in frames]
+
+    find = detector(tiny(tmp_path / "tiny.onnx"))
+    monkeypatch.setattr(find, "_search", search)
+    (found,) = find([picture])
+    assert scales == [(1, 1.0), (1, scrfd.RETRY_SCALE)]
+    assert found.det_scores.tolist() == first.det_scores.tolist()
+    np.testing.assert_array_equal(found.boxes, [second.boxes[1], *first.boxes[1:]])
+    np.testing.assert_array_equal(found.kps, [second.kps[1], *first.kps[1:]])
+    first, scales[:] = faces((0, 798, 0.9)), []
+    assert find([picture]) == [first]
+    assert scales == [(1, 1.0), (0, scrfd.RETRY_SCALE)]
+
+
 def test_there_is_no_second_search_of_a_small_one(
     tmp_path: Path, calls: list[tuple[int, ...]]
 ) -> None:
