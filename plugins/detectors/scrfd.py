@@ -113,10 +113,11 @@ class Scrfd:
         found = self._search(frames, 1.0)
         if max(self._fixed or (self._options.long_side,)) * RETRY_SCALE < RETRY_LEAST:
             return found
-        unsure = [i for i, faces in enumerate(found) if not len(faces) or self._large(faces).any()]
+        large = [self._large(faces) for faces in found]
+        unsure = [i for i, faces in enumerate(found) if not len(faces) or large[i].any()]
         again = self._search([frames[i] for i in unsure], RETRY_SCALE)
         for i, faces in zip(unsure, again, strict=True):
-            found[i] = _joined(found[i], faces, self._large(found[i]))
+            found[i] = _joined(found[i], faces, large[i])
         return found
 
     def _large(self, faces: Detections) -> NDArray[np.bool_]:
