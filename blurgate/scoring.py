@@ -27,7 +27,8 @@ from blurgate.types import RoutedFaces
 
 __all__ = ["FileFaces", "ScoreCounts", "Shard", "list_images", "run_score", "score_files"]
 
-_STATUSES: Final = ("ok", "no_face", "unreadable")
+STATUSES: Final = ("ok", "no_face", "unreadable")
+"""What a picture can come to."""
 _KEEP_ALL: Final = Rule(threshold=1.0)
 """`score` decides nothing; it borrows the router for the numbers of each face."""
 
@@ -254,7 +255,7 @@ def _count(counts: ScoreCounts, status: str, faces: int) -> None:
 def _is_whole(entry: Entry) -> bool:
     return (
         isinstance(entry.get("file"), str)
-        and entry.get("status") in _STATUSES
+        and entry.get("status") in STATUSES
         and is_count(entry.get("faces"))
     )
 
@@ -312,7 +313,7 @@ def _recount(path: Path, table: str, names: Names, *, kinds: bool) -> ScoreCount
                 raise ConfigError(f"{name!r} is not where it would be now")
             found = list(of_file)
             status = found[0]["status"]
-            if status not in _STATUSES:
+            if status not in STATUSES:
                 raise ConfigError(f"{status!r} is no status")
             _count(counts, status, len(found) if status == "ok" else 0)
         if (missing := next(rest, None)) is not None:

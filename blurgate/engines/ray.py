@@ -15,12 +15,11 @@ from blurgate.engines.paths import ScorePaths
 from blurgate.errors import ConfigError, EnvironmentLackError
 from blurgate.io.remote import is_remote
 from blurgate.io.text import reason
-from blurgate.scoring import ScoreCounts
+from blurgate.scoring import STATUSES, ScoreCounts
 from blurgate.spool import Names
 
 FILES_PER_PART: Final = 256
 """What is done again when a worker dies, and the rows that an actor holds."""
-_STATUSES: Final = ("ok", "no_face", "unreadable")
 
 
 class ScorePart:
@@ -53,7 +52,7 @@ class ScorePart:
         ]
         done: dict[str, Any] = {
             key: np.array([row[key] for row in rows], np.int64)
-            for key in ("part", *_STATUSES, "faces")
+            for key in ("part", *STATUSES, "faces")
         }
         done["failures"] = np.array([row["failures"] for row in rows])
         return done
@@ -63,7 +62,7 @@ class ScorePart:
         from blurgate.tables import SCORE_COLUMNS
 
         rows: list[dict[str, Any]] = []
-        counts: dict[str, Any] = {"part": index, "faces": 0, **dict.fromkeys(_STATUSES, 0)}
+        counts: dict[str, Any] = {"part": index, "faces": 0, **dict.fromkeys(STATUSES, 0)}
         failures = []
         for file in self._score.files(names):
             rows += self._score.rows_of(file)
@@ -136,7 +135,7 @@ def run_ray(
     try:
         work = _dataset(ray, score, folder, settings, chain((first,), todo), actors)
         for row in work.iter_rows():
-            for status in _STATUSES:
+            for status in STATUSES:
                 setattr(counts, status, getattr(counts, status) + int(row[status]))
             counts.faces += int(row["faces"])
             for line in filter(None, str(row["failures"]).split("\n")):
