@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -35,7 +34,6 @@ compares detectors on annotated pictures instead.
 """
 
 PARTS = ("fidelity", "original", "leaks", "utility")
-PAGE = "evaluation.html"
 
 
 @hookimpl
@@ -344,29 +342,17 @@ def _utility(
 
 
 def _write(done: Evaluation, out: Path, *, quiet: bool) -> None:
-    """Write page, facts, rows, and figures where they can be drawn."""
-    from blurgate.evaluation.evaluating import write_rows
-    from blurgate.evaluation.output import RESULTS
-    from blurgate.evaluation.page import make_page
-    from blurgate.journal import write_atomically
+    """Write the result, and say where it is."""
+    from blurgate.evaluation.output import write_result
 
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / RESULTS, iter([json.dumps(done.facts(), indent=1) + "\n"]))
-    write_atomically(out / PAGE, iter([make_page(done)]))
-    if done.rows is not None:
-        write_rows(done.rows, out / "rows.csv")
-    figures = []
-    if find_spec("matplotlib") is not None:
-        from blurgate.evaluation.figures import draw_evaluation
-
-        figures = draw_evaluation(done, out)
+    page, n_figures = write_result(done, out)
     if not quiet:
         beside = (
-            f"{len(figures)} figures beside it"
-            if figures
-            else ('its charts are in the page only; PNG figures need: pip install "blurgate[plot]"')
+            f"{n_figures} figures beside it"
+            if n_figures
+            else 'its charts are in the page only; PNG figures need: pip install "blurgate[plot]"'
         )
-        typer.echo(f"{out / PAGE}, {beside}", err=True)
+        typer.echo(f"{page}, {beside}", err=True)
 
 
 def _tables(done: Evaluation) -> Iterator[str]:
