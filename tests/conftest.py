@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ DATA = Path(__file__).parent / "data"
 
 # A developer's own plugins must not change what the tests see; set before anything makes the host.
 os.environ["BLURGATE_DISABLED_PLUGINS"] = "*"
+
+# A shell lets what it starts with & ignore Ctrl-C, and so do the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _shared_folder() -> Path | None:
