@@ -246,7 +246,7 @@ def facts_of(path: Path, data: bytes) -> dict[str, Any]:
     beside = path.with_suffix(".json")
     if beside != path and beside.is_file():
         try:
-            text = beside.read_text(encoding="utf-8")
+            text = beside.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise WeightsError(
                 f"cannot read the card {beside}: {error}", path=str(beside)

@@ -57,7 +57,7 @@ def main() -> None:
     pictures = read_annotations(args.folder / FILE)
     detector = zoo.open_detector(args.detector, Runtime("cpu"), DetectorOptions(long_side=SIDE))
     counts = {p.name: missed(p, detector, args.least) for p in pictures}
-    rows = json.loads((args.folder / FILE).read_text(encoding="utf-8"))
+    rows = json.loads((args.folder / FILE).read_text(encoding="utf-8-sig"))
     hard = [f"{json.dumps(name)}: {json.dumps(rows[name])}" for name in rows if counts[name]]
     text = "{\n" + ",\n".join(hard) + "\n}\n"
     (args.folder / args.out).write_text(text, encoding="utf-8")

@@ -158,6 +158,11 @@ def test_the_card_beside_the_file_wins_over_the_metadata(tmp_path: Path):
     assert facts_of(path, data) == {"kind": "scorer", "threshold": 0.7, "name": "mine"}
 
 
+def test_a_byte_order_mark_is_no_part_of_a_card(tmp_path: Path):
+    (tmp_path / "a.json").write_text('{"threshold": 0.7}', encoding="utf-8-sig")
+    assert facts_of(tmp_path / "a.onnx", b"not onnx") == {"threshold": 0.7}
+
+
 def test_a_file_without_cards_has_no_facts(tmp_path: Path):
     assert facts_of(tmp_path / "a.onnx", b"not onnx") == {}
 

@@ -145,7 +145,7 @@ def read_profile(path: Path) -> Profile:
             named) or a wrong value.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot read the profile {path}: {reason(error)}", source=str(path)

@@ -158,7 +158,7 @@ def read_pairs(
             is left.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark first
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot read the pairs {path}: {reason(error)}", source=str(path)
@@ -210,16 +210,22 @@ class _Places:
 
 def _csv_rows(path: Path, text: str) -> Iterable[tuple[str, str, bool, int]]:
     rows = csv.DictReader(text.splitlines(), strict=True)
-    missing = {"a", "b", "same"} - set(rows.fieldnames or ())
-    if missing:
-        raise InputError(f"{path} has no column {min(missing)!r}; it needs a, b and same")
-    for row in rows:
-        if row["same"] not in ("0", "1") or not row["a"] or not row["b"]:
-            raise InputError(
-                f"line {rows.line_num} of {path}: a and b are paths, same is 1 or 0",
-                source=str(path),
-            )
-        yield row["a"], row["b"], row["same"] == "1", 0
+    try:
+        missing = {"a", "b", "same"} - set(rows.fieldnames or ())
+        if missing:
+            raise InputError(f"{path} has no column {min(missing)!r}; it needs a, b and same")
+        for row in rows:
+            if row["same"] not in ("0", "1") or not row["a"] or not row["b"]:
+                raise InputError(
+                    f"line {rows.line_num} of {path}: a and b are paths, same is 1 or 0",
+                    source=str(path),
+                )
+            yield row["a"], row["b"], row["same"] == "1", 0
+    except csv.Error as error:
+        raise InputError(
+            f"line {rows.reader.line_num} of {path}: {error}; see to the quotation marks so far",
+            source=str(path),
+        ) from error
 
 
 def _lfw_rows(path: Path, text: str) -> Iterable[tuple[str, str, bool, int]]:

@@ -160,7 +160,9 @@ def _checked(argument: str) -> Iterator[Source]:
 
 
 def _listed(lines: Iterable[str], kind: Kind | None) -> Iterator[Source]:
-    names = filter(None, (line.rstrip("\r\n") for line in lines))
+    whole = iter(lines)
+    head = next(whole, "").removeprefix("\ufeff")  # a mark that editors put first
+    names = filter(None, (line.rstrip("\r\n") for line in itertools.chain((head,), whole)))
     paths = itertools.chain.from_iterable(_at_or_failing(name, kind) for name in names)
     first = next(paths, None)
     if first is None:

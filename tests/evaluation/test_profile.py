@@ -91,6 +91,12 @@ def test_wrong_profiles_are_refused(write, changes, message):
         read_profile(write(**changes))
 
 
+def test_a_byte_order_mark_is_no_part_of_a_profile(write):
+    path = write()
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_profile(path).threshold == 0.25
+
+
 def test_files_that_are_no_profile(tmp_path):
     path = tmp_path / "x.json"
     with pytest.raises(InputError, match=r"cannot read the profile .*x.json: No such file"):

@@ -102,6 +102,19 @@ def test_a_csv_list(faces, tmp_path, monkeypatch):
     assert find_pairs_file([str(tmp_path / "Cy")]) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pairs.csv", "a,b,same\nBob_M/Bob_M_0001.jpg,Bob_M/Bob_M_0002.jpg,1\n"),
+        ("pairs.txt", "1\t1\nBob_M\t1\t2\n"),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_a_list(faces, tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8-sig")
+    assert read_pairs(path, faces).genuine.tolist() == [[3, 4]]
+
+
 def test_few_impostors_in_a_list_are_drawn_instead(faces, tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("a,b,same\nAda_L/Ada_L_0001.jpg,Ada_L/Ada_L_0003.jpg,1\n")
@@ -129,6 +142,8 @@ def test_the_standard_list(faces, tmp_path, monkeypatch):
     [
         ("p.csv", "a,b\nx,y\n", "p.csv has no column 'same'; it needs a, b and same"),
         ("p.csv", "a,b,same\nx,y,yes\n", "line 2 of .*p.csv: a and b are paths, same is 1 or 0"),
+        ("p.csv", 'a,b,same\n"x,y,1\n', "line 2 of .*p.csv: unexpected end of data; see to"),
+        ("p.csv", 'a,b,"same\n', "line 1 of .*p.csv: unexpected end of data"),
         ("p.txt", "", "is not a list of pairs: its first line must hold the number of folds"),
         ("p.txt", "Ada 1 2\n", "is not a list of pairs"),
         ("p.txt", "1\t1\nAda\tx\t2\n", r"line 2 of .*p.txt: 'Ada.*neither `name number number`"),

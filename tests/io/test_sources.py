@@ -188,7 +188,13 @@ def test_list_on_standard_input():
     ]
 
 
-@pytest.mark.parametrize("lines", [None, [], ["\n", "\n"]])
+def test_a_byte_order_mark_is_no_part_of_the_first_name():
+    touch("a.jpg", "\ufeffb.jpg")
+    found = list(expand(["-"], stdin=["\ufeffa.jpg\n", "\ufeffb.jpg\n"]))
+    assert found == [Source("a.jpg", "image"), Source("\ufeffb.jpg", "image")]
+
+
+@pytest.mark.parametrize("lines", [None, [], ["\n", "\n"], ["\ufeff"]])
 def test_empty_list(lines):
     with pytest.raises(InputError, match="standard input holds no paths"):
         list(expand(["-"], stdin=lines))
