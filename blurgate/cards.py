@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias, TypeGuard
 
 from blurgate import protobuf
 from blurgate.errors import WeightsError
@@ -79,7 +79,8 @@ class Card:
     input: InputCard = field(default_factory=InputCard)
     output: OutputCard | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
-    """Anything worth keeping, such as how the weights were trained; blurgate does not read it."""
+    """Anything worth keeping, such as how the weights were trained; `blurgate bench` shows some of
+    it, read with `number_in` and `object_in`."""
 
 
 def read_card(facts: Mapping[str, Any], where: str) -> Card:
@@ -220,7 +221,23 @@ class _Reader:
         return tuple(float(n) for n in value)
 
 
-def _is_number(value: object) -> bool:
+def number_in(about: Mapping[str, Any], key: str) -> float | None:
+    """Give a number within a card's `about`, which may hold anything; None where it is none.
+
+    >>> number_in({"mae": 0.03}, "mae"), number_in({"mae": "small"}, "mae")
+    (0.03, None)
+    """
+    value = about.get(key)
+    return value if _is_number(value) else None
+
+
+def object_in(about: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Give an object within a card's `about`, which may hold anything; empty where it is none."""
+    value = about.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _is_number(value: object) -> TypeGuard[float]:
     # Compared and not asked: JSON may hold an integer that is too large for `math.isfinite`.
     return (
         isinstance(value, int | float)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from blurgate.benching import Subject
+from blurgate.cards import object_in
 from blurgate.errors import BlurgateError
 from blurgate.host import get_host
 from blurgate.interfaces import ModelFile, ModelInfo, Runtime
@@ -43,9 +44,9 @@ def torch_calls(about: Mapping[str, Any], threads: Sequence[int]) -> dict[tuple[
     """
     if "int8" in about:
         return {}
-    backbone, head = about.get("backbone"), about.get("training", {}).get("head", "regression")
+    backbone, head = about.get("backbone"), object_in(about, "training").get("head", "regression")
     try:
-        options = about.get("backbone_options", {})
+        options = object_in(about, "backbone_options")
         model = build_model(str(backbone), head=str(head), options=options)
     except BlurgateError:
         return {}

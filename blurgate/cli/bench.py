@@ -154,8 +154,10 @@ def _untrained(
 def _errors(subject: Subject, data: Path | None) -> tuple[float | None, float | None]:
     """Give (MAE, Spearman): measured on `data`, or what the card states."""
     if data is None or subject.score is None:
-        stated = subject.about.get("validation", {})
-        return stated.get("mae"), stated.get("spearman")
+        from blurgate.cards import number_in, object_in
+
+        stated = object_in(subject.about, "validation")
+        return number_in(stated, "mae"), number_in(stated, "spearman")
     import numpy as np
 
     from blurgate.errors import ConfigError
@@ -178,10 +180,12 @@ def _row(
     taken: dict[tuple[str, int, int], float],
     errors: tuple[float | None, float | None],
 ) -> dict[str, Any]:
+    from blurgate.cards import number_in
+
     return {
         "name": subject.name,
         "bytes": subject.bytes,
-        "parameters": subject.about.get("parameters"),
+        "parameters": number_in(subject.about, "parameters"),
         "mae": errors[0],
         "spearman": errors[1],
         "ms": [

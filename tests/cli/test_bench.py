@@ -17,6 +17,7 @@ from blurgate.training.making import Recipe
 from blurgate.training.synth import run_synth
 
 DATA = Path(__file__).parents[1] / "data"
+MODELS = Path(__file__).parents[2] / "models_zoo"
 
 
 def test_the_median_counts_and_the_first_call_is_thrown_away(monkeypatch):
@@ -141,6 +142,31 @@ def test_an_untrained_backbone_is_timed_in_both_engines(run):
     assert {entry["engine"] for entry in row["ms"]} == {"onnxruntime", "torch"}
 
 
+@pytest.mark.parametrize(
+    ("about", "cells"),
+    [
+        ({"validation": 0.03}, ["-", "-", "-"]),
+        ({"validation": {"mae": "0.03", "spearman": 0.5}}, ["-", "-", "0.5000"]),
+        ({"validation": {"mae": 10**400}, "parameters": True}, ["-", "-", "-"]),
+        ({"parameters": "1.2 M"}, ["-", "-", "-"]),
+        ({"parameters": 12000, "validation": {"mae": 0.03}}, ["12,000", "0.0300", "-"]),
+    ],
+)
+def test_about_may_hold_anything(run, tmp_path, monkeypatch, about, cells):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(MODELS / "mobilenetv2_0.25.onnx", "mine.onnx")
+    card = {
+        "kind": "scorer", "name": "mine", "threshold": 0.4, "output": {"type": "degree"},
+        "about": about,
+    }  # fmt: skip
+    Path("mine.json").write_text(json.dumps(card))
+    options = ("--rounds", 1, "--batch", 1, "--threads", 1, "--no-torch")
+    ran = run("bench", "mine.onnx", *options)
+    assert ran.code == 0, ran.err
+    line = ran.out.splitlines()[1].split()
+    assert [line[0], *line[2:5]] == ["mine", *cells]
+
+
 def test_the_card_of_a_trained_model_tells_its_errors_and_its_network(monkeypatch):
     pytest.importorskip("torch")
     from blurgate.training.bench import torch_calls
@@ -152,6 +178,10 @@ def test_the_card_of_a_trained_model_tells_its_errors_and_its_network(monkeypatc
     assert tuple(calls["torch", 1](crops).shape) == (3,)
     # A backbone of a plugin that is not here cannot be timed in torch; that is no error.
     assert torch_calls({"backbone": "somebody's"}, [1]) == {}
+    # And `about` may hold anything.
+    odd = {"backbone": "squeezenet1_1", "training": "50 epochs", "backbone_options": "none"}
+    assert set(torch_calls(odd, [1])) == {("torch", 1)}
+    assert torch_calls({"backbone": ["ours"], "training": {"head": 3}}, [1]) == {}
 
 
 def test_an_8_bit_twin_has_no_time_in_torch():
