@@ -287,7 +287,7 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         where: Where it stands, for messages.
 
     Raises:
-        ConfigError: It is not YAML, or no keys and values.
+        ConfigError: It is not YAML, no keys and values, or holds a date that does not exist.
     """
     yaml = _yaml()
     try:
@@ -295,6 +295,12 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         line = " ".join(str(error).split())
         raise ConfigError(f"{where} is not YAML: {line}") from error
+    except ValueError as error:  # a date or a number that is none, such as 2026-11-31
+        raise ConfigError(
+            f"{where}: {error}; a text that looks like a date or a number goes in quotation marks"
+        ) from error
+    except RecursionError as error:
+        raise ConfigError(f"{where} is nested too deeply") from error
     if facts is None:
         return {}
     if not isinstance(facts, dict):

@@ -109,6 +109,8 @@ def test_bases_lie_below_the_file_and_are_found_beside_it(tmp_path):
         ("data: x\nfaces: [y]", r"c\.yaml: train either on a folder .* not on both"),
         ("[1, 2]", r"c\.yaml must hold keys and values, not list"),
         ("a: b: c", r"c\.yaml is not YAML: mapping values are not allowed here"),
+        ("name: 2026-11-31", r"c\.yaml: day is out of range for month; a text that looks"),
+        ("epochs: " + "[" * 2000, r"c\.yaml is nested too deeply"),
         ("base: 3", r"c\.yaml: base must be a preset's name or a path, not 3"),
         ("base: c.yaml", r"c\.yaml is its own base"),
     ],
@@ -144,3 +146,6 @@ def test_settings_are_yaml_values():
         parse_settings(["ema"])
     with pytest.raises(ConfigError, match=r"--set a=\[ is not YAML"):
         parse_settings(["a=["])
+    with pytest.raises(ConfigError, match=r"--set name=2026-11-31: day is out of range for month"):
+        parse_settings(["name=2026-11-31"])
+    assert parse_settings(["name='2026-11-31'"]) == {"name": "2026-11-31"}
