@@ -83,13 +83,13 @@ class GroupNames:
 
 
 def check_fit(patterns: Sequence[str], sources: Sequence[str]) -> None:
-    """Refuse patterns that fit none of at least one file name.
+    """Refuse patterns that fit none of some file names; where there are none, any pattern will do.
 
     Raises:
         ConfigError: None fits.
     """
     group_of = GroupNames(patterns)
-    if patterns and not any(map(group_of, sources)):
+    if patterns and sources and not any(map(group_of, sources)):
         given = " ".join(f"--groups {pattern}" for pattern in patterns)
         raise ConfigError(f"{given} fits no file name, such as {shown(sources[0])}")
 

@@ -187,10 +187,12 @@ def measure_synth(
     """
     data = Dataset(folder, split=split)
     if not len(data):
-        raise InputError(
-            f"{folder} holds no pictures of the split {split}; make it with --val, or use --split",
-            source=str(folder),
+        lacking = (
+            "labelled pictures"
+            if split is None
+            else f"pictures of the split {split}; make it with --val, or use --split"
         )
+        raise InputError(f"{folder} holds no {lacking}", source=str(folder))
     labeller = Labeller(embedder) if embedder is not None else None
     first: dict[str, int] = {}  # clean file -> the first row that has it
     for row, file in enumerate(data.clean_files):

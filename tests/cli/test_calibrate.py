@@ -132,6 +132,24 @@ def test_blurred_faces_and_synth_folders(calibrate, run, drawn):
     assert f"median cosine is {0.9 * own:.3f}" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("split", "lacking"),
+    [
+        ("all", "labelled pictures"),
+        ("val", "pictures of the split val; make it with --val, or use --split"),
+    ],
+)
+def test_a_synth_folder_without_pictures(calibrate, run, drawn, split, lacking):
+    synth = ("--embedder", "tiny", "--blur", "gaussian", "--quiet")
+    assert run("synth", drawn, "--out", "set", *synth).code == 0
+    table, settings = Path("set/label_gaussian/label/data_label.csv"), Path("set/dataset.json")
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "rows": 0}))
+    ran = calibrate("--from-synth", "set", "--split", split, "--keep-rate", 0.5)
+    assert ran.code == 3
+    assert ran.err.endswith(f"blurgate: error: set holds no {lacking}\n")
+
+
 def test_pictures_that_cannot_be_used_are_named(calibrate, drawn, tmp_path):
     folder = tmp_path / "more"
     folder.mkdir()

@@ -182,6 +182,19 @@ def test_a_synth_folder_is_taken_with_its_labels(run, evaluate, faces, tmp_path)
         )
 
 
+@pytest.mark.parametrize("part", ["fidelity", "leaks"])
+def test_groups_of_a_synth_folder_without_pictures(run, evaluate, faces, tmp_path, part):
+    made = run("synth", "in", "--out", "set", "--blur", "gaussian", "--embedder", "tiny", "--quiet")
+    assert made.code == 0, made.err
+    table = tmp_path / "set/label_gaussian/label/data_label.csv"
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    settings = tmp_path / "set/dataset.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "rows": 0}))
+    ran = evaluate("set", "--groups", "mebeauty", "--part", part)
+    assert ran.code == 3
+    assert ran.err.endswith("blurgate: error: set holds no labelled pictures\n")
+
+
 class Dim:
     """A second recogniser: it sees little of a picture."""
 
