@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 IMPOSTORS: Final = 50_000
 """Non-mated comparisons that are drawn where nobody says how many."""
+MOST_GENUINE: Final = 1_000_000
+"""Of more mated comparisons so many are drawn: their number grows with the square of the pictures
+of a person."""
 STANDARD_FILES: Final = ("pairs.txt", "pairs.csv", "lfw_pairs.csv", "lfw_pairs_subset.csv")
 """Names under which a folder of faces may hold its list of comparisons."""
 LEAST_FROM_FILE: Final = 1000
@@ -73,23 +76,49 @@ def make_pairs(identities: Sequence[str], *, impostors: int = IMPOSTORS, seed: i
         impostors: Non-mated comparisons to draw; all are taken where there are no more.
         seed: Decides which.
     """
-    genuine = genuine_pairs(identities)
+    genuine = genuine_pairs(identities, seed=seed)
     drawn = impostor_pairs(identities, impostors, seed)
-    kind = "sampled" if len(drawn) == impostors else "all"
-    return Pairs(genuine, drawn, f"all genuine, {kind} impostor pairs (seed {seed})")
+    kinds = [
+        "sampled" if len(part) == most else "all"
+        for part, most in ((genuine, MOST_GENUINE), (drawn, impostors))
+    ]
+    return Pairs(genuine, drawn, f"{kinds[0]} genuine, {kinds[1]} impostor pairs (seed {seed})")
 
 
-def genuine_pairs(identities: Sequence[str]) -> Index:
-    """Give every two places (n, 2) that show one person, in order.
+def genuine_pairs(identities: Sequence[str], *, most: int = MOST_GENUINE, seed: int = 0) -> Index:
+    """Give every two places that show one person.
+
+    Args:
+        identities: (n,) who each picture shows.
+        most: Of more, so many are drawn.
+        seed: Decides which.
+
+    Returns:
+        (m, 2) places, the lower one first, in order.
 
     >>> genuine_pairs(["a", "b", "a", "a"]).tolist()
     [[0, 2], [0, 3], [2, 3]]
     """
-    places: dict[str, list[int]] = {}
-    for i, person in enumerate(identities):
-        places.setdefault(person, []).append(i)
-    found = [(a, b) for at in places.values() for k, a in enumerate(at) for b in at[k + 1 :]]
-    return np.array(sorted(found), np.intp).reshape(-1, 2)
+    person = _numbered(identities)
+    order = np.argsort(person, kind="stable")  # each person's pictures side by side
+    sizes = np.bincount(person)
+    later = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(order)) - 1  # partners that follow
+    stop = np.cumsum(later)
+    total = int(later.sum())
+    number = np.arange(total)
+    if total > most:
+        rng = np.random.default_rng([seed % 2**32, 13])
+        number = rng.choice(total, most, replace=False)
+    first = np.searchsorted(stop, number, side="right")
+    second = first + 1 + number - (stop - later)[first]
+    pairs = np.stack([order[first], order[second]], 1)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def _numbered(identities: Sequence[str]) -> Index:
+    """Give each picture (n,) the number of its person, from 0."""
+    names = np.asarray(identities, object).astype(str)
+    return np.unique(names, return_inverse=True)[1].astype(np.intp)
 
 
 def impostor_pairs(identities: Sequence[str], count: int, seed: int) -> Index:
@@ -104,7 +133,7 @@ def impostor_pairs(identities: Sequence[str], count: int, seed: int) -> Index:
         (count, 2) places, the lower one first, in order.
     """
     n = len(identities)
-    person = np.unique(np.asarray(identities, object).astype(str), return_inverse=True)[1]
+    person = _numbered(identities)
     same = np.bincount(person) if n else np.empty(0, np.intp)
     possible = n * (n - 1) // 2 - int((same * (same - 1) // 2).sum())
     rng = np.random.default_rng([seed % 2**32, 7])

@@ -53,6 +53,32 @@ def test_pairs_are_of_one_person_or_of_two(count):
     assert drawn == impostor_pairs(PEOPLE, count, 0).tolist()
 
 
+def test_of_very_many_pairs_of_one_person_some_are_drawn():
+    people = ["a" if i % 3 else "b" for i in range(300)]  # 200 and 100: 19,900 and 4,950 pairs
+    every = genuine_pairs(people)
+    assert len(every) == 24_850 == len(np.unique(every, axis=0))
+    drawn = genuine_pairs(people, most=2000, seed=5)
+    assert len(np.unique(drawn, axis=0)) == 2000
+    assert set(map(tuple, drawn.tolist())) <= set(map(tuple, every.tolist()))
+    assert sorted(drawn.tolist()) == drawn.tolist()
+    share = np.mean([people[a] == "a" for a in drawn[:, 0]])
+    assert share == pytest.approx(19_900 / 24_850, abs=0.04)
+    assert drawn.tolist() == genuine_pairs(people, most=2000, seed=5).tolist()
+    assert drawn.tolist() != genuine_pairs(people, most=2000, seed=6).tolist()
+    # As many as one person with 5,000 photos gives: arrays of a million, and not 12 million tuples.
+    many = make_pairs(["a"] * 5000, seed=1)
+    assert many.genuine.shape == (1_000_000, 2)
+    assert many.source == "sampled genuine, all impostor pairs (seed 1)"
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=25))
+@settings(max_examples=100, deadline=None)
+def test_mated_pairs_against_a_search(people):
+    every = itertools.combinations(range(len(people)), 2)
+    same = [list(pair) for pair in every if people[pair[0]] == people[pair[1]]]
+    assert genuine_pairs(people).tolist() == same
+
+
 def test_a_large_draw_prefers_nobody():
     people = [f"p{i // 4}" for i in range(400)]  # 79,400 non-mated pairs, of which 8,000 are drawn
     drawn = impostor_pairs(people, 8000, 3)
