@@ -284,7 +284,9 @@ def evaluate_command(
     if as_json:
         typer.echo(json.dumps(done.facts(), indent=1))
     else:
-        for text in _tables(done):
+        from blurgate.evaluation.terminal import text_tables
+
+        for text in text_tables(done):
             typer.echo(text)
     if skipped:
         raise typer.Exit(EXIT_SOME_FAILED)
@@ -353,36 +355,3 @@ def _write(done: Evaluation, out: Path, *, quiet: bool) -> None:
             else 'its charts are in the page only; PNG figures need: pip install "blurgate[plot]"'
         )
         typer.echo(f"{page}, {beside}", err=True)
-
-
-def _tables(done: Evaluation) -> Iterator[str]:
-    """Give the tables for the terminal."""
-    from blurgate.evaluation import group_page, page, utility_page
-
-    if done.fidelity:
-        yield "Degrees against labels\n" + page.text_table(*page.summary_rows(done))
-        for title, head, rows in page.family_tables(done)[:2]:
-            yield f"\n{title}\n" + page.text_table(head, rows)
-    if done.judged:
-        title = f"\nLabels by {done.judge}, which sees the clean twin, against the labels\n"
-        yield title + page.text_table(*page.judged_rows(done))
-    if done.protocol is not None:
-        yield "\nThe original's protocol\n" + page.text_table(*page.protocol_rows(done))
-    if done.leaks is not None:
-        yield "\nMean |change| of the degree without blur\n" + page.text_table(
-            *page.leak_rows(done)
-        )
-    for title, head, rows in group_page.group_tables(done):
-        yield f"\n{title}\n" + page.text_table(head, rows)
-    if done.utility is not None:
-        names = list(done.models)
-        for recogniser in dict.fromkeys(curve.recogniser for curve in done.utility.curves):
-            point = utility_page.POINT
-            title = (
-                f"\npAUC x 1000 of the FNMR up to 20 / 30 % discarded, {point}, by {recogniser}\n"
-            )
-            head, rows = utility_page.area_rows(done.utility, recogniser, names, point=point)
-            yield title + page.text_table(head, rows)
-        yield "\nThe gate at its default threshold\n" + page.text_table(
-            *utility_page.gate_rows(done.utility)
-        )
