@@ -230,6 +230,11 @@ def evaluate_command(
             )
     else:
         recogniser = zoo.open_embedder(embedder, runtime)
+        if "utility" in parts and judging is not None and judging.info == recogniser.info:
+            raise ConfigError(
+                f"--judge {judge} is the recogniser that labels: name another one, or the parts "
+                "besides `utility` with --part"
+            )
         detection = DetectorOptions(det_size, min_score)
         finder = zoo.open_detector(align_with, runtime, detection) if align or align_with else None
         from blurgate.evaluation.clean import choose_faces, read_clean

@@ -17,6 +17,7 @@ from blurgate.evaluation.families import DEFAULT, make_family
 from blurgate.evaluation.groups import GroupNames, check_fit, compare_groups, members
 from blurgate.evaluation.leaks import Leaks, run_leaks
 from blurgate.evaluation.measuring import Rows, measure_faces, measure_synth
+from blurgate.evaluation.names import name_models
 from blurgate.evaluation.protocol import PEOPLE, Protocol, run_protocol
 from blurgate.interfaces import Column, ModelInfo
 from blurgate.tables import open_table
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from blurgate.interfaces import Scorer
     from blurgate.training.labels import Labeller
-    from blurgate.types import F32, U8
 
     F64 = NDArray[np.float64]
 
@@ -122,40 +122,6 @@ class Evaluation:
             "leaks": self.leaks and self.leaks.facts(),
             "utility": self.utility and self.utility.json(),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Renamed:
-    """A scorer under another name."""
-
-    scorer: Scorer
-    info: ModelInfo
-
-    @property
-    def threshold(self) -> float:
-        """See `Scorer`."""
-        return self.scorer.threshold
-
-    def __call__(self, crops: U8, /) -> F32:
-        """See `Scorer`."""
-        return self.scorer(crops)
-
-
-def name_models(scorers: Sequence[Scorer]) -> dict[str, Scorer]:
-    """Give scorers names that differ: their own, with a piece of the checksum where two are alike.
-
-    Raises:
-        ConfigError: A model is named twice.
-    """
-    own = [scorer.info.name for scorer in scorers]
-    out: dict[str, Scorer] = {}
-    for scorer, name in zip(scorers, own, strict=True):
-        sha256 = scorer.info.sha256
-        full = f"{name}@{sha256[:6]}" if own.count(name) > 1 else name
-        if full in out:
-            raise ConfigError(f"the model {name} is named twice")
-        out[full] = scorer if full == name else Renamed(scorer, ModelInfo(full, sha256))
-    return out
 
 
 def evaluate_faces(

@@ -29,6 +29,7 @@ from blurgate.evaluation.edc import Edc, best_edc, edc, pair_degree
 from blurgate.evaluation.families import Family, clean_twins
 from blurgate.evaluation.findings import GRID, Case, Curve, Gated, UtilityResult, plain
 from blurgate.evaluation.material import degrees
+from blurgate.evaluation.names import distinct_names
 from blurgate.training.labels import Labeller, labels_of
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def evaluate_utility(
         crops: n clean crops (s, s, 3) uint8 BGR, in the order of the faces; see
             `blurgate.training.dataset.read_crops`.
         embedder: Gives the labels of the oracle, and verifies.
-        judge: Verifies too; best one that labelled no training data.
+        judge: Verifies too; another one than the embedder, and best one that labelled no training
+            data.
         families: Each is a condition beside `clean`.
         pairs: From `verification.read_pairs`; None: all mated and drawn non-mated ones.
         impostors: How many of those are drawn.
@@ -106,6 +108,7 @@ def evaluate_utility(
     Raises:
         InputError: There are too few faces, people or comparisons; the message says how many are
             needed.
+        ConfigError: The judge is the embedder.
     """
     if len({scorer.info.name for scorer in scorers} | {*BOUNDS}) < len(scorers) + len(BOUNDS):
         raise InputError(f"scorers need names that differ from each other and from {BOUNDS}")
@@ -118,11 +121,12 @@ def evaluate_utility(
             "verify; see --identity"
         )
     sided = pairs.sided(seed)
+    names = distinct_names([model.info for model in (embedder, judge) if model is not None])
     recognisers = [CachedEmbedder(model) for model in (embedder, judge) if model is not None]
     twins = clean_twins(crops)
     clean = [recogniser(twins) for recogniser in recognisers]
     scored = [degrees(scorer, twins) for scorer in scorers]
-    run = _Run(scorers, faces, sided, [model.info.name for model in recognisers], clean, scored)
+    run = _Run(scorers, faces, sided, names, clean, scored)
     run.fix_thresholds()
     on_progress(CLEAN)
     run.condition(CLEAN, twins, clean, scored, np.zeros(len(faces)))

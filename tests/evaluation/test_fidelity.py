@@ -7,9 +7,10 @@ import pytest
 
 from blurgate.errors import ConfigError
 from blurgate.evaluation import fidelity, groups
-from blurgate.evaluation.evaluating import Plan, Renamed, compare_all, name_models
+from blurgate.evaluation.evaluating import Plan, compare_all
 from blurgate.evaluation.groups import GroupNames
 from blurgate.evaluation.measuring import Rows
+from blurgate.evaluation.names import Renamed, name_models
 from blurgate.interfaces import ModelInfo
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from blurgate.errors import InputError
+from blurgate.errors import ConfigError, InputError
 from blurgate.evaluation.families import Blurred, clean_twins
 from blurgate.evaluation.findings import GRID
 from blurgate.evaluation.natural import QUALITY, SMALL_PX, natural_families
@@ -143,6 +144,20 @@ def test_the_curve_of_a_scorer_is_that_of_its_comparisons(result, material, tiny
     assert gate.kept_comparisons == pytest.approx(len(kept) / len(mated))
     assert gate.fnmr_without == curve.start
     assert gate.fnmr == pytest.approx(np.mean(kept))
+
+
+def test_recognisers_of_one_name_are_told_apart(result, material, tiny):
+    embedder, judge = tiny.TinyEmbedder(), Turned(tiny.TinyEmbedder())
+    embedder.info, judge.info = (ModelInfo("tiny", sha * 32) for sha in ("ab", "cd"))
+    options = {"embedder": embedder, "impostors": 2000, "seed": 3}
+    found = evaluate_utility([Flatness()], *material, judge=judge, **options)
+    renamed = {"tiny@ababab": "tiny", "tiny@cdcdcd": "turned"}
+    assert [row["name"] for row in found.facts["recognisers"]] == list(renamed)
+    wanted = [astuple(curve) for curve in result[0].curves if curve.condition == "clean"]
+    got = [astuple(replace(c, recogniser=renamed[c.recogniser])) for c in found.curves]
+    assert got == wanted
+    with pytest.raises(ConfigError, match="the model tiny is named twice"):
+        evaluate_utility([Flatness()], *material, judge=embedder, **options)
 
 
 def test_bounds(result):

@@ -1,0 +1,59 @@
+"""What models are called side by side: their own names, or names that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blurgate.errors import ConfigError
+from blurgate.interfaces import ModelInfo
+
+if TYPE_CHECKING:
+    from blurgate.interfaces import Scorer
+    from blurgate.types import F32, U8
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """A scorer under another name."""
+
+    scorer: Scorer
+    info: ModelInfo
+
+    @property
+    def threshold(self) -> float:
+        """See `Scorer`."""
+        return self.scorer.threshold
+
+    def __call__(self, crops: U8, /) -> F32:
+        """See `Scorer`."""
+        return self.scorer(crops)
+
+
+def distinct_names(models: Sequence[ModelInfo]) -> list[str]:
+    """Give models names that differ: their own, with a piece of the checksum where two are alike.
+
+    Raises:
+        ConfigError: A model is named twice.
+
+    >>> distinct_names([ModelInfo("a", "12" * 32), ModelInfo("a", "34" * 32), ModelInfo("b", "")])
+    ['a@121212', 'a@343434', 'b']
+    """
+    own = [info.name for info in models]
+    out: list[str] = []
+    for info in models:
+        full = f"{info.name}@{info.sha256[:6]}" if own.count(info.name) > 1 else info.name
+        if full in out:
+            raise ConfigError(f"the model {info.name} is named twice")
+        out.append(full)
+    return out
+
+
+def name_models(scorers: Sequence[Scorer]) -> dict[str, Scorer]:
+    """Give scorers their `distinct_names`."""
+    names = distinct_names([scorer.info for scorer in scorers])
+    return {
+        name: s if name == s.info.name else Renamed(s, ModelInfo(name, s.info.sha256))
+        for name, s in zip(names, scorers, strict=True)
+    }
