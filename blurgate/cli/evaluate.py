@@ -34,6 +34,11 @@ compares detectors on annotated pictures instead.
 """
 
 PARTS = ("fidelity", "original", "leaks", "utility")
+FOR_SCORERS = (
+    "model", "part", "family", "per_face", "people", "photos", "groups", "identity", "align",
+    "align_with", "judge", "pairs", "device", "workers",
+)  # fmt: skip
+"""Parameters that detectors are compared without: on the CPU, on pictures as they are."""
 
 
 @hookimpl
@@ -43,6 +48,7 @@ def register_commands(app: App) -> None:
 
 
 def evaluate_command(
+    context: typer.Context,
     data: Annotated[
         list[str],
         typer.Argument(
@@ -154,16 +160,19 @@ def evaluate_command(
     from blurgate.errors import ConfigError, InputError
 
     if detector:
-        if model or part or family or pairs or judge:
+        if given := [name for name in FOR_SCORERS if _is_given(context, name)]:
             raise ConfigError(
-                "--detector evaluates detectors: it goes without the scorers' options"
+                "--detector evaluates detectors: it goes without the scorers' options, "
+                f"such as --{given[0].replace('_', '-')}"
             )
         from blurgate.evaluation import detection_command
+        from blurgate.interfaces import DetectorOptions
 
         detection_command.run(
             detector,
             data,
             out,
+            options=DetectorOptions(det_size, min_score),
             negatives=negatives or [],
             embedder=embedder,
             seed=seed,
@@ -295,6 +304,11 @@ def evaluate_command(
             typer.echo(text)
     if skipped:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _one_thread_each() -> None:

@@ -23,7 +23,6 @@ from blurgate.evaluation.detection_ap import (
     shorter_sides,
 )
 from blurgate.geometry import iou
-from blurgate.interfaces import DetectorOptions
 from blurgate.types import Detections, Frame
 
 if TYPE_CHECKING:
@@ -295,8 +294,3 @@ def _errors(truth: Truth, found: Found, known: NDArray[np.bool_]) -> F32:
             far = np.linalg.norm(found.kps[i] - truth.kps[face], axis=1).mean()
             errors[face] = far / eyes if eyes > 0 else np.nan
     return errors
-
-
-def options(*, low: bool) -> DetectorOptions:
-    """Give the options of one of the two runs."""
-    return DetectorOptions(min_score=LOW) if low else DetectorOptions()

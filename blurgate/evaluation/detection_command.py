@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,7 @@ from blurgate.evaluation.detection_gallery import Gallery, png, sheet
 from blurgate.evaluation.detection_page import detection_page, set_rows, short_names, table_text
 from blurgate.evaluation.detection_timing import time_detectors
 from blurgate.evaluation.output import RESULTS, check_out
-from blurgate.interfaces import Runtime
+from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.journal import write_atomically
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Comparison:
 
     detectors: dict[str, str]
     """Name as given -> name@sha256[:12]."""
+    options: DetectorOptions
+    """Of the run at the default score."""
     sets: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     """Set -> detector -> figures, as `detection.summarise` gives them."""
     galleries: dict[str, Gallery] = field(default_factory=dict)
@@ -46,8 +48,9 @@ class Comparison:
         return {
             "detectors": self.detectors,
             "embedder": self.embedder,
-            "default_score": detection.options(low=False).min_score,
-            "curve_from_score": detection.LOW,
+            "det_size": self.options.long_side,
+            "default_score": self.options.min_score,
+            "curve_from_score": _low(self.options).min_score,
             "sets": self.sets,
             "timing": self.timing,
         }
@@ -58,6 +61,7 @@ def run(
     data: Sequence[str],
     out: Path | None = None,
     *,
+    options: DetectorOptions | None = None,
     negatives: Sequence[str] = (),
     embedder: str | None = None,
     blurs: int = 2,
@@ -73,6 +77,7 @@ def run(
         data: Annotated folders or files; see `blurgate.training.detection.annotations`. Of a
             folder with parts for training and for validation, the latter.
         out: Folder for results.json, detection.html and a PNG of failures per set and detector.
+        options: How detectors search, None: as the gate does; `default_score` is their least score.
         negatives: Folders of pictures without faces.
         embedder: Measures how blurred faces are; None: the default one, and no blurred pictures
             if there is none.
@@ -96,13 +101,14 @@ def run(
         if len(set(names)) < len(names):
             raise ConfigError(f"{what} is given twice")
     check_out(out)
+    options = options or DetectorOptions()
     _one_thread()
     annotated = {
         _title(where, data): read_annotations(part_for_evaluation(where)) for where in data
     }
     empty = detection_sets.negatives_in(negatives)
-    contenders = [_open(name) for name in detectors]
-    done = Comparison({c.name: str(c.default.info) for c in contenders})
+    contenders = [_open(name, options) for name in detectors]
+    done = Comparison({c.name: str(c.default.info) for c in contenders}, options)
     judge = _embedder(embedder) if blurs else None
     sharp = {
         title: [p for p in pictures if detection_sets.has_landmarks(p)]
@@ -127,7 +133,7 @@ def run(
             given = detection_sets.negative_pictures(empty)
             _measure(done, "without faces", given, contenders, step, with_curve=False)
     if timing:
-        done.timing = time_detectors(contenders)
+        done.timing = time_detectors(contenders, long_side=options.long_side)
     facts = done.facts()
     if out is not None:
         _write(out, done, facts)
@@ -155,11 +161,15 @@ def _measure(
     done.sets[title] = detection.summarise(results)
 
 
-def _open(name: str) -> Contender:
+def _open(name: str, options: DetectorOptions) -> Contender:
     low, default = (
-        zoo.open_detector(name, Runtime("cpu"), detection.options(low=low)) for low in (True, False)
+        zoo.open_detector(name, Runtime("cpu"), one) for one in (_low(options), options)
     )
     return Contender(name, low, default)
+
+
+def _low(options: DetectorOptions) -> DetectorOptions:
+    return replace(options, min_score=min(detection.LOW, options.min_score))
 
 
 def _embedder(name: str | None) -> Embedder | None:

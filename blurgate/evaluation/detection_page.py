@@ -141,7 +141,7 @@ def detection_page(results: Mapping[str, Any], galleries: Mapping[str, Gallery])
         "Green: found. Red: missed. Yellow: false alarm, with its score. Grey: ignored. The worst "
         "pictures of each set, at the default score and IoU 0.5."
     )
-    about = {key: results[key] for key in ("detectors", "embedder", "default_score")}
+    about = {key: results[key] for key in ("detectors", "embedder", "det_size", "default_score")}
     content.append(section("Settings", facts(about)))
     return page("Face detectors compared", *content, note=note)
 

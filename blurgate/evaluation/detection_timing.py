@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from blurgate import zoo
+from blurgate.geometry import fit_long_side
 from blurgate.interfaces import Runtime
 from blurgate.runtime import make_session, run
 from blurgate.types import Frame
@@ -16,17 +17,27 @@ from blurgate.types import Frame
 if TYPE_CHECKING:
     from blurgate.evaluation.detection import Contender
 
-SIZE: Final = (384, 640)
-"""(h, w) of the picture: what 16:9 video becomes at the default long side."""
+FILM: Final = (1080, 1920)
+"""(h, w) of the video whose pictures are timed, at the size that they have on the canvas."""
 ROUNDS: Final = 30
 WARM_UP: Final = 3
 """Rounds before those that count."""
 
 
 def time_detectors(
-    contenders: Sequence[Contender], *, rounds: int = ROUNDS, warm_up: int = WARM_UP
+    contenders: Sequence[Contender],
+    *,
+    long_side: int = 640,
+    rounds: int = ROUNDS,
+    warm_up: int = WARM_UP,
 ) -> dict[str, dict[str, Any]]:
     """Time detectors on one thread of the CPU.
+
+    Args:
+        contenders: The detectors.
+        long_side: Of the canvas.
+        rounds: How often each is timed.
+        warm_up: Rounds before those that count.
 
     Returns:
         Detector -> `size` (h, w), and in milliseconds the median and the fastest of the rounds:
@@ -35,13 +46,13 @@ def time_detectors(
         the latter two where a detector is not one ONNX file with one picture as its input, or
         takes no picture of that size.
     """
-    h, w = SIZE
+    size = h, w = fit_long_side(FILM, long_side, multiple=32).canvas
     image = np.random.default_rng(0).integers(0, 256, (h, w, 3), np.uint8)
     frame = Frame(image, "noise", 0, None)
     calls: dict[str, Callable[[], object]] = {}
     for contender in contenders:
         calls[f"call {contender.name}"] = _call(contender, frame)
-        network = _network(contender.name)
+        network = _network(contender.name, size)
         if network is not None:
             calls[f"network {contender.name}"] = network
     taken: dict[str, list[float]] = {name: [] for name in calls}
@@ -51,7 +62,7 @@ def time_detectors(
             call()
             if turn >= warm_up:
                 taken[name].append((time.perf_counter() - start) * 1e3)
-    return {c.name: {"size": list(SIZE), **_figures(taken, c.name)} for c in contenders}
+    return {c.name: {"size": list(size), **_figures(taken, c.name)} for c in contenders}
 
 
 def _figures(taken: Mapping[str, Sequence[float]], name: str) -> dict[str, float | None]:
@@ -67,7 +78,7 @@ def _call(contender: Contender, frame: Frame) -> Callable[[], object]:
     return lambda: contender.default([frame])
 
 
-def _network(name: str) -> Callable[[], object] | None:
+def _network(name: str, size: tuple[int, int]) -> Callable[[], object] | None:
     model = zoo.resolve("detector", name)
     if model is None:
         return None
@@ -75,7 +86,7 @@ def _network(name: str) -> Callable[[], object] | None:
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type != "tensor(float)":
         return None
-    wanted = (1, 3, *SIZE)
+    wanted = (1, 3, *size)
     sizes = zip(inputs[0].shape, wanted, strict=True)
     if any(isinstance(side, int) and side != want for side, want in sizes):
         return None

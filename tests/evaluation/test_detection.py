@@ -457,6 +457,37 @@ def test_sets_of_one_name_have_a_sheet_each(folder, double, hurried, tmp_path, r
     assert (ran.code, "a set of pictures is given twice" in ran.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("options", "long_side", "least", "canvas"),
+    [((), 640, 0.5, [384, 640]), (("--det-size", 320, "--min-score", 0.7), 320, 0.7, [192, 320])],
+)
+def test_size_and_least_score_are_those_of_the_user(
+    folder, marker, hurried, run, options, long_side, least, canvas
+):
+    seen = []
+
+    class Plugin:
+        @hookimpl
+        def register_detectors(self, register):
+            def make(model, runtime, options):
+                seen.append((options.long_side, options.min_score))
+                return marker.MarkerDetector()
+
+            register("noting", make)
+
+    plugin = Plugin()
+    get_host().add(plugin, "noting-plugin")
+    try:
+        ran = run("evaluate", folder[0], "--detector", "noting", *options, "--json", "--quiet")
+    finally:
+        get_host().remove("noting-plugin")
+    assert ran.code == 0, ran.err
+    assert seen == [(long_side, 0.02), (long_side, least)]
+    facts = json.loads(ran.out)
+    assert (facts["det_size"], facts["default_score"]) == (long_side, least)
+    assert facts["timing"]["noting"]["size"] == canvas
+
+
 def test_results_as_json(folder, double, hurried, run):
     ran = run("evaluate", folder[0], "--detector", "marker", "--embedder", "contrast", "--json")
     assert ran.code == 0, ran.err
