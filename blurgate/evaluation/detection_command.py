@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,14 +19,18 @@ from blurgate.evaluation.detection import Contender
 from blurgate.evaluation.detection_gallery import Gallery, png, sheet
 from blurgate.evaluation.detection_page import detection_page, set_rows, short_names, table_text
 from blurgate.evaluation.detection_timing import time_detectors
-from blurgate.evaluation.output import RESULTS, check_out
+from blurgate.evaluation.output import (
+    DETECTION_PAGE,
+    RESULTS,
+    check_out,
+    remove_earlier,
+    sheet_name,
+)
 from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.journal import write_atomically
 
 if TYPE_CHECKING:
     from blurgate.interfaces import Embedder
-
-PAGE: Final = "detection.html"
 
 
 @dataclass(slots=True)
@@ -211,7 +215,9 @@ def _one_thread() -> None:
 
 
 def _write(out: Path, done: Comparison, facts: Mapping[str, Any]) -> None:
+    page = detection_page(facts, done.galleries)
     out.mkdir(parents=True, exist_ok=True)
+    remove_earlier(out)
     write_atomically(out / RESULTS, iter([json.dumps(facts, indent=1) + "\n"]))
     for title, gallery in done.galleries.items():
         for name, short in short_names(done.detectors).items():
@@ -219,14 +225,4 @@ def _write(out: Path, done: Comparison, facts: Mapping[str, Any]) -> None:
             if failures:
                 drawn = png(sheet(failures, f"{short} on {title}"))
                 (out / sheet_name(title, short)).write_bytes(drawn)
-    write_atomically(out / PAGE, iter([detection_page(facts, done.galleries)]))
-
-
-def sheet_name(title: str, detector: str) -> str:
-    """Give the name of the PNG of a set's failures; both words are unique in a comparison.
-
-    >>> sheet_name("night/photos", "scrfd_blurgate")
-    'night_photos_scrfd_blurgate.png'
-    """
-    words = f"{title} {detector}"
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in words) + ".png"
+    write_atomically(out / DETECTION_PAGE, iter([page]))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from blurgate.evaluation.fidelity import LEAST
+from blurgate.evaluation.output import FIGURES
 from blurgate.evaluation.page import WAYS
 from blurgate.evaluation.protocol import LENGTHS
 from blurgate.training.plots import need_matplotlib
@@ -42,10 +43,11 @@ def draw_evaluation(done: Evaluation, folder: Path) -> list[Path]:
 
     paths = []
     with style.context("default"):  # and not as the user's own settings have it
-        for name, wanted, draw in (
-            ("reliability.png", done.rows, _reliability),
-            ("original.png", done.protocol, _original),
-            ("leaks.png", done.leaks, _leaks),
+        for name, wanted, draw in zip(
+            FIGURES,
+            (done.rows, done.protocol, done.leaks),
+            (_reliability, _original, _leaks),
+            strict=True,
         ):
             if wanted is not None:
                 figure = draw(make, done)

@@ -457,6 +457,22 @@ def test_sets_of_one_name_have_a_sheet_each(folder, double, hurried, tmp_path, r
     assert (ran.code, "a set of pictures is given twice" in ran.err) == (2, True)
 
 
+def test_no_sheet_stays_of_an_earlier_result(folder, double, hurried, tmp_path):
+    out = tmp_path / "out"
+
+    def names_after(detector):
+        detection_command.run([detector], [str(folder[0])], out, blurs=0, quiet=True)
+        return {path.name for path in out.iterdir()}
+
+    wanted = {"results.json", "detection.html"}
+    assert names_after("double") == wanted | {"set__1__double.png"}
+    for name in ("set__1__other.png", "notes.txt"):
+        (out / name).write_text("my own")
+    (out / "evaluation.html").write_text("left by an evaluation of scorers")
+    wanted |= {"set__1__other.png", "notes.txt"}
+    assert names_after("marker") == wanted | {"set__1__marker.png"}
+
+
 @pytest.mark.parametrize(
     ("options", "long_side", "least", "canvas"),
     [((), 640, 0.5, [384, 640]), (("--det-size", 320, "--min-score", 0.7), 320, 0.7, [192, 320])],

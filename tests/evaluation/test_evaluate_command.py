@@ -320,6 +320,20 @@ def test_only_an_earlier_result_is_replaced(evaluate, faces, tmp_path):
         assert facts["settings"]["seed"] == seed
 
 
+def test_nothing_stays_of_an_earlier_result(evaluate, faces, tmp_path):
+    common = ("in", "--model", "laplacian", "--family", "sharp", "--quiet", "--out", "o")
+    assert evaluate(*common, "--part", "fidelity").code == 0
+    written = {path.name for path in (tmp_path / "o").iterdir()}
+    assert {"rows.csv", "results.json", "evaluation.html"} <= written
+    mine = {"notes.txt", "sharp.png"}
+    for name in mine:
+        (tmp_path / "o" / name).write_text("my own")
+    assert evaluate(*common, "--part", "leaks").code == 0
+    found = {path.name for path in (tmp_path / "o").iterdir()}
+    drawn = {name for name in ("leaks.png",) if "reliability.png" in written}
+    assert found == {"results.json", "evaluation.html"} | drawn | mine
+
+
 def test_a_part_that_was_asked_for_is_not_left_out(evaluate, faces):
     ran = evaluate("in/p0", "--identity", "folder", "--part", "original")
     assert ran.code == 3
