@@ -54,6 +54,8 @@ def given_faces(
     array([35, 47])
     """
     rows = _array(boxes, _ROWS)
+    if not rows.ndim:
+        raise ShapeError(f"{_ROWS}; got one number")
     n = len(rows)
     if not n:
         empty = np.empty((0, 5, 2), np.float32)
@@ -83,9 +85,11 @@ def given_faces(
 def _array(values: Any, wanted: str) -> F32:
     if values is None:
         return np.empty(0, np.float32)
+    if hasattr(values, "detach"):  # a tensor; NumPy takes none of a GPU, and no bfloat16
+        values = values.detach().cpu().float()
     try:
         array = np.asarray(values, np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors in a list
         raise ShapeError(f"{wanted}; got something else: {error}") from error
     if not np.isfinite(array).all():
         raise ShapeError(f"{wanted}; leave out faces with values that are not finite")

@@ -17,7 +17,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from blurgate.errors import ConfigError, blamed
+from blurgate.errors import ConfigError, ShapeError, blamed
 from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.interfaces import KindScorer, Scorer
 from blurgate.pipeline import ordered_map
@@ -245,13 +245,19 @@ def route(scored: Iterable[ScoredFaces | SourceEnd], rule: Rule) -> Stream[Route
 
 
 def ready_crops(frames: Iterable[Frame | SourceEnd]) -> Stream[FaceBatch]:
-    """Take each frame as one face that is already aligned, resized to 112x112 where it must be."""
+    """Take each frame as one face that is already aligned, resized to 112x112 where it must be.
+
+    Raises:
+        ShapeError: A frame has no pixels.
+    """
     for frame in frames:
         if isinstance(frame, SourceEnd):
             yield frame
             continue
         h, w = frame.size
         crop = frame.image
+        if not crop.size:
+            raise ShapeError(f"crop {frame.index} has no pixels: {crop.shape}")
         if (h, w) != (CROP_SIZE, CROP_SIZE):
             shrinks = min(h, w) > CROP_SIZE
             how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

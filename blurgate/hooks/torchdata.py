@@ -15,6 +15,7 @@ import numpy as np
 
 from blurgate.errors import ConfigError, EnvironmentLackError, ShapeError
 from blurgate.gate import Gate
+from blurgate.io.images import bgr_of
 from blurgate.stages import Rule, six_digits
 
 if TYPE_CHECKING:
@@ -35,14 +36,17 @@ def crop_of(item: Any) -> U8:
 
     Args:
         item: A picture, a tuple or list with the picture first, or a dict with it under `image`. A
-            picture is from Pillow; or a NumPy array (h, w, 3) uint8 BGR, as OpenCV has it; or a
-            tensor (3, h, w) RGB, uint8 or float in [0, 1], as torchvision has it.
+            picture is from Pillow, whose 16 and 32 bits are scaled as
+            `blurgate.io.images.read_image` scales those of a file; or a NumPy array (h, w, 3) uint8
+            BGR, as OpenCV has it; or a tensor (3, h, w) RGB, uint8 or float in [0, 1], as
+            torchvision has it.
 
     Returns:
         (h, w, 3) uint8 BGR.
 
     Raises:
-        ShapeError: It is none of these; a tensor that was normalised is not.
+        ShapeError: It is none of these, or has no pixels; a tensor that was normalised is not, nor
+            a picture of Pillow's mode F, whose range nobody knows.
     """
     if isinstance(item, tuple | list):
         item = item[0] if item else None
@@ -51,9 +55,12 @@ def crop_of(item: Any) -> U8:
     if isinstance(item, np.ndarray):
         return _checked(item)
     if hasattr(item, "convert"):  # Pillow
-        return _checked(np.asarray(item.convert("RGB"))[..., ::-1])
+        return _of_pillow(item)
     if hasattr(item, "detach") and item.ndim == 3:
-        array = item.detach().cpu().numpy().transpose(1, 2, 0)[..., ::-1]
+        tensor = item.detach().cpu()
+        # NumPy knows no bfloat16.
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
+        array = tensor.numpy().transpose(1, 2, 0)[..., ::-1]
         if array.dtype.kind == "f":
             if not ((array >= 0) & (array <= 1)).all():
                 raise ShapeError(
@@ -68,12 +75,25 @@ def crop_of(item: Any) -> U8:
     )
 
 
+def _of_pillow(image: Any) -> U8:
+    if not all(image.size):
+        raise ShapeError("a picture has no pixels")
+    if image.mode == "F":
+        raise ShapeError(
+            "a picture of mode F has no known range; give a function as `crop` that makes it "
+            "(h, w, 3) uint8 BGR"
+        )
+    return bgr_of(image)
+
+
 def _checked(array: Any) -> U8:
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
         raise ShapeError(
             f"a picture must be (h, w, 3) uint8 BGR, got {array.dtype} of {array.shape}; give a "
             "function as `crop` that makes it so"
         )
+    if not array.size:
+        raise ShapeError(f"a picture has no pixels: {array.shape}")
     return np.ascontiguousarray(array)
 
 

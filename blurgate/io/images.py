@@ -163,7 +163,7 @@ def _read(name: str, max_pixels: int, reduce: int, data: bytes | None) -> U8:
             image.draft(None, (image.width // reduce, image.height // reduce))
         image.load()
         # After loading: Pillow turns some formats (TIFF) itself, and then drops the orientation.
-        return turned(_bgr(image), _turn(image, name))
+        return turned(bgr_of(image), _turn(image, name))
 
 
 def is_image(path: Path | str) -> bool:
@@ -229,8 +229,8 @@ def _turn(image: ImageFile, name: str) -> Turn:
         return Turn()
 
 
-def _bgr(image: Image.Image) -> U8:
-    """Convert a loaded picture to (H, W, 3) uint8 BGR."""
+def bgr_of(image: Image.Image) -> U8:
+    """Convert a picture of Pillow's with pixels to (H, W, 3) uint8 BGR, as `read_image` does."""
     if image.mode.startswith("I;16"):
         return _from_grey((np.asarray(image).astype(np.uint32) + 128) // 257)
     if image.mode == "I":

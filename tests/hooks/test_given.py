@@ -75,6 +75,7 @@ def test_no_faces_are_no_verdicts(none, no_models):
     [
         ([BOX[:3]], [KPS], None, r"boxes must be \(n, 4\).*got \(1, 3\)"),
         (BOX, [KPS], None, r"got \(4,\)"),
+        (5.0, [KPS], None, r"boxes must be \(n, 4\).*got one number"),
         (["face"], None, None, "got something else"),
         ([[*BOX[:3], np.nan]], [KPS], None, "not finite"),
         ([BOX], None, None, "Leave the boxes out to let the gate detect"),
@@ -88,6 +89,17 @@ def test_no_faces_are_no_verdicts(none, no_models):
 def test_what_is_not_understood_is_refused(boxes, kps, scores, message):
     with pytest.raises(ShapeError, match=message):
         given_faces(frame(), boxes, kps, scores)
+
+
+def test_tensors_of_a_model_that_learns_are_taken():
+    torch = pytest.importorskip("torch")
+    boxes, kps = torch.tensor([BOX], requires_grad=True), torch.tensor(KPS[None]).bfloat16()
+    found = given_faces(frame(), boxes, kps, torch.tensor([0.5]).bfloat16().requires_grad_())
+    assert found.boxes.tolist() == [BOX]
+    np.testing.assert_allclose(found.kps, [KPS], rtol=1 / 256)  # 8 bits
+    assert found.det_scores.tolist() == [0.5]
+    with pytest.raises(ShapeError, match="got something else"):
+        given_faces(frame(), [boxes[0]], kps)
 
 
 def test_given_faces_get_the_verdicts_of_detected_ones(marker):
@@ -127,6 +139,8 @@ def test_crops_of_any_size_are_scored_in_order(no_models):
     assert gate.crops(np.empty((0, 112, 112, 3), np.uint8)) == []
     with pytest.raises(ShapeError, match="image must be uint8"):
         gate.crops(np.zeros((2, 112, 112, 3)))
+    with pytest.raises(ShapeError, match=r"crop 1 has no pixels: \(0, 5, 3\)"):
+        gate.crops([sharp, np.zeros((0, 5, 3), np.uint8)])
 
 
 def test_a_detector_is_looked_for_when_it_is_needed(bare_zoo):

@@ -13,6 +13,7 @@ from PIL import Image
 from blurgate import blur_degree
 from blurgate.errors import ConfigError, ShapeError
 from blurgate.hooks.torchdata import crop_of, measure, skip_blurred, weigh_blurred
+from blurgate.io.images import read_image
 
 
 def crops(n):
@@ -28,8 +29,24 @@ def test_items_of_every_kind_are_the_same_picture():
         np.testing.assert_array_equal(crop_of(item), crop)
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(crop[..., ::-1].transpose(2, 0, 1).copy())
-    for item in (tensor, tensor.float() / 255, (tensor.half() / 255, 3)):
+    shares = tensor / 255
+    for item in (tensor, shares, (shares.half(), 3), shares.bfloat16(), shares.requires_grad_()):
         np.testing.assert_array_equal(crop_of(item), crop)
+
+
+def test_pictures_of_pillow_are_what_their_files_would_be(tmp_path):
+    """Deep greys are scaled and not clipped, and what is transparent is white."""
+    grey = crops(1)[0, :, :, 0]
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    see_through = Image.fromarray(np.dstack([grey, np.full_like(grey, 128)]), "LA")
+    for name, item in (("a.png", deep), ("b.tif", deep.convert("I")), ("c.png", see_through)):
+        item.save(tmp_path / name)
+        np.testing.assert_array_equal(crop_of(item), read_image(tmp_path / name))
+    for item in (deep, deep.convert("I")):
+        assert item.mode.startswith("I")
+        np.testing.assert_array_equal(crop_of(item), np.dstack([grey] * 3))
+        degrees = measure([Image.fromarray(grey), item], model="laplacian")
+        assert degrees[0] == degrees[1] < 0.1
 
 
 @pytest.mark.parametrize(
@@ -39,6 +56,9 @@ def test_items_of_every_kind_are_the_same_picture():
         ((), "cannot find a picture in NoneType"),
         (np.zeros((5, 5), np.uint8), r"\(h, w, 3\) uint8 BGR, got uint8 of \(5, 5\)"),
         (np.zeros((5, 5, 3)), "got float64"),
+        (np.zeros((0, 5, 3), np.uint8), r"a picture has no pixels: \(0, 5, 3\)"),
+        (Image.new("I", (0, 5)), "a picture has no pixels"),
+        (Image.new("F", (5, 5)), "mode F has no known range; give a function as `crop`"),
     ],
 )
 def test_other_items_are_refused(item, message):
