@@ -89,7 +89,8 @@ class _Door:
         self.behind = model
 
     def get(self, image: U8, face: Any, *args: Any, **options: Any) -> Any:
-        if face.blur_decision == "reject":
+        # A face of somebody else's, given to this model alone, was not measured.
+        if getattr(face, "blur_decision", None) == "reject":
             return None
         return self.behind.get(image, face, *args, **options)
 
@@ -97,6 +98,12 @@ class _Door:
         if name == "behind":  # of a copy that has no state yet
             raise AttributeError(name)
         return getattr(self.behind, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("behind", "get"):  # a `get` around this one would call itself from behind it
+            super().__setattr__(name, value)
+        else:
+            setattr(self.behind, name, value)
 
 
 def attach(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -175,6 +176,28 @@ def test_prepare_reaches_the_models_behind(app):
     app.prepare(0)
     detach(app)
     assert [m.prepared for m in app.models.values()] == [[0]] * 3
+
+
+def test_a_door_takes_faces_that_were_not_measured(app, image):
+    attached(app, rejected="mark")
+    face = SimpleNamespace(kps=None, bbox=None)
+    app.models["recognition"].get(image, face)
+    assert face.embedding == 1
+
+
+def test_what_is_set_on_a_door_is_set_on_the_model(app, image):
+    attached(app, rejected="mark")
+    door = app.models["recognition"]
+    door.input_mean = 0.5
+    assert door.input_mean == 0.5
+    plain, seen = door.get, []
+    door.get = lambda img, face: (seen.append(face), plain(img, face))
+    app.get(image)
+    assert len(seen) == 2
+    detach(app)
+    assert app.models["recognition"].input_mean == 0.5
+    app.get(image)
+    assert len(seen) == 2
 
 
 def test_what_cannot_work_is_said(app, image):
