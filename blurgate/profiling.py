@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-STAGES: Final = ("decode", "convert", "detect", "follow", "align", "score", "write")
+STAGES: Final = ("decode", "convert", "detect", "follow", "align", "score", "write", "draw")
 """All stages, in the order in which a frame meets them."""
 
 _ADVICE: Final = {
@@ -31,6 +31,7 @@ _ADVICE: Final = {
     "align": "cutting faces out sets the pace; more --workers help",
     "score": "the blur model sets the pace; a smaller --model or more --workers help",
     "write": "writing sets the pace; --crops none or a faster disk help",
+    "draw": "drawing and cutting videos set the pace; without --annotate and --cut a run is faster",
 }
 
 

@@ -21,6 +21,7 @@ from blurgate.interfaces import Sink
 from blurgate.io.sources import Source
 from blurgate.io.text import reason, shown
 from blurgate.marks import Marks
+from blurgate.profiling import timed
 from blurgate.tables import faces_row
 from blurgate.types import RoutedFaces, Verdict
 
@@ -163,7 +164,8 @@ class FaceWriter:
         A full disk is not the source's fault, and ends the run.
         """
         try:
-            yield
+            with timed("draw"):
+                yield
         except InputError as error:
             self._problems.append(f"{shown(source)}: {error}")
         except av.FFmpegError as error:

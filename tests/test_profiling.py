@@ -118,8 +118,19 @@ def test_queues_and_words(clock):
     assert 0 <= told["queues"]["decoded frames"]["mean_fill"] <= 3
     assert told["bottleneck"] == "detect"
     lines = list(profile.lines(10))
-    assert [line.split()[0] for line in lines[:8]] == ["stage", *STAGES]
+    assert [line.split()[0] for line in lines[: 1 + len(STAGES)]] == ["stage", *STAGES]
     assert lines[3].split() == ["detect", "1", "3.00", "300.00", "75%", "0.75"]
     assert lines[-2].startswith("queue decoded frames: ")
     assert lines[-1].startswith("bottleneck: detect, 75% of the work: ")
     assert "--detect-every" in lines[-1]
+
+
+def test_drawing_and_cutting_are_not_told_to_be_the_disks_fault(clock):
+    with taking_profile() as profile, timed("write"):
+        clock.now += 1
+        with timed("draw"):
+            clock.now += 9
+    assert seconds(profile) == {"write": 1, "draw": 9}
+    assert profile.verdict().startswith("bottleneck: draw, 90% of the work: ")
+    assert "--annotate and --cut" in profile.verdict()
+    assert "disk" not in profile.verdict()

@@ -45,13 +45,24 @@ def test_the_default_is_the_same_everywhere():
 def test_a_profile_is_told_and_kept_when_asked_for(filter_, tmp_path):
     ran = filter_("--profile-stages", "--quiet")
     assert ran.code == 0
-    assert [line.split()[0] for line in ran.err.splitlines()[:8]] == ["stage", *STAGES]
+    assert [line.split()[0] for line in ran.err.splitlines()[: 1 + len(STAGES)]] == [
+        "stage",
+        *STAGES,
+    ]
     assert "bottleneck: " in ran.err
     profile = summary(tmp_path)["profile"]
     assert profile["frames"] == 1
     assert profile["stages"]["decode"]["calls"] == 1
     assert profile["stages"]["align"]["calls"] == 1
     assert profile["bottleneck"] in STAGES
+    assert profile["stages"]["draw"]["calls"] == 0
+
+
+def test_a_profile_tells_drawing_from_writing(filter_, tmp_path):
+    assert filter_("--profile-stages", "--annotate", "--quiet").code == 0
+    stages = summary(tmp_path)["profile"]["stages"]
+    assert stages["draw"]["calls"] == 1
+    assert stages["draw"]["seconds"] > 0
 
 
 def test_no_profile_unless_asked_for(filter_, tmp_path):
