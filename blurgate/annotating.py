@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,7 @@ from blurgate.io.encode import (
     pictures_of,
     pixel_aspect,
 )
+from blurgate.io.joints import with_joints
 from blurgate.io.sound import SoundCopy, SoundCut
 from blurgate.io.text import digest
 from blurgate.io.video import read_video
@@ -108,14 +110,14 @@ def annotate_video(
     """
     _check_target(source, target)
     with _open(source) as sound:
-        clock = clock_of(sound)
+        clock = with_joints(clock_of(sound), source)
         with closing(_shown(source, sound, clock)) as frames:
             first = next(frames, None)
             if first is None:
                 return False
             size = first[0].size
-            span_s = (first[1], _end_s(sound))
-            timed = ((_seconds(m.pts_s, m.frame_index, clock), m) for m in marks)
+            span_s = (first[1], _end_s(sound) + clock.offset_s(len(clock.joints)))
+            timed = ((clock.seconds(m.pts_s, m.frame_index), m) for m in marks)
             timeline = Timeline(timed, span_s, threshold, size)
             faces = _ByFrame(marks)
             shown: list[Mark] = []
@@ -141,7 +143,7 @@ def cut_video(source: str, marks: Iterable[Mark], target: Path, *, pad_s: float 
 
     Args:
         source: The video.
-        marks: Its faces in the order of frames.
+        marks: Its faces in the order of frames; walked through twice.
         target: The file; there whole or not at all, and not at all without a kept face.
         pad_s: What is kept before and after each stretch; stretches that then touch are one.
 
@@ -157,16 +159,15 @@ def cut_video(source: str, marks: Iterable[Mark], target: Path, *, pad_s: float 
     _check_target(source, target)
     if not 0 <= pad_s < float("inf"):
         raise ConfigError(f"cut-pad must be a time in seconds, got {pad_s:g}")
+    if all(m.decision != "keep" for m in marks):
+        return False
     with _open(source) as sound:
-        clock = clock_of(sound)
+        clock = with_joints(clock_of(sound), source)
         kept = (m for m in marks if m.decision == "keep")
-        times = (_seconds(m.pts_s, m.frame_index, clock) for m in kept)
+        times = (clock.seconds(m.pts_s, m.frame_index) for m in kept)
         stretches = list(_joined(times, pad_s))
-        if not stretches:
-            return False
         with closing(_shown(source, sound, clock)) as frames:
-            return _write_cut(frames, stretches, sound, Clock(clock.time_base, clock.frame_s, 0.0),
-                              target)  # fmt: skip
+            return _write_cut(frames, stretches, sound, clock, target)
 
 
 def _write_cut(
@@ -183,8 +184,9 @@ def _write_cut(
     rest = iter(stretches)
     stretch = next(rest, None)
     size = first[0].size
-    with VideoWriter(target, size, clock, pixel_aspect(sound, size)) as writer:
-        cut = SoundCut(sound, writer)
+    begun = replace(clock, shift_s=0.0)
+    with VideoWriter(target, size, begun, pixel_aspect(sound, size)) as writer:
+        cut = SoundCut(sound, writer, clock)
         for frame, at_s, until_s in chain((first,), frames):
             while stretch is not None and at_s > stretch[1]:
                 stretch = next(rest, None)
@@ -222,21 +224,18 @@ def _shown(
     with closing(prefetch(read_video(source), _AHEAD_FRAMES)) as frames:
         for item in frames:
             if isinstance(item, SourceEnd):
-                whole = item.status == "ok"
+                # What the container tells of an end is not about all that was joined.
+                whole = item.status == "ok" and not clock.joints
                 break
-            at_s = _seconds(item.pts_s, item.index, clock)
+            at_s = clock.seconds(item.pts_s, item.index)
             if waiting is not None:
-                at_s = max(at_s, waiting[1])
+                at_s = max(at_s, waiting[1])  # a single time may be wrong
                 gap_s = at_s - waiting[1]
                 yield (*waiting, at_s)
             waiting = item, at_s
     if waiting is not None:
         end_s = _pictures_end_s(container) if whole else 0.0
         yield (*waiting, end_s if end_s > waiting[1] else waiting[1] + (gap_s or clock.frame_s))
-
-
-def _seconds(pts_s: float | None, index: int, clock: Clock) -> float:
-    return index * clock.frame_s if pts_s is None else pts_s
 
 
 class _ByFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -15,7 +16,7 @@ from blurgate.annotating import annotate_image, annotate_video, cut_video, outpu
 from blurgate.drawing import COLOURS, Mark, draw_faces
 from blurgate.errors import ConfigError, EnvironmentLackError, InputError
 from blurgate.geometry import ARCFACE_TEMPLATE
-from blurgate.io import encode
+from blurgate.io import encode, joints
 from blurgate.io.video import read_video
 from blurgate.types import SourceEnd
 
@@ -188,6 +189,90 @@ def test_what_begins_late_begins_at_zero(tmp_path):
     times = np.array([f.pts_s for f in before]) - before[0].pts_s
     np.testing.assert_allclose([f.pts_s for f in after], times + after[0].pts_s, atol=1e-4)
     assert after[0].pts_s < 0.2
+
+
+def joined(path, *, audio, n=40):
+    """Two recordings end to end: the times begin anew with the second."""
+    once = clip(path.with_name("once.ts"), audio=audio, n=n)
+    path.write_bytes(once.read_bytes() * 2)
+    return path
+
+
+def heard(path):
+    """The sound of a file, each sample at its time."""
+    with av.open(str(path)) as container:
+        frames = [f for packet in container.demux(audio=0) for f in packet.decode()]
+    resampler = av.AudioResampler("fltp", "mono", RATE)
+    pieces = [piece for frame in frames for piece in resampler.resample(frame)]
+    out = np.zeros(round(pieces[-1].time * RATE) + 10_000, np.float32)
+    for piece in pieces:
+        at = round(piece.time * RATE)
+        samples = piece.to_ndarray()[0]
+        out[at : at + len(samples)] = samples
+    return out
+
+
+def louder_at(sound, from_s, to_s):
+    """When the sound goes from an amplitude of 0.1 to one of 0.3, within a stretch."""
+    part = np.abs(sound[int(from_s * RATE) : int(to_s * RATE)])
+    return from_s + int(np.argmax(part > 0.2)) / RATE
+
+
+@pytest.mark.parametrize("audio", [None, "aac", "mp2"])
+def test_what_begins_anew_goes_on(tmp_path, audio):
+    """Each frame and the sound stay where they were in their part, one part after the other."""
+    source = joined(tmp_path / "a.ts", audio=audio)
+    before = frames_of(source)
+    assert before[40].pts_s == before[0].pts_s
+    after = annotate(source, tmp_path / "o.mp4")
+    assert [index_of(f.image) for f in after] == [*range(40)] * 2
+    times = before[0].pts_s + np.arange(80) * 0.04
+    np.testing.assert_allclose([f.pts_s for f in after], times, atol=1e-4)
+    assert facts_of(tmp_path / "o.mp4")["duration"] == pytest.approx(3.2 + times[0], abs=0.09)
+    if audio is not None:
+        sound, part = heard(tmp_path / "o.mp4"), heard(tmp_path / "once.ts")
+        once = louder_at(part, 0.5, 1.5)
+        assert once == pytest.approx(before[25].pts_s, abs=0.1)  # an encoder's run-in
+        near = 0.003 if audio == "aac" else 0.05  # what is encoded anew joins smaller gaps
+        assert louder_at(sound, 0.5, 1.5) == pytest.approx(once, abs=near)
+        assert louder_at(sound, 2.1, 3.1) == pytest.approx(once + 1.6, abs=near)
+
+
+def test_the_timeline_of_what_begins_anew_holds_all_of_it(tmp_path):
+    source = joined(tmp_path / "a.ts", audio=None)
+    marks = [mark(i, f.pts_s, degree=0.95, decision="reject", reason="blur")
+             for i, f in enumerate(frames_of(source)) if i >= 60]  # fmt: skip
+    bar = annotate(source, tmp_path / "o.mp4", marks)[0].image[-4].astype(int)
+    red = bar[:, 2] - bar[:, 1] > 60
+    assert red[100:124].all()
+    assert not red[10:90].any()
+
+
+@pytest.mark.parametrize("audio", [None, "aac"])
+def test_a_cut_of_what_begins_anew(tmp_path, audio):
+    source = joined(tmp_path / "a.ts", audio=audio)
+    times = [f.pts_s for f in frames_of(source)]
+    # A loud moment, the joint, a quiet one that is later by its time alone, a loud one.
+    marks = [mark(i, times[i]) for i in (30, 40, 55, 72)]
+    assert cut_video(str(source), marks, tmp_path / "o.mp4", pad_s=0.16)
+    after = frames_of(tmp_path / "o.mp4")
+    wanted = [*range(26, 35), *range(36, 45), *range(51, 60), *range(68, 77)]
+    assert [index_of(f.image) for f in after] == [i % 40 for i in wanted]
+    np.testing.assert_allclose([f.pts_s for f in after], np.arange(36) * 0.04, atol=1e-4)
+    if audio is not None:
+        levels = np.abs(heard(tmp_path / "o.mp4"))
+        for part, level in ((0, 0.3), (2, 0.1), (3, 0.3)):
+            begin = part * 9 * 0.04
+            there = levels[int((begin + 0.12) * RATE) : int((begin + 0.3) * RATE)]
+            assert there.mean() == pytest.approx(level * 2 / np.pi, rel=0.1)
+
+
+def test_one_wrong_time_begins_nothing(tmp_path):
+    """Frames 20 and 30 of a video whose other times rise say that they are the first."""
+    ticks = [4 * i + 200 for i in range(40)]
+    source = clip(tmp_path / "a.mkv", ticks, audio=None)
+    frames = [replace(f, pts_s=0.0) if f.index in (20, 30) else f for f in frames_of(source)]
+    assert joints._joints(frames, 0.04) == ()
 
 
 def test_odd_sizes_get_a_last_row_and_column(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -27,6 +28,8 @@ _ENCODERS: Final = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "m
 _X264: Final = {"preset": "veryfast", "crf": "20", "bf": "0", "g": "50"}
 _BIT_RATE_PER_PIXEL: Final = 0.12  # of the encoders that know no constant quality
 _LATE_S: Final = 1.0
+ANEW_S: Final = 0.5
+"""Times that go back by more than this begin anew; by less, a single one is wrong."""
 _BT709: Final = 1
 _LIMITED: Final = 1
 
@@ -48,6 +51,16 @@ def video_encoder() -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Joint:
+    """Where the times of a source begin anew."""
+
+    index: int
+    """The first frame behind it."""
+    offset_s: float
+    """What is added to the times behind it, so that they go on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Clock:
     """The times of a source."""
 
@@ -58,6 +71,19 @@ class Clock:
     shift_s: float
     """What is taken from all times: 0, unless the source begins late, as recordings of
     broadcasts do."""
+    joints: tuple[Joint, ...] = ()
+    """Where the container's times begin anew, in the order of frames."""
+
+    def seconds(self, pts_s: float | None, index: int) -> float:
+        """Give the time of a frame: the container's, or one that goes on behind a joint."""
+        if pts_s is None:
+            return index * self.frame_s
+        return pts_s + self.offset_s(bisect_right(self.joints, index, key=lambda j: j.index))
+
+    def offset_s(self, passed: int) -> float:
+        """Give what is added to times behind so many joints."""
+        passed = min(passed, len(self.joints))
+        return self.joints[passed - 1].offset_s if passed else 0.0
 
     def ticks(self, at_s: float) -> int:
         """Give a time in ticks."""

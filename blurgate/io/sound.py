@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import av
 import numpy as np
 
-from blurgate.io.encode import Clock, VideoWriter
+from blurgate.io.encode import ANEW_S, Clock, VideoWriter
 
 if TYPE_CHECKING:
     from av.audio.resampler import AudioResampler
@@ -46,7 +46,8 @@ class SoundCopy:
             else:
                 self._encoders[stream.index] = SoundEncoder(stream, writer)
         wanted = [s for s in source.streams.audio if s.index in {*self._outs, *self._encoders}]
-        self._packets = iter(source.demux(wanted)) if wanted else iter(())
+        self._packets = _packets(source, wanted, clock)
+        self._last: dict[int, int] = {}  # of what was copied, in ticks
         self._next: Packet[Any] | None = None
 
     def until(self, at_s: float) -> None:
@@ -76,16 +77,39 @@ class SoundCopy:
         index = packet.stream_index
         shift_s = self._clock.shift_s
         if index in self._outs:
-            assert packet.time_base is not None, "checked by the caller"
-            shift = round(shift_s / packet.time_base)
-            packet.dts = None if packet.dts is None else packet.dts - shift
-            packet.pts = None if packet.pts is None else packet.pts - shift
+            assert packet.dts is not None, "checked by the caller"
+            if packet.dts <= self._last.get(index, packet.dts - 1):
+                return  # it lies over what came before, as the first one behind a joint may
+            self._last[index] = packet.dts
+            _move(packet, -shift_s)
             packet.stream = self._outs[index]
             self._target.mux(packet)
             return
         encoder = self._encoders[index]
         for at_s, samples in _decoded(packet, encoder.resampler):
             encoder.write(at_s - shift_s, samples)
+
+
+def _packets(
+    source: InputContainer, streams: list[AudioStream], clock: Clock
+) -> Iterator[Packet[Any]]:
+    """Read sound; where its times begin anew, they go on by what those of the pictures do."""
+    last_s: dict[int, float] = {}
+    passed = dict.fromkeys((stream.index for stream in streams), 0)
+    for packet in source.demux(streams) if streams else ():
+        if packet.dts is not None and packet.time_base is not None:
+            index, at_s = packet.stream_index, float(packet.dts * packet.time_base)
+            passed[index] += at_s < last_s.get(index, at_s) - ANEW_S
+            last_s[index] = at_s
+            _move(packet, clock.offset_s(passed[index]))
+        yield packet
+
+
+def _move(packet: Packet[Any], by_s: float) -> None:
+    assert packet.time_base is not None, "checked by the caller"
+    ticks = round(by_s / packet.time_base)
+    packet.dts = None if packet.dts is None else packet.dts + ticks
+    packet.pts = None if packet.pts is None else packet.pts + ticks
 
 
 class SoundEncoder:
@@ -159,24 +183,26 @@ class SoundCut:
     Args:
         source: The source, opened for this alone; its first sound stream is taken.
         writer: Where to; no picture has been written yet.
+        clock: The source's times.
     """
 
-    def __init__(self, source: InputContainer, writer: VideoWriter) -> None:
+    def __init__(self, source: InputContainer, writer: VideoWriter, clock: Clock) -> None:
         self._encoder: SoundEncoder | None = None
         self._pieces: Iterator[tuple[float, np.ndarray]] = iter(())
         self._held: list[tuple[float, np.ndarray]] = []
         for stream in source.streams.audio:
             if stream.codec_context is not None:
                 self._encoder = SoundEncoder(stream, writer)
-                self._pieces = self._read(source, stream, self._encoder.resampler)
+                packets = _packets(source, [stream], clock)
+                self._pieces = self._read(packets, self._encoder.resampler)
                 return
 
     @staticmethod
     def _read(
-        source: InputContainer, stream: AudioStream, resampler: AudioResampler
+        packets: Iterator[Packet[Any]], resampler: AudioResampler
     ) -> Iterator[tuple[float, np.ndarray]]:
         try:
-            for packet in source.demux(stream):
+            for packet in packets:
                 yield from _decoded(packet, resampler)
         except _BAD_MEDIA:  # damage: the reader of the pictures tells of it
             return
