@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ from blurgate import cli
 from blurgate.errors import ConfigError, DecodeError
 from blurgate.folders import LOCK
 from blurgate.io.pipe import opened_pipe
-from blurgate.io.video import read_video
+from blurgate.io.video import estimate_frames, read_video
 from blurgate.locking import locked
 
 ROOT = Path(__file__).parents[1]
@@ -230,9 +231,13 @@ def test_a_video_through_a_pipe_is_read(tmp_path):
         container.mux(stream.encode(None))
     path = tmp_path / "pipe.mkv"
     os.mkfifo(path)
-    writer = threading.Thread(target=lambda: path.write_bytes(clip.read_bytes()))
+    writer = threading.Thread(target=lambda: path.write_bytes(clip.read_bytes()), daemon=True)
     writer.start()
-    *frames, end = read_video(str(path), timeout_s=20)
+    time.sleep(0.2)
+    assert estimate_frames(str(path)) is None
+    time.sleep(0.2)
+    assert writer.is_alive()  # it waits for its first reader
+    *frames, end = read_video(str(path), timeout_s=5)
     writer.join(timeout=20)
     assert (len(frames), end.status, end.frames) == (5, "ok", 5)
 

@@ -110,13 +110,11 @@ def estimate_frames(address: str) -> int | None:
     Returns:
         The number of frames; 0 if the source cannot be read; None if it is live or does not tell.
     """
-    if is_live(address) or is_remote(address):
+    # A pipe can be read only once, and whoever writes to it dies when a reader leaves.
+    if is_live(address) or is_remote(address) or Path(address).is_fifo():
         return None
     try:
-        with _pipe(address, TIMEOUT_S) as pipe:
-            if pipe is not None:
-                return None  # it can be read only once
-        with _opened(address) as container:
+        with _pipe(address, TIMEOUT_S), _opened(address) as container:
             stream = _video_stream(container, address)
             if stream.frames:
                 return stream.frames
