@@ -28,6 +28,7 @@ from blurgate.io.encode import (
     pixel_aspect,
 )
 from blurgate.io.joints import with_joints
+from blurgate.io.opening import open_file
 from blurgate.io.sound import SoundCopy, SoundCut
 from blurgate.io.text import digest
 from blurgate.io.video import read_video
@@ -109,7 +110,7 @@ def annotate_video(
         av.FFmpegError: The source cannot be read again, or the file not be written.
     """
     _check_target(source, target)
-    with _open(source) as sound:
+    with open_file(source) as sound:
         clock = with_joints(clock_of(sound), source)
         with closing(_shown(source, sound, clock)) as frames:
             first = next(frames, None)
@@ -161,7 +162,7 @@ def cut_video(source: str, marks: Iterable[Mark], target: Path, *, pad_s: float 
         raise ConfigError(f"cut-pad must be a time in seconds, got {pad_s:g}")
     if all(m.decision != "keep" for m in marks):
         return False
-    with _open(source) as sound:
+    with open_file(source) as sound:
         clock = with_joints(clock_of(sound), source)
         kept = (m for m in marks if m.decision == "keep")
         times = (clock.seconds(m.pts_s, m.frame_index) for m in kept)
@@ -252,10 +253,6 @@ class _ByFrame:
                 found.append(self._next)
             self._next = next(self._marks, None)
         return found
-
-
-def _open(source: str) -> InputContainer:
-    return av.open(f"file:{source}", metadata_errors="replace")
 
 
 def _end_s(container: InputContainer) -> float:

@@ -238,6 +238,26 @@ def _text_as_video(folder: Path) -> list[str]:
     return filtering("a.mp4")
 
 
+@case("script with the ending of a video")
+def _script_as_video(folder: Path) -> list[str]:
+    return _listing(folder, "a.mp4", "ffconcat version 1.0\nfile other/b.mp4\n")
+
+
+@case("playlist")
+def _playlist(folder: Path) -> list[str]:
+    target = folder / "other/b.mp4"
+    head = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n"
+    return _listing(folder, "a.m3u8", f"{head}{target}\n#EXT-X-ENDLIST\n")
+
+
+def _listing(folder: Path, name: str, text: str) -> list[str]:
+    """A file that has FFmpeg read a video that was not named."""
+    (folder / "other").mkdir()
+    sound("h264 in mp4", folder / "other").rename(folder / "other/b.mp4")
+    (folder / name).write_text(text)
+    return filtering(name)
+
+
 @case("sound without pictures")
 def _sound_only(folder: Path) -> list[str]:
     with wave.open(str(folder / "a.wav"), "wb") as file:

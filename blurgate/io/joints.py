@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import av
 
 from blurgate.io.encode import ANEW_S, Clock, Joint, pictures_of
+from blurgate.io.opening import open_file
 from blurgate.io.video import read_video
 from blurgate.types import Frame, SourceEnd
 
@@ -27,7 +28,7 @@ def with_joints(clock: Clock, source: str) -> Clock:
     Raises:
         av.FFmpegError: The source cannot be opened.
     """
-    with av.open(f"file:{source}", metadata_errors="replace") as container:
+    with open_file(source) as container:
         if not _goes_back(container):
             return clock
     with closing(read_video(source)) as frames:

@@ -17,6 +17,7 @@ from blurgate.io import remote
 from blurgate.io.account import Account
 from blurgate.io.address import NETWORK, is_live, masked
 from blurgate.io.colour import pixels_of
+from blurgate.io.opening import open_file, open_handle, open_stream
 from blurgate.io.orient import EXIF_TURNS, Turn, matrix_turn
 from blurgate.io.pipe import Pipe, opened_pipe
 from blurgate.io.remote import is_remote
@@ -163,20 +164,16 @@ def _opened(
 ) -> InputContainer:
     timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     if pipe is not None:
-        return av.open(pipe, mode="r", metadata_errors="replace")
+        return open_handle(pipe, masked(address))
     if not is_live(address):
         path = Path(address)
         if path.is_dir():
             raise DecodeError(f"{shown(address)} is a folder, not a video", source=address)
         if path.is_file() and path.stat().st_size == 0:
             raise DecodeError(f"{shown(address)} is an empty file", source=address)
-        # The prefix keeps names such as "a:b.mp4" or "-" from being taken for something else.
-        return av.open(f"file:{address}", metadata_errors="replace", hwaccel=decoder)
+        return open_file(address, decoder)
     if NETWORK.match(address):
-        options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
-        return av.open(
-            address, options=options, timeout=timeout_s, metadata_errors="replace", hwaccel=decoder
-        )
+        return open_stream(address, timeout_s, decoder)
     device = _CAMERA_FORMATS.get(sys.platform, "v4l2")
     name = f"/dev/video{address}" if device == "v4l2" and address.isdecimal() else address
     return av.open(name, format=device, timeout=timeout_s)

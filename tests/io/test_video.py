@@ -609,6 +609,89 @@ def test_things_that_are_no_video(tmp_path):
     assert "none.mp4 cannot be read as a video: No such file" in failure(tmp_path / "none.mp4")
 
 
+PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n"
+SCRIPTS = {
+    "ffconcat": ("a.mp4", "ffconcat version 1.0\nfile other.ts\n"),
+    "hls": ("a.m3u8", PLAYLIST.format("{root}/other.ts")),
+    "hls of an address": ("a.m3u8", PLAYLIST.format("{server}/other.ts")),
+    "sdp": (
+        "a.mp4",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    ),
+}
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serves a folder; gives its address and the paths that were asked for."""
+    asked = []
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            asked.append(self.path)
+
+    handler = partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{serving.server_address[1]}", asked
+        serving.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("way", ["file", "address", "pipe"])
+def test_a_file_that_names_others_is_refused(tmp_path, media, server, script, way):
+    media.counting(tmp_path / "other.ts", 5)
+    name, text = SCRIPTS[script]
+    path = tmp_path / name
+    path.write_text(text.format(root=tmp_path, server=server[0]))
+    source = str(path)
+    if way == "address":
+        pytest.importorskip("fsspec")
+        source = path.as_uri()
+    if way == "pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("this system has no named pipes")
+        data, source = path.read_bytes(), str(tmp_path / f"pipe{path.suffix}")
+        os.mkfifo(source)
+        threading.Thread(target=Path(source).write_bytes, args=(data,), daemon=True).start()
+    assert failure(source) == (
+        f"{source} cannot be read as a video: it is a list of other files (a playlist or script), "
+        "which are not read for it, or damaged; name the videos themselves"
+    )
+    assert server[1] == []
+
+
+def test_a_name_with_a_sign_for_numbers_is_that_of_one_file(tmp_path):
+    for name, grey in (("a%d.pgm", b"\x40"), ("a0.pgm", b"\xc0"), ("a1.pgm", b"\xc0")):
+        (tmp_path / name).write_bytes(b"P5 64 48 255\n" + grey * (64 * 48))
+    frames, end = read(tmp_path / "a%d.pgm")
+    assert (len(frames), end.status) == (1, "ok")
+    assert frames[0].image.mean() == pytest.approx(0x40, abs=2)
+
+
+def test_a_playlist_of_a_network_address_is_read_and_leads_to_no_file(tmp_path, media, server):
+    media.counting(tmp_path / "other.ts", 5)
+    (tmp_path / "a.m3u8").write_text(PLAYLIST.format("other.ts"))
+    (tmp_path / "evil.m3u8").write_text(PLAYLIST.format((tmp_path / "other.ts").as_uri()))
+    frames, end = read(f"{server[0]}/a.m3u8")
+    assert (end.status, [media.index_of(frame.image) for frame in frames]) == ("ok", list(range(5)))
+    assert "cannot be read as a video" in failure(f"{server[0]}/evil.m3u8")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall((tmp_path / "evil.m3u8").read_bytes())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}/evil.m3u8"
+        assert "cannot be read as a video" in failure(address)
+        thread.join()
+
+
 def test_names_of_formats_are_told_apart():
     assert not IMAGE_SUFFIXES & VIDEO_SUFFIXES
     assert all(s == s.lower() and s[0] == "." for s in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
@@ -668,28 +751,12 @@ def test_missing_camera():
     assert error.startswith("987 cannot be read as a video: ")
 
 
-def test_video_over_http(tmp_path, media):
+def test_video_over_http(tmp_path, media, server):
     media.counting(tmp_path / "a.mp4", 20)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))
-    )
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        root = f"http://127.0.0.1:{server.server_address[1]}"
-        frames, end = read(f"{root}/a.mp4")
-        assert (end.status, end.frames) == ("ok", 20)
-        assert [media.index_of(frame.image) for frame in frames] == list(range(20))
-        assert "404" in failure(f"{root}/none.mp4")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    frames, end = read(f"{server[0]}/a.mp4")
+    assert (end.status, end.frames) == ("ok", 20)
+    assert [media.index_of(frame.image) for frame in frames] == list(range(20))
+    assert "404" in failure(f"{server[0]}/none.mp4")
 
 
 def test_silent_server_is_given_up(monkeypatch):
