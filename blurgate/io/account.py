@@ -24,26 +24,29 @@ _MORE_PACKETS_THAN_FRAMES: Final = frozenset(("vp8",))
 class Account:
     """The frames of one video: decoded, damaged, lost.
 
+    A stream that is connected to again goes on with its account, which begins once more then.
+
     Args:
-        source: The path or address.
-        first: What the first frame is called in messages; a stream may go on after it was lost, and
-            the container's times then are not those that are given.
+        source: What it is called.
 
     Attributes:
-        source: The path or address.
-        frames: Frames decoded so far.
+        source: What it is called.
+        frames: Frames decoded so far, over all connections.
         problem: One line on why the source could not be read, or not to its end; empty if it could.
     """
 
-    def __init__(self, source: str, first: int = 0) -> None:
+    def __init__(self, source: str) -> None:
         self.source = source
-        self._first = first
         self.frames = 0
         self.problem = ""
         self._sent = 0  # packets that should give one frame each
         self._silent = 0  # packets that rightly give none
         self._failed = 0  # packets that could not be decoded
+        self._troubled = False
+        self._closed = False
         self._damaged = 0  # frames that were decoded with parts missing
+        self._lost_before = 0  # in earlier connections
+        self._frames_before = 0
         self._place = "at the start"
         self._first_loss = ""
         self._first_damage = ""
@@ -58,7 +61,16 @@ class Account:
         self._last_dts: int | None = None
 
     def begin(self, container: InputContainer, stream: VideoStream) -> None:
-        """Note what the container declares about itself and the stream that is read."""
+        """Note what the container declares about itself and the stream that is read.
+
+        What was noted of an earlier connection stays.
+        """
+        self._lost_before, self._frames_before = self._lost(), self.frames
+        self.problem, self._troubled, self._closed = "", False, False
+        self._sent = self._silent = self._failed = 0
+        self._last_dts = None
+        self._end_s = self._video_end_s = 0.0
+        self._declared_end_s = self._declared_video_end_s = None
         self._one_packet_per_frame = stream.codec_context.name not in _MORE_PACKETS_THAN_FRAMES
         self._declared_frames = stream.frames
         if stream.average_rate:
@@ -95,28 +107,35 @@ class Account:
 
     def packet_failed(self, why: str) -> None:
         """Note that a packet could not be decoded."""
-        self._failed += 1
         self._first_loss = self._first_loss or self._place
+        self._failed += 1
+        self._troubled = True
         logger.info("%s: lost a frame %s: %s", shown(self.source), self._place, why)
 
     def frame(self, time_s: float | None, *, damaged: bool) -> None:
         """Note a decoded frame."""
-        at = "" if time_s is None or self._first else f" ({time_s:.6g} s)"
-        name = f"frame {self._first + self.frames}{at}"
-        if damaged:
-            self._damaged += 1
-            self._first_damage = self._first_damage or name
-        self._place = f"after {name}"
+        # The times that are given after a loss are not the container's.
+        at = "" if time_s is None or self._frames_before else f" ({time_s:.6g} s)"
+        name = f"frame {self.frames}{at}"
         self.frames += 1
+        if damaged:
+            self._first_damage = self._first_damage or name
+            self._damaged += 1
+            self._troubled = True
+        self._place = f"after {name}"
 
     def stopped(self, why: str) -> None:
         """Note that reading broke off."""
         self.problem = f"{shown(self.source)}: reading broke off {self._place}: {why}"
 
-    def end(self) -> SourceEnd:
-        """Close the account."""
+    def damage(self) -> tuple[int, list[str]]:
+        """Give the number of frames that are lost, and what there is to say of them.
+
+        May be asked for while the source is being read, by another thread too: what the decoder
+        still holds is not lost then.
+        """
         lost = self._lost()
-        notes = [self.problem] if self.problem else []
+        notes = []
         if lost:
             notes.append(
                 f"{lost} of {self.frames + lost} frames could not be decoded, "
@@ -127,6 +146,14 @@ class Account:
                 f"{self._damaged} of {self.frames} frames {_are(self._damaged)} damaged, "
                 f"the first is {self._first_damage}"
             )
+        return lost, notes
+
+    def end(self) -> SourceEnd:
+        """Close the account."""
+        self._closed = True
+        lost, notes = self.damage()
+        if self.problem:
+            notes.insert(0, self.problem)
         if self._short(self._end_s, self._declared_end_s, slack_s=2 * self._frame_s + 0.05):
             notes.append(f"the file ends at {self._end_s:.6g} of {self._declared_end_s:.6g} s")
         if not self.frames and not notes:
@@ -140,13 +167,17 @@ class Account:
     def _lost(self) -> int:
         """Frames that the container holds or declares and that did not come out."""
         lost = self._failed
+        given = self.frames - self._frames_before
         # A decoder that concealed one error may have swallowed the next.
-        if (self._failed or self._damaged or self.problem) and self._one_packet_per_frame:
-            lost = max(lost, self._sent - self.frames)
+        swallowed = self._closed and (self._troubled or self.problem)
+        if swallowed and self._one_packet_per_frame:
+            lost = max(lost, self._sent - given)
         end_s = self._declared_video_end_s
-        if end_s is None or self._short(self._video_end_s, end_s, slack_s=self._frame_s / 2):
-            lost = max(lost, self._declared_frames - self._silent - self.frames)
-        return lost
+        if self._closed and (
+            end_s is None or self._short(self._video_end_s, end_s, slack_s=self._frame_s / 2)
+        ):
+            lost = max(lost, self._declared_frames - self._silent - given)
+        return self._lost_before + lost
 
     @staticmethod
     def _short(end_s: float, declared_s: float | None, *, slack_s: float) -> bool:

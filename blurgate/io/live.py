@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from blurgate.errors import ConfigError
+from blurgate.io.account import Account
 from blurgate.io.address import masked
 from blurgate.io.text import shown
 from blurgate.io.video import TIMEOUT_S, read_video
@@ -110,9 +111,7 @@ class _Capture:
 
     def __init__(self, address: str, every: int, options: LiveOptions) -> None:
         self.finite = False
-        self.name = masked(address)
-        self.frames = 0
-        self.frames_failed = 0
+        self.account = Account(masked(address))
         self.dropped = 0
         self.reconnects = 0
         self.error = ""
@@ -136,15 +135,14 @@ class _Capture:
         """Give frames until there will be no more; run in a thread of its own."""
         attempt = 0
         while not self._stop.is_set():
-            before = self.frames
+            before = self.account.frames
             end = yield from self._one_connection()
             if self.finite:
                 self.final = end
                 return
-            self.frames_failed += end.frames_failed
-            if self.frames > before:
+            if self.account.frames > before:
                 attempt = 0
-            why = end.error or f"{shown(self.name)}: the stream ended"
+            why = end.error or f"{shown(self.account.source)}: the stream ended"
             if attempt >= self._options.reconnects:
                 tries = f"; gave up after {attempt} attempts" if attempt else ""
                 self.error = why + tries
@@ -160,29 +158,28 @@ class _Capture:
     def _one_connection(self) -> Generator[Frame, None, SourceEnd]:
         """Give the frames of one connection, numbered on; returns how it ended."""
         first = True
-        end = SourceEnd(self.name, "failed", 0, 0)
+        end = SourceEnd(self.account.source, "failed", 0, 0)
         video = read_video(
             self._address,
             on_open=self._on_open,
             timeout_s=self._options.timeout_s,
-            first=self.frames,
+            account=self.account,
         )
         with closing(video) as items:
             for item in items:
                 if isinstance(item, SourceEnd):
                     end = item
                     continue
-                if first and self.frames:
+                if first and item.index:
                     self.reconnects += 1
-                    logger.error("%s: back after frame %d", shown(self.name), self.frames - 1)
-                index = self.frames
-                self.frames += 1
+                    name = shown(self.account.source)
+                    logger.error("%s: back after frame %d", name, item.index - 1)
                 at_s = item.pts_s
                 if not self.finite:
                     at_s = self._times(at_s, time.monotonic(), fresh=first)
                 first = False
-                if index % self._every == 0:
-                    yield replace(item, index=index, pts_s=at_s)
+                if item.index % self._every == 0:
+                    yield replace(item, pts_s=at_s)
                 if self._stop.is_set():
                     break
         return end
@@ -194,12 +191,14 @@ class _Capture:
         """Say how it went."""
         if self.final is not None:
             return replace(self.final, frames_dropped=0)
+        name, frames = self.account.source, self.account.frames
+        lost, notes = self.account.damage()
         error = self.error
-        if not self.frames and not error:
-            error = f"{shown(self.name)}: nothing came in the time it was given"
-        status: Status = "ok" if not error else "partial" if self.frames else "failed"
-        counts = (self.frames, self.frames_failed)
-        return SourceEnd(self.name, status, *counts, error, self.dropped, self.reconnects)
+        if not error and (notes or not frames):
+            notes = notes or ["nothing came in the time it was given"]
+            error = f"{shown(name)}: {'; '.join(notes)}"
+        status: Status = "ok" if not error else "partial" if frames else "failed"
+        return SourceEnd(name, status, frames, lost, error, self.dropped, self.reconnects)
 
 
 def read_live(
@@ -224,8 +223,8 @@ def read_live(
 
     Yields:
         Frames, their indices and times rising over all connections; then one `SourceEnd` with
-        status ok if the time was up, partial if the stream was lost for good, failed if nothing
-        ever came. User and password are in neither.
+        status ok if the time was up, partial if frames were lost or damaged or the stream was
+        lost for good, failed if nothing ever came. User and password are in neither.
 
     Raises:
         ConfigError: `every` is below 1.

@@ -51,7 +51,7 @@ def read_video(
     every: int = 1,
     on_open: Callable[[InputContainer], None] = lambda container: None,
     timeout_s: float | None = None,
-    first: int = 0,
+    account: Account | None = None,
     device: str = "cpu",
 ) -> Stream[Frame]:
     """Read a video file, a network stream or a camera, decoding as the frames are asked for.
@@ -65,7 +65,8 @@ def read_video(
         every: Give the frames whose index is a multiple of this; all are decoded and counted.
         on_open: Called with the container once it is open.
         timeout_s: Takes the place of `TIMEOUT_S`.
-        first: What the first frame is called in messages, see `Account`.
+        account: Counts the frames, under the name that it has; one that has counted already goes
+            on. Left out: a new one, under the address without user and password.
         device: What decodes, as `blurgate.runtime.video_decoder` takes it. What it cannot decode,
             and what comes through a pipe, is decoded on the processor.
 
@@ -81,8 +82,8 @@ def read_video(
         raise ConfigError(f"every must be at least 1, got {every}")
     if timeout_s is None:
         timeout_s = TIMEOUT_S
-    name = masked(address)
-    account = Account(name, first)
+    account = account or Account(masked(address))
+    name = account.source
     try:
         with (
             _pipe(address, timeout_s) as pipe,

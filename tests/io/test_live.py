@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 
 import av
+import numpy as np
 import pytest
 
 from blurgate.errors import ConfigError
@@ -167,6 +168,53 @@ def test_the_time_is_up_whatever_the_stream_does(stream_bytes):
     assert (end.status, end.error) == ("ok", "")
     assert len(frames) == end.frames - end.frames_dropped
     assert end.frames >= 38
+
+
+@pytest.fixture
+def noise(media, tmp_path):
+    """Forty frames as a transport stream, whole and with parts of frames 6 and 22 missing."""
+    levels = np.random.default_rng(0).integers(16, 235, (96, 128), dtype=np.uint8)
+    chroma = np.full((48, 64), 128, np.uint8)
+    planes = ([np.roll(levels, i, 1), chroma, chroma] for i in range(40))
+    frames = (media.yuv_frame(one, "yuv420p") for one in planes)
+    path = media.encode(tmp_path / "a.ts", frames, options={"bf": "0", "g": "6"})
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    with av.open(str(path)) as container:
+        starts = [packet.pos for packet in container.demux(video=0) if packet.size]
+    for start in (starts[6], starts[22]):
+        middle = start + 188 * 20  # of the packets that hold the frame
+        damaged[middle + 4 : middle + 188] = bytes(184)
+    return whole, bytes(damaged)
+
+
+def test_damage_in_a_stream_that_was_stopped_is_told(noise):
+    with tcp_server([noise[1], 30.0]) as port:
+        address = f"tcp://127.0.0.1:{port}"
+        _, end = read(address, duration_s=2.0, timeout_s=60)
+    assert end.frames >= 35
+    assert (end.status, end.frames_failed, end.reconnects) == ("partial", 0, 0)
+    told = f"2 of {end.frames} frames are damaged, the first is frame 6 (0.24 s)"
+    assert end.error == f"{address}: {told}"
+
+
+def test_damage_is_told_when_the_stream_is_back_and_whole(noise):
+    with tcp_server([noise[1]], [noise[0], 30.0]) as port:
+        address = f"tcp://127.0.0.1:{port}"
+        frames, end = read(address, duration_s=3.0, timeout_s=60)
+    assert 75 <= end.frames <= 80
+    assert [frame.index for frame in frames] == list(range(end.frames))
+    assert (end.status, end.frames_failed, end.reconnects) == ("partial", 0, 1)
+    told = f"2 of {end.frames} frames are damaged, the first is frame 6 (0.24 s)"
+    assert end.error == f"{address}: {told}"
+
+
+def test_damage_after_the_stream_was_back_is_told_by_the_frames_of_all_connections(noise):
+    with tcp_server([noise[0]], [noise[1], 30.0]) as port:
+        address = f"tcp://127.0.0.1:{port}"
+        _, end = read(address, duration_s=3.0, timeout_s=60)
+    told = f"2 of {end.frames} frames are damaged, the first is frame 46"
+    assert (end.status, end.error) == ("partial", f"{address}: {told}")
 
 
 def test_as_many_attempts_as_asked_for_each_after_twice_the_wait(caplog):
