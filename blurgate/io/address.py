@@ -17,25 +17,33 @@ VIDEO_SUFFIXES: Final = frozenset(
 """File name endings, in lower case, that stand for a video."""
 
 NETWORK: Final = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|rtp|srt)://", re.IGNORECASE)
+ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+"""Begins the address of a stream, or of a file behind fsspec."""
 _CAMERA: Final = re.compile(r"/dev/video\d+")
 # Cameras take their password in the query too, or, with some makers, in the path.
 _SECRET: Final = re.compile(
     r"(?i)(?<=[?&/;_])((?:user(?:name)?|usr|login|pass(?:word|wd)?|pwd|token|auth|key|secret)=)"
     r"[^&/;#\s]*?(?=$|[&/;#\s]|_(?:user(?:name)?|usr|login|pass(?:word|wd)?|pwd|channel|stream)=)"
 )
+_PASSWORD: Final = re.compile(r"(://[^/:]*:)[^/]*(?=@)")
 
 
 def masked(address: str) -> str:
-    """Hide user, password and the like in a network address; anything else stays as it is.
+    """Hide user, password and the like in an address; anything else stays as it is.
 
     >>> masked("rtsp://admin:pass/w@rd@door/1?token=abc&fps=5")
     'rtsp://***@door/1?token=***&fps=5'
+    >>> masked("sftp://me:password@host/user=alice/a@b.mp4?token=abc")
+    'sftp://me:***@host/user=alice/a@b.mp4?token=***'
     >>> masked("clips/a@b.mp4")
     'clips/a@b.mp4'
     """
-    scheme, separator, rest = address.partition("://")
-    if not separator:
+    if not ADDRESS.match(address):
         return address
+    if not NETWORK.match(address):  # `user=alice` is a folder there, and `a@b.mp4` a file
+        path, mark, query = address.partition("?")
+        return _PASSWORD.sub(r"\1***", path) + _SECRET.sub(r"\1***", mark + query)
+    scheme, separator, rest = address.partition("://")
     # A password may hold unescaped characters that end a host's name in any standard; the last @
     # before the query is taken, since showing too little does no harm.
     place, mark, query = rest.partition("?")
@@ -43,6 +51,16 @@ def masked(address: str) -> str:
     place = f"***@{host}" if at else place
     del user
     return _SECRET.sub(r"\1***", f"{scheme}{separator}{place}{mark}{query}")
+
+
+def holds_secret(address: str) -> bool:
+    """Tell whether a file's address holds a password or the like, even one that is hidden.
+
+    >>> holds_secret("sftp://me:***@host/a.mp4"), holds_secret("file:///user=alice/a@b.mp4")
+    (True, False)
+    """
+    path, mark, query = address.partition("?")
+    return bool(_PASSWORD.search(path) or _SECRET.search(mark + query))
 
 
 def is_live(address: str) -> bool:

@@ -109,9 +109,9 @@ class _Capture:
         finite: The address leads to a recording, which waits to be read and then is over.
     """
 
-    def __init__(self, address: str, every: int, options: LiveOptions) -> None:
+    def __init__(self, address: str, name: str, every: int, options: LiveOptions) -> None:
         self.finite = False
-        self.account = Account(masked(address))
+        self.account = Account(name)
         self.dropped = 0
         self.reconnects = 0
         self.error = ""
@@ -204,6 +204,7 @@ class _Capture:
 def read_live(
     address: str,
     *,
+    name: str = "",
     every: int = 1,
     options: LiveOptions | None = None,
     on_start: Callable[[Callable[[], SourceEnd]], None] = lambda end: None,
@@ -216,6 +217,8 @@ def read_live(
 
     Args:
         address: An rtsp/rtmp/http/https/udp/tcp/rtp/srt address, or a camera index.
+        name: What the frames are said to come from; the address without user and password, if left
+            out.
         every: Give the frames whose index is a multiple of this; all are decoded and counted.
         options: Limits in time and attempts.
         on_start: Called with something that says how the source would end if it ended now, for
@@ -233,7 +236,7 @@ def read_live(
         raise ConfigError(f"every must be at least 1, got {every}")
     options = options or LiveOptions()
     stopper = options.stopper
-    capture = _Capture(address, every, options)
+    capture = _Capture(address, name or masked(address), every, options)
     on_start(capture.end)
     until = None if options.duration_s is None else time.monotonic() + options.duration_s
 

@@ -15,14 +15,13 @@ from contextlib import contextmanager
 from typing import IO, Any, Final
 
 from blurgate.errors import DecodeError, EnvironmentLackError, InputError
-from blurgate.io.address import NETWORK
+from blurgate.io.address import ADDRESS, NETWORK, holds_secret
 from blurgate.io.text import reason, shown
 
 logger = logging.getLogger(__name__)
 
 MOST_BYTES: Final = 1 << 30
 """The largest picture file that is fetched."""
-_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _PACKAGES: Final = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hdfs": "pyarrow",
     "abfs": "adlfs", "az": "adlfs", "sftp": "paramiko", "ssh": "paramiko",
@@ -35,7 +34,7 @@ def is_remote(name: str) -> bool:
     >>> is_remote("s3://bucket/a.jpg"), is_remote("rtsp://door/1"), is_remote("a/b.jpg")
     (True, False, False)
     """
-    return _ADDRESS.match(name) is not None and NETWORK.match(name) is None
+    return ADDRESS.match(name) is not None and NETWORK.match(name) is None
 
 
 def filesystem(address: str) -> tuple[Any, str]:
@@ -45,14 +44,13 @@ def filesystem(address: str) -> tuple[Any, str]:
 
     Raises:
         EnvironmentLackError: fsspec or the protocol's package is not installed.
-        InputError: fsspec does not know the protocol, or the address holds a password.
+        InputError: fsspec does not know the protocol, or the address holds a password or token.
     """
     protocol = address.partition("://")[0].lower()
-    place = address.partition("://")[2].partition("/")[0]
-    if ":" in place.rpartition("@")[0]:
+    if holds_secret(address):
         raise InputError(
-            f"an address of {protocol}:// holds a password, which tables would show; give it "
-            "through the environment or fsspec's configuration",
+            f"an address of {protocol}:// holds a password or token, which tables would show; "
+            "give it through the environment or fsspec's configuration",
             source=protocol,
         )
     try:

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -42,7 +42,7 @@ class Source:
 
     name: str
     """The path or address, as the user gave it or as a folder or pattern led to it; user and
-    password of an address are hidden."""
+    password of a stream's are hidden, and of streams of one name all but the first are numbered."""
     kind: Kind
     address: str = field(default="", repr=False, compare=False)
     """Where a live source is read, if not at its name."""
@@ -78,7 +78,7 @@ def expand(
             nothing that can be read. While iterating: the list on standard input is empty.
     """
     found = [_listed(stdin or (), listed) if w == "-" else _checked(w) for w in arguments]
-    return itertools.chain.from_iterable(found)
+    return _told_apart(itertools.chain.from_iterable(found))
 
 
 def read_sources(
@@ -118,7 +118,9 @@ def read_sources(
             for source in group:
                 if source.kind == "live":
                     address = source.address or source.name
-                    yield from read_live(address, every=every, options=live, on_start=on_live)
+                    yield from read_live(
+                        address, name=source.name, every=every, options=live, on_start=on_live
+                    )
                     continue
                 decoded = making("decode", read_video(source.name, every=every, device=device))
                 yield from prefetch(decoded, _AHEAD_FRAMES, name="decoded frames")
@@ -131,6 +133,24 @@ def _read_still(source: Source) -> tuple[Frame | SourceEnd, ...]:
     except InputError as error:
         return (SourceEnd(source.name, "failed", 0, 1, str(error)),)
     return frame, SourceEnd(source.name, "ok", 1, 0)
+
+
+def _told_apart(sources: Iterable[Source]) -> Iterator[Source]:
+    """Number streams of one name: what tells them apart may be hidden, or the time of reading.
+
+    A digest of what is hidden would tell them apart too, and give a weak password to who guesses.
+    """
+    names: set[str] = set()
+    for source in sources:
+        if source.kind == "live":
+            name, number = source.name, 1
+            while name in names:
+                number += 1
+                name = f"{source.name}#{number}"
+            names.add(name)
+            yield replace(source, name=name)
+        else:
+            yield source
 
 
 def _checked(argument: str) -> Iterator[Source]:

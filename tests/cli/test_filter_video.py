@@ -95,6 +95,25 @@ def test_the_best_shot_of_a_walk(filter_, marker, tmp_path):
     assert (ran.code, "begun with best-shot = 1, now it is 2" in ran.err) == (2, True)
 
 
+def test_videos_at_addresses_keep_names_that_look_like_secrets(filter_, marker, tmp_path):
+    pytest.importorskip("fsspec")
+    for folder in ("h/user=alice", "h/user=bob"):
+        (tmp_path / folder).mkdir(parents=True)
+        write(str(tmp_path / folder / "clip.mp4"), marker)
+    write(str(tmp_path / "h/a@b.mp4"), marker)
+    address = (tmp_path / "h").as_uri()
+    assert filter_(address, "--out", "o", "--best-shot", 1).code == 0
+    wanted = [f"{address}/{n}" for n in ("a@b.mp4", "user=alice/clip.mp4", "user=bob/clip.mp4")]
+    told = json.loads((tmp_path / "o/summary.json").read_text())["sources"]
+    assert [source["source"] for source in told] == wanted
+    found = rows(tmp_path / "o")
+    assert sorted({row["source"] for row in found}) == wanted
+    assert len(list((tmp_path / "o/kept").iterdir())) == 3
+    assert len({row["crop"] for row in found if row["crop"]}) == 3
+    ran = filter_(address, "--out", "o", "--best-shot", 1, "--resume")
+    assert ran.code == 0, ran.err
+
+
 @pytest.fixture
 def walk(marker, tmp_path, monkeypatch):
     """Find the best shot of the walk; `stop` interrupts it after so many frames."""

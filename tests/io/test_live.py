@@ -21,7 +21,7 @@ from blurgate.io import live
 from blurgate.io.address import masked
 from blurgate.io.live import LiveOptions, read_live
 from blurgate.io.sources import Source, expand, read_sources
-from blurgate.types import SourceEnd
+from blurgate.types import Frame, SourceEnd
 
 WAITING_FRAMES = live._WAITING_FRAMES
 
@@ -364,3 +364,20 @@ def test_a_source_carries_its_secret_where_it_is_not_shown(stream_bytes):
         *frames, end = read_sources([source], every=1, workers=1, live=LiveOptions(reconnects=0))
     assert [frame.source for frame in frames] == [source.name] * 3
     assert end.source == source.name
+
+
+def test_streams_of_one_name_are_told_apart(stream_bytes):
+    with tcp_server(*[[stream_bytes(3)]] * 3) as port:
+        root = f"tcp://127.0.0.1:{port}"
+        given = [f"{root}/key=a", f"{root}/key=b", f"{root}/key=a"]
+        found = list(expand(given))
+        names = [f"{root}/key=***", f"{root}/key=***#2", f"{root}/key=***#3"]
+        assert [source.name for source in found] == names
+        assert [source.address for source in found] == given
+        items = list(read_sources(found, every=1, workers=1, live=LiveOptions(reconnects=0)))
+    ends = [item for item in items if isinstance(item, SourceEnd)]
+    assert [(end.source, end.frames) for end in ends] == [(name, 3) for name in names]
+    assert [item.source for item in items if isinstance(item, Frame)] == sorted(names * 3)
+    again = [f"{root}/1#2", f"{root}/1", f"{root}/1", "0", "0"]
+    wanted = [f"{root}/1#2", f"{root}/1", f"{root}/1#3", "0", "0#2"]
+    assert [source.name for source in expand(again)] == wanted

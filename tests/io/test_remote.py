@@ -11,7 +11,7 @@ from PIL import Image
 
 from blurgate.errors import DecodeError, EnvironmentLackError, InputError
 from blurgate.io import remote
-from blurgate.io.address import is_live
+from blurgate.io.address import holds_secret, is_live, masked
 from blurgate.io.images import read_image
 from blurgate.io.reduced import read_photo
 from blurgate.io.remote import is_remote
@@ -147,6 +147,40 @@ def test_a_video_is_read_through_the_file_system(tmp_path, protocol):
             np.testing.assert_array_equal(one.image, other.image)
     (end,) = read_video("memory://no.mp4")
     assert end.error == "memory://no.mp4 cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("sftp://me:s3cr3t@host/a.jpg", "sftp://me:***@host/a.jpg"),
+        ("sftp://me:s3@cr3t@host/a@b.mp4", "sftp://me:***@host/a@b.mp4"),
+        ("zip://a.mp4::sftp://me:s3cr3t@host/b.zip", "zip://a.mp4::sftp://me:***@host/b.zip"),
+        ("webhdfs://host:9870/a.mp4?token=s3cr3t&x=1", "webhdfs://host:9870/a.mp4?token=***&x=1"),
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_not_shown(address, shown):
+    with pytest.raises(InputError, match="holds a password or token") as refusal:
+        list(expand([address]))
+    assert "s3cr3t" not in str(refusal.value)
+    (source,) = expand(["-"], stdin=[address])
+    assert source.name == shown
+    assert "s3cr3t" not in repr(source)
+    (end,) = read_sources([source], every=1, workers=1)
+    assert (end.source, end.status) == (shown, "failed")
+    assert "holds a password or token" in end.error
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file:///h/user=alice/clip.mp4", "memory://d/a@b.mp4", "hdfs://h:9000/x@y.mp4",
+        "zip://a.mp4::file:///x@y.zip", "s3://b/a.mp4?versionId=3", "file:///***@b.mp4",
+        "s3://arn:aws:s3:eu-west-1:1:accesspoint/n/me@b.mp4",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_secret_is_part_of_a_name(address):
+    assert masked(address) == address
+    assert not holds_secret(address)
 
 
 def test_what_lacks_is_named_with_the_way_out(monkeypatch):
