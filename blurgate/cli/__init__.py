@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import sys
 import warnings
-from typing import TYPE_CHECKING, NoReturn
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 from blurgate.errors import NO_ROOM, BlurgateError
 
@@ -22,6 +24,7 @@ EXIT_NOTHING = 3
 EXIT_SOME_FAILED = 4
 EXIT_ENVIRONMENT = 5
 EXIT_INTERRUPTED = 130
+EXIT_NO_READER = 141
 
 _NO_MEMORY = "out of memory; use fewer --workers, or smaller pictures"
 
@@ -71,14 +74,22 @@ def make_app() -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the command line; every error of ours becomes one line and a documented exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # names of files may be any bytes
     try:
+        signal.signal(signal.SIGTERM, _interrupt)
+        _mend_streams()
         make_app()()
+    except SystemExit as end:
+        # Like `head`, the reader of stdout has enough; typer has made a 1 of that.
+        if isinstance(end.__context__, BrokenPipeError):
+            _drop_unwritten()
+            sys.exit(EXIT_NO_READER)
+        raise
+    except KeyboardInterrupt:  # of the start; typer has seen to that of a command
+        sys.exit(EXIT_INTERRUPTED)
     except BlurgateError as error:
         fail(str(error), error.exit_code)
     except OSError as error:
+        _drop_unwritten()
         # Disk full, no permission: the machine lacks something that only its user can give.
         full = error.errno in NO_ROOM
         way_out = "; make room, then run it again, with --resume where it can go on"
@@ -99,6 +110,52 @@ def main() -> NoReturn:
             EXIT_DEFECT,
         )
     sys.exit(EXIT_OK)
+
+
+class _Stderr:
+    """Lets a run go on where stderr is full, or nobody reads it: what is said there is lost."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Bring out what can be brought out."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _mend_streams() -> None:
+    """Open what the caller has closed: a file would take its number, and get what is printed."""
+    if sys.stdin is None:
+        sys.stdin = _null(os.O_RDONLY, "r")
+    if sys.stdout is None:
+        sys.stdout = _null(os.O_RDONLY, "w")  # takes nothing: a table must not go nowhere unsaid
+    if sys.stderr is None:
+        sys.stderr = _null(os.O_WRONLY, "w")
+    sys.stderr = cast(TextIO, _Stderr(sys.stderr))
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # names of files may be any bytes
+
+
+def _null(access: int, mode: str) -> TextIO:
+    return cast(TextIO, os.fdopen(os.open(os.devnull, access), mode))
+
+
+def _drop_unwritten() -> None:
+    """Forget what stdout did not take: Python would try again at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:

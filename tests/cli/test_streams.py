@@ -1,0 +1,117 @@
+"""How commands end that are interrupted as they start, or whose streams are closed or full."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="a POSIX shell and POSIX signals")
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")  # noqa: PTH110
+OPTIONS = "--detector marker --model laplacian --workers 1"
+FILTER = f"filter in {OPTIONS} --threshold 0.4"
+
+
+@pytest.fixture
+def shell(marker, marker_environment, tmp_path):
+    """Run a line of a shell, in which BLURGATE is the command, beside a folder of pictures."""
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        image = np.full((160, 260, 3), 60, np.uint8)
+        marker.draw(image, 10, 20, 100, sharp=True, seed=i)
+        cv2.imwrite(str(tmp_path / f"in/{i}.png"), image)
+
+    def run_line(line):
+        command = f"{sys.executable} -P -m blurgate"
+        return subprocess.run(
+            ["bash", "-c", line.replace("BLURGATE", command)],
+            cwd=tmp_path, env=marker_environment, capture_output=True, text=True, check=False,
+            timeout=60,
+        )  # fmt: skip
+
+    return run_line
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_interrupted_before_the_command_begins(name):
+    code = (
+        "import os, signal\nfrom blurgate import cli\n"
+        f"cli.make_app = lambda: os.kill(os.getpid(), signal.{name})\n"
+        "cli.main()"
+    )
+    ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"", b"")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--help", "models", f"score in {OPTIONS} -q", f"{FILTER} --json -q"],
+)
+def test_a_reader_that_has_left_is_no_defect(shell, line):
+    # `sleep` outlasts the start, so that the reader is gone in any case.
+    ran = shell(f"(sleep 0.2; BLURGATE {line}; echo $? > code) | true; cat code")
+    assert (ran.stdout, ran.stderr) == ("141\n", "")
+
+
+def test_a_reader_that_has_enough_gets_what_it_read(shell):
+    ran = shell(f"BLURGATE score in {OPTIONS} -q | head -1; echo ${{PIPESTATUS[@]}}")
+    assert ran.stderr == ""
+    head, codes = ran.stdout.splitlines()
+    assert head == "file,face,x1,y1,x2,y2,det_score,face_px,blur_degree,status"
+    assert codes in {"141 0", "0 0"}  # three pictures fit into a pipe before it is left
+
+
+def test_results_are_whole_when_nobody_reads_the_summary(shell, tmp_path):
+    shell(f"(sleep 0.2; BLURGATE {FILTER} --json -q --out o) | true")
+    with (tmp_path / "o/faces.csv").open(newline="") as file:
+        names = [row["source"] for row in csv.DictReader(file)]
+    assert names == ["in/0.png", "in/1.png", "in/2.png"]
+    assert json.loads((tmp_path / "o/summary.json").read_text())["totals"]["kept"] == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (f"{FILTER} --out o", 0),
+        (f"score in {OPTIONS} --csv o.csv", 0),
+        (f"filter nosuch {OPTIONS}", 3),
+        ("filter --nosuch", 2),
+    ],
+)
+@pytest.mark.parametrize("to", ["2>&-", pytest.param("2>/dev/full", marks=FULL)])
+def test_what_stderr_does_not_take_changes_no_exit_code(shell, line, code, to):
+    ran = shell(f"BLURGATE {line} {to}")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (code, "", "")
+
+
+@pytest.mark.parametrize("line", [f"score in {OPTIONS} -q", "models"])
+@pytest.mark.parametrize(
+    ("to", "message"),
+    [
+        (">&-", "[Errno 9] Bad file descriptor"),
+        pytest.param(">/dev/full", "[Errno 28] No space left on device", marks=FULL),
+    ],
+)
+def test_what_stdout_does_not_take_is_one_line(shell, line, to, message):
+    ran = shell(f"BLURGATE {line} {to}")
+    assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (5, "", 1)
+    assert ran.stderr.startswith(f"blurgate: error: {message}")
+
+
+def test_a_closed_stdin_lists_nothing(shell):
+    ran = shell(f"BLURGATE filter - {OPTIONS} <&-")
+    assert (ran.returncode, ran.stderr) == (
+        3, "blurgate: error: standard input holds no paths\n",
+    )  # fmt: skip
+
+
+def test_a_closed_stdout_that_nothing_goes_to_is_nothing(shell, tmp_path):
+    ran = shell(f"BLURGATE {FILTER} --out o -q >&-")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (tmp_path / "o/faces.csv").is_file()
