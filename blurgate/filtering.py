@@ -25,11 +25,11 @@ from blurgate.counting import (
 )
 from blurgate.crops import CropStyle, delete_crop
 from blurgate.errors import ConfigError
-from blurgate.folders import SUMMARY, alone_in, prepare
+from blurgate.folders import SUMMARY, alone_in, check_usable, prepare
 from blurgate.gate import Gate
 from blurgate.io.live import LiveOptions, Stopper
 from blurgate.io.sources import Source, read_sources
-from blurgate.journal import JOURNAL, Entry, Journal, write_atomically
+from blurgate.journal import JOURNAL, Entry, Journal, check_settings, write_atomically
 from blurgate.pipeline import cores_for_workers
 from blurgate.profiling import taking
 from blurgate.sharding import Census, Shard
@@ -109,6 +109,20 @@ def run_filter(
     with alone_in(outputs.folder):
         prepare(outputs.folder, resume=outputs.resume, overwrite=outputs.overwrite)
         return _run(gate, sources, outputs, settings, every, shard, live, on_progress, on_failure)
+
+
+def check_run(gate: Gate, outputs: Outputs, *, every: int = 1, shard: Shard | None = None) -> None:
+    """Check that `run_filter` would begin in this folder; change nothing.
+
+    Whether the sources are those of a run that is to be resumed shows when they are gone through.
+
+    Raises:
+        ConfigError: It would not.
+    """
+    check_usable(outputs.folder, resume=outputs.resume, overwrite=outputs.overwrite)
+    journal = outputs.folder / JOURNAL
+    if outputs.resume and journal.is_file():
+        check_settings(journal, _settings(gate, outputs, every, shard))
 
 
 def _run(

@@ -42,10 +42,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: Another run is in it, or it is a file, or a link that leads nowhere.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; choose another --out")
-    if folder.is_symlink() and not folder.exists():
-        raise ConfigError(f"{folder} is a link that leads nowhere; choose another --out")
+    _check_is_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     busy = ConfigError(
         f"another run is writing to {folder}; wait until it ends, or choose another --out"
@@ -62,17 +59,27 @@ def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
     Raises:
         ConfigError: It holds something, and neither word allows to go on.
     """
-    beginnings = {LOCK, JOURNAL + TEMPORARY}  # of a run that was killed before it had a journal
-    if all(path.name in beginnings for path in folder.iterdir()):
-        return
-    ours = (folder / JOURNAL).is_file()
-    if overwrite and ours and not resume:
+    check_usable(folder, resume=resume, overwrite=overwrite)
+    if overwrite and not resume and (folder / JOURNAL).is_file():
         _empty(folder)
+
+
+def check_usable(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Check that the folder may be used, as it is or when it has been emptied; change nothing.
+
+    Raises:
+        ConfigError: It is none, or holds something, and neither word allows to go on.
+    """
+    _check_is_folder(folder)
+    beginnings = {LOCK, JOURNAL + TEMPORARY}  # of a run that was killed before it had a journal
+    if not folder.exists() or all(path.name in beginnings for path in folder.iterdir()):
         return
-    if not ours:
+    if not (folder / JOURNAL).is_file():
         raise ConfigError(
             f"{folder} is not empty and holds no results of blurgate; choose another --out"
         )
+    if overwrite and not resume:
+        return
     if (parsed_object(_first_line(folder)) or {}).get(_EMPTYING):
         raise ConfigError(
             f"{folder} was being overwritten when that was interrupted: use --overwrite to begin "
@@ -83,6 +90,14 @@ def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
             f"{folder} is not empty: use --resume to continue it, --overwrite to begin anew, or "
             "another --out"
         )
+
+
+def _check_is_folder(folder: Path) -> None:
+    """Check that it is a folder, or can be made."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; choose another --out")
+    if folder.is_symlink() and not folder.exists():
+        raise ConfigError(f"{folder} is a link that leads nowhere; choose another --out")
 
 
 def check_not_replaced(sources: Iterable[Source], folder: Path) -> None:

@@ -72,19 +72,7 @@ class Journal:
         self._size = self._path.stat().st_size
 
     def _resume(self) -> None:
-        with self._path.open("rb") as lines:
-            try:
-                found = parsed_settings(lines.readline())
-            except ValueError:
-                raise ConfigError(
-                    f"{self._path} is not a journal of blurgate; start anew with --overwrite"
-                ) from None
-        key = first_difference(found, self._settings)
-        if key is not None:
-            raise ConfigError(
-                f"cannot resume {self._path.parent}: it was begun with {key} = {found.get(key)!r}, "
-                f"now it is {self._settings.get(key)!r}; use the same settings or --overwrite"
-            )
+        check_settings(self._path, self._settings)
         for line, end in self._lines():
             self.mark, self._size = line["mark"], end
             self.n_done += len(line["done"])
@@ -162,6 +150,27 @@ class Journal:
     def remove(self) -> None:
         """Delete the journal: the run is complete."""
         self._path.unlink()
+
+
+def check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Check that a run with these settings can continue a journal.
+
+    Raises:
+        ConfigError: It has other settings, or cannot be understood.
+    """
+    with path.open("rb") as lines:
+        try:
+            found = parsed_settings(lines.readline())
+        except ValueError:
+            raise ConfigError(
+                f"{path} is not a journal of blurgate; start anew with --overwrite"
+            ) from None
+    key = first_difference(found, settings)
+    if key is not None:
+        raise ConfigError(
+            f"cannot resume {path.parent}: it was begun with {key} = {found.get(key)!r}, "
+            f"now it is {settings.get(key)!r}; use the same settings or --overwrite"
+        )
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:

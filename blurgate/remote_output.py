@@ -124,22 +124,31 @@ class RemoteFolder:
             ConfigError: The address is in use and neither is set; or it holds something that is no
                 complete folder of ours, and `overwrite` would have to delete it.
         """
+        there = self.check_usable(resume=resume, overwrite=overwrite)
+        if there and resume and not self.local.exists():
+            self._take_down()
+        if not resume:
+            shutil.rmtree(self.local.parent, ignore_errors=True)
+        self.local.parent.mkdir(parents=True, exist_ok=True)
+
+    def check_usable(self, *, resume: bool, overwrite: bool) -> bool:
+        """Check that the address may be used, and change nothing; tell whether something is there.
+
+        Raises:
+            ConfigError: As `begin` does.
+        """
         there, ours = self._in_use()
         if there and not ours and not (resume and self.local.exists()):
             raise ConfigError(
                 f"{self.address} is not empty and holds no results of blurgate; "
                 "choose another --out"
             )
-        if there and resume and not self.local.exists():
-            self._take_down()
-        elif there and not resume and not overwrite:
+        if there and not resume and not overwrite:
             raise ConfigError(
                 f"{self.address} is not empty: use --resume to continue it, --overwrite to begin "
                 "anew, or another --out"
             )
-        if not resume:
-            shutil.rmtree(self.local.parent, ignore_errors=True)
-        self.local.parent.mkdir(parents=True, exist_ok=True)
+        return there
 
     def begin_joined(self) -> bool:
         """Make room for a folder that is joined of parts.

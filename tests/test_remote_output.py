@@ -191,6 +191,20 @@ def test_folders_go_up_with_the_journal_last(blurgate, memory, tmp_path, monkeyp
     assert "holds no results of blurgate" in ran.err
 
 
+def test_a_dry_run_refuses_an_address_that_a_run_refuses(blurgate, memory, tmp_path):
+    command = ("filter", "in", "--threshold", "0.4", "--out")
+    blurgate(*command, "memory://out/f")
+    memory.pipe_file("/theirs/letter.txt", b"")
+    before = there(memory, "/out"), there(memory, "/theirs")
+    for out in (("memory://out/f",), ("memory://theirs",), ("memory://theirs", "--overwrite")):
+        dry = blurgate(*command, *out, "--dry-run", code=2)
+        assert (dry.out, dry.err) == ("", blurgate(*command, *out, code=2).err)
+    for word in ("--resume", "--overwrite"):
+        assert blurgate(*command, "memory://out/f", word, "--dry-run").err == ""
+    assert (there(memory, "/out"), there(memory, "/theirs")) == before
+    assert list((tmp_path / "work").iterdir()) == []
+
+
 def test_a_replaced_folder_that_was_resumed_keeps_nothing_of_the_old_one(
     blurgate, memory, monkeypatch
 ):

@@ -139,7 +139,7 @@ def filter_command(
 ) -> None:
     """Keep the faces that a recogniser can use, of videos, pictures or streams."""
     from blurgate.errors import ConfigError
-    from blurgate.filtering import Outputs, run_filter
+    from blurgate.filtering import Outputs, check_run, run_filter
     from blurgate.folders import SUMMARY, check_not_replaced
     from blurgate.gate import Gate
     from blurgate.host import get_host
@@ -186,8 +186,13 @@ def filter_command(
         detect_every=detect_every,
         kinds=blur_kind,
     )
+    mine = found if part is None else [one for one in found if one.name in part]
     if dry_run:
-        _print_plan(found, gate, outputs)
+        if there is not None:
+            there.check_usable(resume=resume, overwrite=overwrite)
+        if there is None or resume:  # the folder where it is made begins anew otherwise
+            check_run(gate, outputs, every=every, shard=part)
+        _print_plan(mine, gate, outputs)
         return
     if there is not None:
         there.begin(resume=resume, overwrite=overwrite)
@@ -205,8 +210,7 @@ def filter_command(
             print_summary(progress, folder)
 
     latest: Progress | None = None
-    shown = found if part is None else [one for one in found if one.name in part]
-    total = None if quiet or not sys.stderr.isatty() else _total_frames(shown)
+    total = None if quiet or not sys.stderr.isatty() else _total_frames(mine)
     with (
         taking_profile() if profile_stages else nullcontext() as measured,
         progress_bar(total, "frames", quiet=quiet) as bar,
@@ -320,7 +324,7 @@ def _print_plan(sources: list[Source], gate: Gate, outputs: Outputs) -> None:
     rule = gate.rule
     kinds = [source.kind for source in sources]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
-    typer.echo(f"sources    {len(sources)} ({counts})")
+    typer.echo(f"sources    {len(sources)}" + (f" ({counts})" if counts else ""))
     typer.echo(f"detector   {gate.detector.info}, input {gate.options.long_side} px")
     typer.echo(f"model      {gate.scorer.info}")
     typer.echo(

@@ -448,6 +448,55 @@ def test_dry_run_writes_nothing(filter_, marker, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_a_dry_run_counts_its_part(filter_, marker, tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(5):
+        picture(marker, tmp_path / f"in/{i}.png")
+    for part, count in (("1/3", 2), ("2/3", 1), ("3/3", 2)):
+        ran = filter_("in", "--shard", part, "--dry-run")
+        assert (ran.code, ran.out.splitlines()[0]) == (0, f"sources    {count} ({count} image)")
+        assert filter_("in", "--shard", part, "--out", part[0]).code == 0
+        assert len(summary(tmp_path / part[0])["sources"]) == count
+
+
+def test_a_dry_run_refuses_the_folders_that_a_run_refuses(filter_, marker, tmp_path):
+    picture(marker, tmp_path / "a.png")
+    assert filter_("a.png", "--out", "used").code == 0
+    shutil.copytree(tmp_path / "used", tmp_path / "emptied")
+    notes = tmp_path / "emptied/journal.jsonl"
+    head, *rest = notes.read_text().splitlines()
+    head = json.dumps({**json.loads(head), "emptying": True})
+    notes.write_text("\n".join([head, *rest, ""]))
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/letter.txt").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "empty").mkdir()
+
+    def files():
+        # A run's lock may be left behind, and means nothing.
+        found = (p for p in tmp_path.rglob("*") if p.name != "run.lock")
+        return {p: p.read_bytes() if p.is_file() else b"" for p in found}
+
+    refused = [
+        ("used",), ("theirs",), ("theirs", "--resume"), ("theirs", "--overwrite"), ("a.png",),
+        ("a.png", "--overwrite"), ("link",), ("emptied",), ("emptied", "--resume"),
+        ("used", "--resume", "--min-face", 5),
+    ]  # fmt: skip
+    before = files()
+    for out in refused:
+        dry = filter_("a.png", "--dry-run", "--out", *out)
+        wet = filter_("a.png", "--out", *out)
+        assert (dry.code, dry.out, dry.err) == (2, "", wet.err), out
+        assert wet.code == 2
+    for out in (
+        ("used", "--resume"), ("used", "--overwrite"), ("emptied", "--overwrite"), ("empty",),
+        ("new",), ("new", "--resume"),
+    ):  # fmt: skip
+        ran = filter_("a.png", "--dry-run", "--out", *out)
+        assert (ran.code, ran.err) == (0, ""), out
+    assert files() == before
+
+
 def test_results_do_not_depend_on_workers_or_every(filter_, marker, tmp_path):
     clip(marker, tmp_path / "w.mp4")
     exact = "--detect-every", 1
