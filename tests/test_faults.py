@@ -187,7 +187,7 @@ def test_a_machine_without_memory_for_a_thread_is_one_line(run, marker, tmp_path
         patch.setattr(threading.Thread, "start", none)
         ran = run("filter", "in", *FILTER, "--out", "o")
     assert (ran.code, len(ran.err.splitlines())) == (5, 1), ran.err
-    assert "out of memory; use fewer --workers" in ran.err
+    assert "out of memory; use fewer --workers, a smaller --det-size" in ran.err
     assert run("filter", "in", *FILTER, "--out", "o", "--resume").code == 0
 
 
@@ -284,7 +284,7 @@ def test_a_server_that_stops_in_the_middle_is_given_up():
     [
         (KeyError("x"), 5, "the detector marker failed: KeyError: 'x'"),
         (SystemExit(3), 5, "the detector marker failed: SystemExit: 3"),
-        (MemoryError(), 5, "out of memory; use fewer --workers"),
+        (MemoryError(), 5, "out of memory; use fewer --workers, a smaller --det-size"),
         (OSError(28, "No space left on device"), 5, "No space left on device"),
     ],
 )

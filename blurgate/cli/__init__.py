@@ -26,7 +26,7 @@ EXIT_ENVIRONMENT = 5
 EXIT_INTERRUPTED = 130
 EXIT_NO_READER = 141
 
-_NO_MEMORY = "out of memory; use fewer --workers, or smaller pictures"
+_NO_MEMORY = "out of memory; use fewer --workers, a smaller --det-size, or smaller pictures"
 
 
 def make_app() -> typer.Typer:
