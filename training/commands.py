@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SYNTH_EXAMPLE = """Example:
 
-  blurgate synth photos --align --blur linear --blur lowres --per-image 5 --even --out trainset
+  blurgate synth photos --align --blur linear --per-image 10 --out trainset
 
 finds the face of every photo, blurs it ten times, and writes the pictures with their labels.
 Folders below `photos` are people; --val 0.2 puts a fifth of them aside.

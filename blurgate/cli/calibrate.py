@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 EXAMPLE = """Example:
 
   blurgate calibrate photos --align --fnmr 0.02 --fmr 0.001 --out gate.json
+
   blurgate filter video.mp4 --profile gate.json
 
 chooses the highest threshold at which the faces that are kept reach 2 % false non-matches at 0.1 %

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 EXAMPLE = """Examples:
 
-  blurgate evaluate photos --align --model laplacian --model tenengrad --out evaluation
+  blurgate evaluate photos --align --model laplacian --out evaluation
 
 blurs the faces of `photos` by families that no training sees and by those of `synth`, compares the
 scores with what a recogniser says, and writes evaluation/evaluation.html, results.json and
 rows.csv. Folders below `photos` are people; --people 150 takes a sample.
 
-  blurgate evaluate --detector scrfd_2.5g_bnkps annotated --negatives scenes --out detectors
+  blurgate evaluate --detector scrfd_2.5g_bnkps annotated --out detectors
 
 compares detectors on annotated pictures instead.
 """

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 EXAMPLE = """Example:
 
   blurgate score faces --shard 1/2 --csv 1.csv
+
   blurgate score faces --shard 2/2 --csv 2.csv
+
   blurgate merge 1.csv 2.csv --out all.csv
 
 all.csv is, byte for byte, what one run without --shard writes. Folders of `blurgate filter --shard`

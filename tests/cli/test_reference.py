@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
+from blurgate.cli import make_app
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "onnxruntime", "cv2", "insightface", "numpy", "av")
@@ -35,6 +38,19 @@ def test_every_command_has_help_and_an_example(reference, run):
         assert ran.code == 0
         assert f"blurgate {name}" in ran.out
         assert "Example" in ran.out, name
+
+
+def test_each_command_of_an_example_stands_on_a_line_of_its_own(reference, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, _ in reference.commands():
+        command = get_command(make_app())
+        for word in name.split():
+            command = command.commands[word]
+        lines = map(str.strip, command.epilog.splitlines())
+        examples = [line for line in lines if line.startswith("blurgate ")]
+        assert examples, name
+        shown = [line.strip() for line in run(*name.split(), "--help").out.splitlines()]
+        assert [line for line in examples if line not in shown] == [], name
 
 
 def test_help_imports_nothing_heavy():
