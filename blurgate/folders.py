@@ -121,7 +121,7 @@ def check_not_replaced(sources: Iterable[Source], folder: Path) -> None:
 
 def _empty(folder: Path) -> None:
     """Delete the results, but not the journal, which says from the beginning that they go."""
-    line = {"settings": noted_settings(_first_line(folder)), _EMPTYING: True}
+    line = {"settings": settings_in(folder), _EMPTYING: True}
     write_atomically(folder / JOURNAL, iter([json.dumps(line) + "\n"]))
     for path in _files(folder):
         path.unlink(missing_ok=True)
@@ -148,7 +148,12 @@ def noted_settings(line: bytes) -> dict[str, Any]:
 
 def _files(folder: Path) -> list[Path]:
     """List the files that the run in a folder may have written, but the journal."""
-    return [folder / name for name in result_files(noted_settings(_first_line(folder)))]
+    return [folder / name for name in result_files(settings_in(folder))]
+
+
+def settings_in(folder: Path) -> dict[str, Any]:
+    """Give the settings of the run in a folder; none where its journal tells none."""
+    return noted_settings(_first_line(folder))
 
 
 def _first_line(folder: Path) -> bytes:

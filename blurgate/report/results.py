@@ -6,20 +6,20 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from blurgate.errors import ConfigError, DecodeError, InputError
-from blurgate.folders import SUMMARY
+from blurgate.folders import SUMMARY, settings_in
 from blurgate.io.text import reason, shown
 from blurgate.journal import JOURNAL, Entry, parsed_line, parsed_settings
-from blurgate.rowfiles import read_rows, rows_path
+from blurgate.rowfiles import FORMATS, Row, read_rows, rows_path
 from blurgate.stages import Rule
 from blurgate.tables import FACES_COLUMNS, SCORE_COLUMNS
 from blurgate.types import Decision, Reason
 
 Kind: TypeAlias = Literal["filter", "score", "synth"]
-Row: TypeAlias = dict[str, Any]
 
 MOST_FACES: Final = 500_000
 """A page holds every face, so that its counts are exact; browsers cope with this many."""
@@ -27,7 +27,6 @@ START: Final = 0.4
 """Where the slider starts when the results name no threshold."""
 DECISIONS: Final[tuple[str, ...]] = get_args(Decision)
 REASONS: Final[tuple[str, ...]] = get_args(Reason)
-_FORMATS: Final = ("csv", "jsonl", "parquet")
 _DATASET: Final = "dataset.json"
 _DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 """What comes of values that no run of ours writes."""
@@ -114,6 +113,7 @@ def read_results(path: Path) -> Results:
     if not path.is_file():
         raise InputError(f"{shown(str(path))}: there is no such folder or table", source=str(path))
     if (path.parent / JOURNAL).is_file() and path.stem == "faces":
+        _check_format(path.parent, path)
         return _read_filter(path.parent, path)
     rows, problem = read_rows(path)
     first = next(rows, None)
@@ -130,17 +130,11 @@ def read_results(path: Path) -> Results:
             "`blurgate score` or `blurgate synth` wrote",
             source=str(path),
         )
-    _fill(results, _made(_chain(first, rows), make, path))
+    _fill(results, _made(chain([first] if first else [], rows), make, path))
     results.warnings += problem()
     if path.with_name(path.name + ".journal").exists():
         results.warnings.append("The table is not complete: its run was interrupted.")
     return results
-
-
-def _chain(first: Row | None, rows: Iterator[Row]) -> Iterator[Row]:
-    if first is not None:
-        yield first
-        yield from rows
 
 
 def _fill(results: Results, faces: Iterator[Face]) -> None:
@@ -186,16 +180,27 @@ class _Sources:
 
 
 def _table_in(folder: Path) -> Path:
-    tables = [folder / f"faces.{name}" for name in _FORMATS]
+    tables = [folder / f"faces.{name}" for name in FORMATS]
     tables.append(rows_path(folder / "faces.parquet"))
     found = [table for table in tables if table.is_file()]
     if not found:
+        _check_format(folder)
         raise InputError(
             f"{shown(str(folder))} holds no results: neither a faces table of `blurgate filter` "
             f"nor {_DATASET} of `blurgate synth`",
             source=str(folder),
         )
     return found[0]
+
+
+def _check_format(folder: Path, table: Path | None = None) -> None:
+    """Refuse the table in a folder, if it is the one given, where a plugin wrote it."""
+    form = settings_in(folder).get("table", FORMATS[0])
+    if form not in FORMATS and (table is None or table.suffix == f".{form}"):
+        raise InputError(
+            f"{shown(str(folder))}: report reads {', '.join(FORMATS)}, not the format {form!r}",
+            source=str(folder),
+        )
 
 
 def _read_filter(folder: Path, table: Path) -> Results:

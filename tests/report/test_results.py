@@ -251,6 +251,22 @@ def test_what_is_no_result(tmp_path, make, monkeypatch):
         read_results(make.write_run(tmp_path / "run", FACES))
 
 
+def test_a_table_in_the_format_of_a_plugin_is_called_that(make, tmp_path):
+    folder = make.write_run(tmp_path / "run", FACES)
+    journal = folder / "journal.jsonl"
+    head, *rest = journal.read_text().splitlines()
+    settings = json.loads(head)["settings"] | {"table": "tsv"}
+    journal.write_text("\n".join([json.dumps({"settings": settings}), *rest, ""]))
+    (folder / "faces.csv").rename(folder / "faces.tsv")
+    for path in (folder, folder / "faces.tsv"):
+        with pytest.raises(InputError) as caught:
+            read_results(path)
+        expected = f"{folder}: report reads csv, jsonl, parquet, not the format 'tsv'"
+        assert str(caught.value) == expected
+    (folder / "faces.tsv").rename(folder / "faces.csv")
+    assert len(read_results(folder).faces) == len(FACES)
+
+
 def test_an_empty_score_table_and_one_that_is_being_written(tmp_path):
     path = tmp_path / "scores.csv"
     with path.open("w", newline="") as file:
