@@ -42,6 +42,8 @@ class Subject:
     """(engine, threads) -> from (n, 112, 112, 3) uint8 BGR to anything."""
     score: Call | None = None
     """Gives degrees, to be compared with true ones; None for a network that was not trained."""
+    path: str | None = None
+    """The weight file; None where there is none, or none that stays."""
 
 
 def open_subject(model: str, device: str, threads: Sequence[int]) -> Subject:
@@ -59,6 +61,7 @@ def open_subject(model: str, device: str, threads: Sequence[int]) -> Subject:
         about=card.about if card is not None else {},
         calls={(engine, n): scorer for n, scorer in scorers.items()},
         score=first,
+        path=str(file.path) if file is not None else None,
     )
 
 

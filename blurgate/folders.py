@@ -42,7 +42,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: Another run is in it, or it is a file, or a link that leads nowhere.
     """
-    _check_is_folder(folder)
+    check_is_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     busy = ConfigError(
         f"another run is writing to {folder}; wait until it ends, or choose another --out"
@@ -70,7 +70,7 @@ def check_usable(folder: Path, *, resume: bool, overwrite: bool) -> None:
     Raises:
         ConfigError: It is none, or holds something, and neither word allows to go on.
     """
-    _check_is_folder(folder)
+    check_is_folder(folder)
     beginnings = {LOCK, JOURNAL + TEMPORARY}  # of a run that was killed before it had a journal
     if not folder.exists() or all(path.name in beginnings for path in folder.iterdir()):
         return
@@ -92,8 +92,12 @@ def check_usable(folder: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
-def _check_is_folder(folder: Path) -> None:
-    """Check that it is a folder, or can be made."""
+def check_is_folder(folder: Path) -> None:
+    """Check that it is a folder, or can be made.
+
+    Raises:
+        ConfigError: It is a file, or a link that leads nowhere.
+    """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose another --out")
     if folder.is_symlink() and not folder.exists():

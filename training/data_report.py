@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from blurgate.errors import DecodeError, InputError
+from blurgate.folders import check_is_folder
 from blurgate.io.text import shown
 from blurgate.report.page import Bars, Html, bars, element, facts, page, picture, section, table
 from blurgate.training import layout
@@ -62,10 +63,11 @@ def report_data(folder: Path, out: Path) -> DataReport:
 
     Raises:
         InputError: The folder holds no dataset, or a table of it is damaged.
-        ConfigError: The dataset is not finished.
+        ConfigError: The dataset is not finished, or `out` is a file.
         EnvironmentLackError: matplotlib is not installed.
     """
     need_matplotlib()  # before any work
+    check_is_folder(out)
     settings = layout.read_settings(folder)
     layout.check_finished(folder, settings)
     tables = read_labels(folder)

@@ -102,7 +102,7 @@ def bench_command(
         facts = {"machine": _machine(), "rounds": rounds, "models": rows}
         typer.echo(json.dumps(facts, indent=2))
         return
-    for line in columns(_table(rows, used_batches)):
+    for line in columns(_table(rows, _labels(rows, names), used_batches)):
         typer.echo(line)
     how = f"ms per call, from pixels to degrees, medians of {rounds}"
     typer.echo(f"\n{how}; {_machine()}", err=True)
@@ -184,6 +184,7 @@ def _row(
 
     return {
         "name": subject.name,
+        "path": subject.path,
         "bytes": subject.bytes,
         "parameters": number_in(subject.about, "parameters"),
         "mae": errors[0],
@@ -195,12 +196,21 @@ def _row(
     }
 
 
-def _table(rows: Sequence[dict[str, Any]], batches: Sequence[int]) -> list[tuple[str, ...]]:
+def _labels(rows: Sequence[dict[str, Any]], given: Sequence[str]) -> list[str]:
+    """Give the models' names; where two have one, what was given for them."""
+    names = [row["name"] for row in rows]
+    words = [*given, *names[len(given) :]]
+    return [w if names.count(n) > 1 else n for n, w in zip(names, words, strict=True)]
+
+
+def _table(
+    rows: Sequence[dict[str, Any]], labels: Sequence[str], batches: Sequence[int]
+) -> list[tuple[str, ...]]:
     head = ("MODEL", "MB", "PARAMETERS", "MAE", "SPEARMAN", "ENGINE", "THREADS")
     table = [(*head, *(f"MS AT {batch}" for batch in batches))]
-    for row in rows:
+    for row, label in zip(rows, labels, strict=True):
         first = (
-            row["name"],
+            label,
             f"{row['bytes'] / 1e6:.3f}" if row["bytes"] else "-",
             f"{row['parameters']:,}" if row["parameters"] else "-",
             "-" if row["mae"] is None else f"{row['mae']:.4f}",

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from blurgate import benching
+from blurgate import benching, zoo
 from blurgate.benching import Subject, measure
 from blurgate.training.faces import FaceReader, list_faces
 from blurgate.training.labels import Labeller
@@ -101,6 +101,24 @@ def test_a_scorer_without_weights_is_measured_on_a_folder(run, load, tmp_path):
     ran = run("bench", "laplacian", "--data", empty, *options)
     assert ran.code == 2
     assert "has no validation pictures; make it with blurgate synth --val" in ran.err
+
+
+def test_models_of_one_name_are_told_apart_by_what_was_given(run, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    box = Path(zoo.resolve("scorer", "squeezenet1_1").path)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(box, f"{folder}/m.onnx")
+    options = ("--rounds", 1, "--batch", 1, "--threads", 1, "--no-torch")
+    models = ("a/m.onnx", "laplacian", "b/m.onnx")
+    ran = run("bench", *models, *options)
+    assert ran.code == 0, ran.err
+    assert [line.split()[0] for line in ran.out.splitlines()[1:]] == list(models)
+    ran = run("bench", *models, *options, "--json")
+    rows = json.loads(ran.out)["models"]
+    assert rows[0]["name"] == rows[2]["name"]
+    assert [row["path"] for row in rows] == ["a/m.onnx", None, "b/m.onnx"]
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,12 @@ def test_bad_folders_are_one_line(run, tmp_path):
     assert (ran.code, "is not finished; continue it with --resume" in ran.err) == (2, True)
     assert not (folder / "report").exists()
     assert run("report").code == 2
+    (tmp_path / "page.html").write_text("mine")
+    whole = write_dataset(tmp_path / "whole")
+    ran = run("report", "--data", whole, "--out", tmp_path / "page.html")
+    expected = f"blurgate: error: {tmp_path}/page.html is a file; choose another --out\n"
+    assert (ran.code, ran.err) == (2, expected)
+    assert (tmp_path / "page.html").read_text() == "mine"
 
 
 def filtered(run, marker, tmp_path, *options):
