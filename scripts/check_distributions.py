@@ -35,20 +35,26 @@ def main() -> None:
             inside = f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
             if inside not in names:
                 problems.append(f"{inside} is missing from the wheel")
-    needed = {"blurgate/py.typed", "blurgate/models_zoo/manifest.json"}
+    needed = {
+        "blurgate/py.typed", "blurgate/models_zoo/manifest.json", "blurgate/models_zoo/LICENSE",
+    }  # fmt: skip
     needed |= {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "blurgate" / "report").rglob("*")
         if path.suffix in {".css", ".html", ".js"}
     }
     problems += [f"{name} is missing from the wheel" for name in sorted(needed - names)]
-    if not any(name.endswith("licenses/LICENSE") for name in names):
-        problems.append("the licence is missing from the wheel")
+    for licence in ("licenses/LICENSE", "licenses/models_zoo/LICENSE"):
+        if not any(name.endswith(licence) for name in names):
+            problems.append(f"{licence} is missing from the wheel")
     media = (".jpg", ".png", ".mp4", ".mkv", ".pt", ".pth", ".bin")
     problems += [f"{name} does not belong into the wheel" for name in names if name.endswith(media)]
     with tarfile.open(sdist) as archive:
         sources = {name.partition("/")[2] for name in archive.getnames()}
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "plugins/__init__.py"):
+    for name in (
+        "pyproject.toml", "setup.py", "README.md", "LICENSE", "plugins/__init__.py",
+        "models_zoo/LICENSE",
+    ):  # fmt: skip
         if name not in sources:
             problems.append(f"{name} is missing from the sdist")
     for path in (wheel, sdist):

@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def test_the_bill_of_materials_holds_all_that_is_needed(load, project):
     assert found
     for one in found:
         assert one["hashes"] == [{"alg": "SHA-256", "content": ours[one["name"]]}]
+
+
+def test_the_licence_of_the_whole_names_the_weights(project):
+    own = "LicenseRef-blurgate-weights"
+    assert project["license"] == f"Apache-2.0 AND {own}"
+    assert project["license-files"] == ["LICENSE", "models_zoo/LICENSE"]
+    text = files("blurgate.models_zoo").joinpath("LICENSE").read_text("utf-8")  # beside the weights
+    assert text.startswith(own)
+    assert "research only" in text
 
 
 def test_what_could_not_be_looked_up_is_no_clean_bill(load):
