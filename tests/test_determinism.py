@@ -64,7 +64,7 @@ def test_the_sample_gives_the_golden_table_whatever_the_workers(filtered):
         abs(float(row["blur_degree"]) - golden["threshold"]) <= TOLERANCE["blur_degree"]
         for row in wanted
     ]
-    assert sum(close) <= 2, "too many faces are near the threshold to tell anything"
+    assert sum(close) <= len(wanted) // 20, "too many faces are near the threshold to tell anything"
     totals, kept = summary["totals"], golden["totals"]["kept"]
     assert totals["kept"] == pytest.approx(kept, abs=sum(close))
     assert totals["kept"] == sum(row["decision"] == "keep" for row in found)
