@@ -34,11 +34,11 @@ compares detectors on annotated pictures instead.
 """
 
 PARTS = ("fidelity", "original", "leaks", "utility")
-FOR_SCORERS = (
-    "model", "part", "family", "per_face", "people", "photos", "groups", "identity", "align",
-    "align_with", "judge", "pairs", "device", "workers",
+FOR_DETECTORS = (
+    "data", "out", "seed", "det_size", "min_score", "embedder", "detector", "negatives", "as_json",
+    "quiet",
 )  # fmt: skip
-"""Parameters that detectors are compared without: on the CPU, on pictures as they are."""
+"""Parameters that detectors are compared with, on the CPU and on pictures as they are."""
 
 
 @hookimpl
@@ -160,11 +160,12 @@ def evaluate_command(
     from blurgate.errors import ConfigError, InputError
 
     if detector:
-        if given := [name for name in FOR_SCORERS if _is_given(context, name)]:
-            raise ConfigError(
-                "--detector evaluates detectors: it goes without the scorers' options, "
-                f"such as --{given[0].replace('_', '-')}"
-            )
+        for name in context.params:
+            if name not in FOR_DETECTORS and _is_given(context, name):
+                raise ConfigError(
+                    "--detector evaluates detectors: it goes without the scorers' options, "
+                    f"such as --{name.replace('_', '-')}"
+                )
         from blurgate.evaluation import detection_command
         from blurgate.interfaces import DetectorOptions
 
