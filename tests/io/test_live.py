@@ -185,36 +185,28 @@ def noise(media, tmp_path):
     for start in (starts[6], starts[22]):
         middle = start + 188 * 20  # of the packets that hold the frame
         damaged[middle + 4 : middle + 188] = bytes(184)
-    return whole, bytes(damaged)
+    return {"whole": whole, "damaged": bytes(damaged)}
 
 
-def test_damage_in_a_stream_that_was_stopped_is_told(noise):
-    with tcp_server([noise[1], 30.0]) as port:
+@pytest.mark.parametrize(
+    ("sent", "duration_s", "frames", "first"),
+    [
+        (["damaged"], 2.0, (35, 40), "frame 6 (0.24 s)"),
+        (["damaged", "whole"], 3.0, (75, 80), "frame 6 (0.24 s)"),
+        (["whole", "damaged"], 3.0, (75, 80), "frame 46"),  # of the frames of all connections
+    ],
+)
+def test_damage_in_any_connection_is_told(noise, sent, duration_s, frames, first):
+    streams = [[noise[name]] for name in sent]
+    streams[-1].append(30.0)
+    with tcp_server(*streams) as port:
         address = f"tcp://127.0.0.1:{port}"
-        _, end = read(address, duration_s=2.0, timeout_s=60)
-    assert end.frames >= 35
-    assert (end.status, end.frames_failed, end.reconnects) == ("partial", 0, 0)
-    told = f"2 of {end.frames} frames are damaged, the first is frame 6 (0.24 s)"
+        given, end = read(address, duration_s=duration_s, timeout_s=60)
+    assert frames[0] <= end.frames <= frames[1]
+    assert [frame.index for frame in given] == list(range(end.frames))
+    assert (end.status, end.frames_failed, end.reconnects) == ("partial", 0, len(sent) - 1)
+    told = f"2 of {end.frames} frames are damaged, the first is {first}"
     assert end.error == f"{address}: {told}"
-
-
-def test_damage_is_told_when_the_stream_is_back_and_whole(noise):
-    with tcp_server([noise[1]], [noise[0], 30.0]) as port:
-        address = f"tcp://127.0.0.1:{port}"
-        frames, end = read(address, duration_s=3.0, timeout_s=60)
-    assert 75 <= end.frames <= 80
-    assert [frame.index for frame in frames] == list(range(end.frames))
-    assert (end.status, end.frames_failed, end.reconnects) == ("partial", 0, 1)
-    told = f"2 of {end.frames} frames are damaged, the first is frame 6 (0.24 s)"
-    assert end.error == f"{address}: {told}"
-
-
-def test_damage_after_the_stream_was_back_is_told_by_the_frames_of_all_connections(noise):
-    with tcp_server([noise[0]], [noise[1], 30.0]) as port:
-        address = f"tcp://127.0.0.1:{port}"
-        _, end = read(address, duration_s=3.0, timeout_s=60)
-    told = f"2 of {end.frames} frames are damaged, the first is frame 46"
-    assert (end.status, end.error) == ("partial", f"{address}: {told}")
 
 
 def test_as_many_attempts_as_asked_for_each_after_twice_the_wait(caplog):

@@ -639,8 +639,11 @@ def server(tmp_path):
         thread.join()
 
 
+NAMED_PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.parametrize("way", ["file", "address", "pipe"])
+@pytest.mark.parametrize("way", ["file", "address", pytest.param("pipe", marks=NAMED_PIPES)])
 def test_a_file_that_names_others_is_refused(tmp_path, media, server, script, way):
     media.counting(tmp_path / "other.ts", 5)
     name, text = SCRIPTS[script]
@@ -651,8 +654,6 @@ def test_a_file_that_names_others_is_refused(tmp_path, media, server, script, wa
         pytest.importorskip("fsspec")
         source = path.as_uri()
     if way == "pipe":
-        if not hasattr(os, "mkfifo"):
-            pytest.skip("this system has no named pipes")
         data, source = path.read_bytes(), str(tmp_path / f"pipe{path.suffix}")
         os.mkfifo(source)
         threading.Thread(target=Path(source).write_bytes, args=(data,), daemon=True).start()
