@@ -165,8 +165,10 @@ def test_folders_go_up_with_the_journal_last(blurgate, memory, tmp_path, monkeyp
 
     monkeypatch.setattr(type(memory), "mv", noted)
     blurgate("filter", "memory://in", "--out", "here", "--quiet")
-    blurgate("filter", "memory://in", "--out", "memory://out/f", "--quiet")
+    ran = blurgate("filter", "memory://in", "--out", "memory://out/f", "--json")
     found = there(memory, "/out/f")
+    assert ran.out.encode() == found["summary.json"]
+    assert ran.err.endswith("results in memory://out/f\n")
     here = {
         str(path.relative_to(tmp_path / "here").as_posix()): path.read_bytes()
         for path in (tmp_path / "here").rglob("*")

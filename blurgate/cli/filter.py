@@ -203,11 +203,14 @@ def filter_command(
         failures += 1
         warn(error or name)
 
-    def tell(progress: Progress) -> None:
+    def summary_text() -> str:
+        return (folder / SUMMARY).read_text(encoding="utf-8") if as_json else ""
+
+    def tell(progress: Progress, facts: str, where: Path | str) -> None:
         if as_json:
-            typer.echo((folder / SUMMARY).read_text(encoding="utf-8"), nl=False)
+            typer.echo(facts, nl=False)
         if not quiet:
-            print_summary(progress, folder)
+            print_summary(progress, where)
 
     latest: Progress | None = None
     total = None if quiet or not sys.stderr.isatty() else _total_frames(mine)
@@ -233,16 +236,16 @@ def filter_command(
             )  # fmt: skip
         except KeyboardInterrupt:
             if latest is not None:
-                tell(latest)
+                tell(latest, summary_text(), folder)
             raise
     if measured is not None:
         for line in measured.lines(progress.totals.frames - progress.resumed_frames):
             typer.echo(line, err=True)
-    tell(progress)
+    facts, where = summary_text(), str(folder)
     if there is not None and not live.stopper.asked:
-        there.publish()
-        if not quiet:
-            typer.echo(f"all of it is in {there.address}", err=True)
+        there.publish()  # a reader of stdout who has left must not keep it from going up
+        where = there.address
+    tell(progress, facts, where)
     if live.stopper.asked:
         raise typer.Exit(EXIT_INTERRUPTED)
     if progress.n_sources and progress.sources_lost == progress.n_sources:

@@ -29,15 +29,15 @@ def sparkline(counts: Sequence[int], *, unicode: bool = True) -> str:
     return "".join(" " if n == 0 else blocks[-(-n * len(blocks) // most) - 1] for n in counts)
 
 
-def print_summary(progress: Progress, folder: Path) -> None:
+def print_summary(progress: Progress, where: Path | str) -> None:
     """Write the summary to stderr."""
     if sys.stderr.isatty():
-        _print_table(progress, folder)
+        _print_table(progress, where)
     else:
-        typer.echo("\n".join(plain_summary(progress, folder)), err=True)
+        typer.echo("\n".join(plain_summary(progress, where)), err=True)
 
 
-def plain_summary(progress: Progress, folder: Path) -> Iterator[str]:
+def plain_summary(progress: Progress, where: Path | str) -> Iterator[str]:
     """Give the summary as lines that survive a log file."""
     counts = progress.totals
     dropped = sum(entry.get("frames_dropped", 0) for entry in progress.first)
@@ -51,10 +51,10 @@ def plain_summary(progress: Progress, folder: Path) -> Iterator[str]:
         f"{counts.faces} faces: {counts.kept} kept, {counts.review} to review, "
         f"{counts.rejected} rejected" + (f" ({why})" if why else "")
     )
-    yield (f"{progress.elapsed_s:.1f} s, {progress.frames_per_s:.1f} frames/s; results in {folder}")
+    yield (f"{progress.elapsed_s:.1f} s, {progress.frames_per_s:.1f} frames/s; results in {where}")
 
 
-def _print_table(progress: Progress, folder: Path) -> None:
+def _print_table(progress: Progress, where: Path | str) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -70,7 +70,7 @@ def _print_table(progress: Progress, folder: Path) -> None:
         console.print(Text(f"{_REASONS.get(reason, reason)}: {n}"))
     console.print(
         Text(
-            f"{progress.elapsed_s:.1f} s, {progress.frames_per_s:.1f} frames/s; results in {folder}"
+            f"{progress.elapsed_s:.1f} s, {progress.frames_per_s:.1f} frames/s; results in {where}"
         )
     )
 

@@ -75,6 +75,20 @@ def test_results_are_whole_when_nobody_reads_the_summary(shell, tmp_path):
     assert json.loads((tmp_path / "o/summary.json").read_text())["totals"]["kept"] == 3
 
 
+def test_results_go_up_when_nobody_reads_the_summary(shell, marker_environment, tmp_path):
+    pytest.importorskip("fsspec")
+    marker_environment["BLURGATE_WORK_DIR"] = str(tmp_path / "work")
+    out = (tmp_path / "there").as_uri()
+    ran = shell(
+        f"(sleep 0.2; BLURGATE {FILTER} --json -q --out {out}; echo $? > code) | true; cat code"
+    )
+    assert (ran.stdout, ran.stderr) == ("141\n", "")
+    with (tmp_path / "there/faces.csv").open(newline="") as file:
+        assert [row["source"] for row in csv.DictReader(file)] == [f"in/{i}.png" for i in range(3)]
+    assert (tmp_path / "there/journal.jsonl").is_file()
+    assert list((tmp_path / "work").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [
