@@ -155,7 +155,7 @@ def calibrate_command(
     from blurgate import zoo
     from blurgate.errors import ConfigError
     from blurgate.evaluation import calibration
-    from blurgate.evaluation.profile import write_profile
+    from blurgate.evaluation.profile import folder_of, write_profile
     from blurgate.interfaces import Runtime
     from blurgate.stages import Rule
 
@@ -177,11 +177,6 @@ def calibrate_command(
         raise ConfigError(f"{out} is a folder; --out names the profile's file")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} is there already; use --overwrite, or another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)  # what cannot be made is an error before any work
-    compares = isinstance(target, calibration.Fnmr)
-    runtime = Runtime(device)
-    scorer = zoo.open_scorer(model, runtime)
-    recogniser = zoo.open_embedder(embedder, runtime) if compares or blur else None
     failures = 0
 
     def on_failure(source: str, error: str) -> None:
@@ -189,25 +184,30 @@ def calibrate_command(
         failures += 1
         warn(error or source)
 
-    if from_synth is not None:
-        measured = _measure_synth(from_synth, split, scorer, recogniser, quiet)
-    else:
-        found = _Faces(faces or [], identity, align, detector, det_size, min_score, runtime)
-        count = workers or options.usable_cores()
-        measured = found.measure(
-            scorer, recogniser, blur or [], per_image, seed, count, quiet, on_failure
-        )
-    comparisons = None
-    if compares:
-        comparisons = _compare(measured, pairs, impostors, pairing, other_photo, seed)
-    choice = calibration.choose(measured, target, comparisons, replicates=bootstrap, seed=seed)
-    for note in choice.notes:
-        warn(note)
-    material = dict(measured.facts)
-    if comparisons is not None:
-        material["pairs"] = comparisons.source
-    profile = _profile(choice, scorer, recogniser, material, review, min_face, seed)
-    write_profile(profile, out)
+    with folder_of(out):
+        compares = isinstance(target, calibration.Fnmr)
+        runtime = Runtime(device)
+        scorer = zoo.open_scorer(model, runtime)
+        recogniser = zoo.open_embedder(embedder, runtime) if compares or blur else None
+        if from_synth is not None:
+            measured = _measure_synth(from_synth, split, scorer, recogniser, quiet)
+        else:
+            found = _Faces(faces or [], identity, align, detector, det_size, min_score, runtime)
+            count = workers or options.usable_cores()
+            measured = found.measure(
+                scorer, recogniser, blur or [], per_image, seed, count, quiet, on_failure
+            )
+        comparisons = None
+        if compares:
+            comparisons = _compare(measured, pairs, impostors, pairing, other_photo, seed)
+        choice = calibration.choose(measured, target, comparisons, replicates=bootstrap, seed=seed)
+        for note in choice.notes:
+            warn(note)
+        material = dict(measured.facts)
+        if comparisons is not None:
+            material["pairs"] = comparisons.source
+        profile = _profile(choice, scorer, recogniser, material, review, min_face, seed)
+        write_profile(profile, out)
     if as_json:
         typer.echo(json.dumps(profile.facts(), indent=1))
     if not quiet:

@@ -11,7 +11,8 @@ import difflib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -129,6 +130,23 @@ class Profile:
 
 def _shown(name: str, sha256: str) -> str:
     return f"{name}@{sha256[:12]}" if sha256 else name
+
+
+@contextmanager
+def folder_of(path: Path) -> Iterator[None]:
+    """Make the folder of a file for a block that writes it; what is left empty goes again.
+
+    So what cannot be made is an error before the work, and work that fails leaves nothing.
+    """
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):  # one that holds something stays
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def write_profile(profile: Profile, path: Path) -> None:

@@ -203,6 +203,16 @@ def test_the_folder_of_the_profile_is_made_before_any_work(run, drawn, tmp_path,
     assert (ran.code, "'file'" in ran.err, ran.err.count("\n")) == (5, True, 1)
 
 
+def test_a_failure_leaves_no_empty_folder(calibrate, drawn, tmp_path):
+    few = drawn / "p00"
+    ran = calibrate(few, "--keep-rate", 0.5, "--out", "new/folder/gate.json")
+    assert (ran.code, "there are 4" in ran.err) == (3, True)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    assert calibrate(few, "--keep-rate", 0.5, "--out", "mine/new/gate.json").code == 3
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+
+
 def test_filter_takes_the_profile(run, marker, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     facts = {
