@@ -39,8 +39,7 @@ def merge_tables(parts: Sequence[Path], out: Path) -> int:
             do not belong together or are missing, or a file is in two parts.
         DecodeError: A part is not a score table or not sorted.
     """
-    check_format(out)
-    check_target(out, out.suffix.lstrip("."), "--out")
+    check_out(out)
     for part in parts:
         if part.suffix != out.suffix:
             raise ConfigError(f"{part} and {out} are of different formats")
@@ -60,10 +59,11 @@ def merge_tables(parts: Sequence[Path], out: Path) -> int:
     return join_rows(rows, out, columns)
 
 
-def check_format(out: Path) -> None:
-    """Refuse a joined table of an unknown format."""
+def check_out(out: Path) -> None:
+    """Refuse a joined table of an unknown format, and to replace what is no such table."""
     if out.suffix.lstrip(".") not in FORMATS:
         raise ConfigError(f"{out}: the joined table must end in .csv, .jsonl or .parquet")
+    check_target(out, out.suffix.lstrip("."), "--out")
 
 
 def join_rows(

@@ -22,7 +22,7 @@ from blurgate.folders import PICTURE_FOLDERS, noted_settings, result_files
 from blurgate.io.remote import filesystem
 from blurgate.io.text import digest, reason, shown
 from blurgate.journal import JOURNAL, TEMPORARY, end_of
-from blurgate.scoring import journal_path
+from blurgate.scoring import check_is_table, journal_path
 from blurgate.sharding import note_path
 
 WORK_VARIABLE: Final = "BLURGATE_WORK_DIR"
@@ -35,6 +35,7 @@ class RemoteTable:
 
     Args:
         address: The table.
+        option: What named it, for messages.
         again: How a command that could not bring it up is run again, for messages.
 
     Raises:
@@ -42,8 +43,9 @@ class RemoteTable:
         EnvironmentLackError: A package is missing.
     """
 
-    def __init__(self, address: str, *, again: str = "with --resume") -> None:
+    def __init__(self, address: str, option: str, *, again: str = "with --resume") -> None:
         self.address = address
+        self._option = option
         self._again = again
         self._files, self._path = filesystem(address)
         self._work = work_folder(address)
@@ -57,14 +59,28 @@ class RemoteTable:
         Args:
             resume: Go on with what an earlier run on this machine left. If it left nothing, the
                 table that is there is taken here, to be checked like one of this machine.
+
+        Raises:
+            ConfigError: What is there would be replaced, and is no table of `blurgate score`.
         """
+        begun = resume and self._work.is_dir() and any(self._work.iterdir())
+        with told(self.address, self._again):
+            there = self._files.exists(self._path)
+            if there and (begun or not resume):
+                self._check_replaced()
         shutil.rmtree(self._taken, ignore_errors=True)
         if not resume:
             shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir(parents=True, exist_ok=True)
-        with told(self.address, self._again):
-            if resume and not any(self._work.iterdir()) and self._files.exists(self._path):
+        if there and resume and not begun:
+            with told(self.address, self._again):
                 self._take_down()
+
+    def _check_replaced(self) -> None:
+        if self._files.isdir(self._path):
+            raise ConfigError(f"{shown(self.address)} is a folder; choose another {self._option}")
+        with self._files.open(self._path, "rb", block_size=_HEAD_BYTES) as file:
+            check_is_table(file, self.address, self._option)
 
     def _take_down(self) -> None:
         self._taken.mkdir()

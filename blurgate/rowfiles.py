@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
 from blurgate.errors import DecodeError, EnvironmentLackError
 from blurgate.interfaces import Column, Scalar
@@ -102,11 +102,16 @@ def read_rows(path: Path) -> Rows:
 def column_names(path: Path) -> list[str]:
     """Give a table's columns, its format told by its content; none of what is no table."""
     with path.open("rb") as file:
-        line = file.readline(1 << 16)  # a picture may have no line end
+        return columns_in(file)
+
+
+def columns_in(file: IO[bytes]) -> list[str]:
+    """Give the columns of a table that is open, here or at an address; see `column_names`."""
+    line = file.readline(1 << 16)  # a picture may have no line end
     if line.startswith(b"PAR1"):
         try:
-            with _parquet_file(path) as file:
-                return list(file.schema_arrow.names)
+            with _parquet_file(file) as table:
+                return list(table.schema_arrow.names)
         except (DecodeError, EnvironmentLackError):
             return []  # whoever reads the table is told
     if line.startswith(b"{"):
@@ -182,7 +187,7 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 
 @contextmanager
-def _parquet_file(path: Path) -> Iterator[Any]:
+def _parquet_file(path: Path | IO[bytes]) -> Iterator[Any]:
     """Open a Parquet file; what goes wrong in the block is its fault."""
     if importlib.util.find_spec("pyarrow") is None:
         raise EnvironmentLackError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.finding import find_faces
@@ -18,7 +18,7 @@ from blurgate.io.sources import Source, expand, read_sources
 from blurgate.io.text import harmless, shown
 from blurgate.journal import Entry, Journal, first_difference, is_count
 from blurgate.pipeline import cores_for_workers
-from blurgate.rowfiles import FORMATS, column_names, read_table
+from blurgate.rowfiles import FORMATS, columns_in, read_table
 from blurgate.sharding import Part, PartNote, Shard, note_path
 from blurgate.spool import Names, Spool, sorted_names
 from blurgate.stages import Rule, ready_crops, route, score
@@ -235,16 +235,27 @@ def check_target(path: Path, table: str, option: str) -> None:
     Raises:
         ConfigError: There is something else.
     """
-    named = shown(str(path))
     if path.exists() and not path.is_file():
-        raise ConfigError(f"{named} is no regular file; choose another {option}")
+        raise ConfigError(f"{shown(str(path))} is no regular file; choose another {option}")
     # A table that was interrupted may have no whole line yet; a journal says that it is one. That
     # of a plugin cannot be read back.
     if table not in FORMATS or not path.exists() or journal_path(path).exists():
         return
+    with path.open("rb") as file:
+        check_is_table(file, str(path), option)
+
+
+def check_is_table(file: IO[bytes], name: str, option: str) -> None:
+    """Refuse to replace an open file, here or at an address, that is neither a table nor empty.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     ours = [column.name for column in score_columns(kinds=False)]
-    if path.stat().st_size and column_names(path)[: len(ours)] != ours:
-        raise ConfigError(f"{named} is no table of `blurgate score`; choose another {option}")
+    if size and columns_in(file)[: len(ours)] != ours:
+        raise ConfigError(f"{shown(name)} is no table of `blurgate score`; choose another {option}")
 
 
 def _count(counts: ScoreCounts, status: str, faces: int) -> None:

@@ -155,6 +155,47 @@ def test_a_table_that_replaces_a_part_has_no_note_of_it(blurgate, memory, tmp_pa
     assert (tmp_path / "all.csv").read_bytes() == memory.cat_file("/out/t.csv")
 
 
+def test_only_a_table_is_replaced_at_an_address(blurgate, memory, tmp_path, monkeypatch):
+    memory.pipe_file("/theirs/letter.csv", b"Dear all,\nwe")
+    memory.pipe_file("/theirs/empty.csv", b"")
+    blurgate("score", "in", "--csv", "part.csv", "--shard", "1/1")
+    for option, *command in (("--csv", "score", "in"), ("--out", "merge", "part.csv")):
+        ran = blurgate(*command, option, "memory://theirs/letter.csv", code=2)
+        assert ran.err == (
+            "blurgate: error: memory://theirs/letter.csv is no table of `blurgate score`; "
+            f"choose another {option}\n"
+        )
+        assert memory.cat_file("/theirs/letter.csv") == b"Dear all,\nwe"
+    ran = blurgate("score", "in", "--csv", "memory://theirs", code=2)
+    assert "memory://theirs is a folder; choose another --csv" in ran.err
+    assert not (tmp_path / "work").exists()
+    blurgate("score", "in/1.png", "--csv", "memory://theirs/empty.csv")
+    blurgate("score", "in", "--csv", "memory://theirs/empty.csv")
+    assert memory.cat_file("/theirs/empty.csv") == (tmp_path / "part.csv").read_bytes()
+    # What came there while a table was made here stays too.
+    failing(monkeypatch, 1)
+    blurgate("score", "in", "--csv", "memory://theirs/new.csv", code=3)
+    memory.pipe_file("/theirs/new.csv", b"mine")
+    ran = blurgate("score", "in", "--csv", "memory://theirs/new.csv", "--resume", code=2)
+    assert "memory://theirs/new.csv is no table of `blurgate score`" in ran.err
+    assert memory.cat_file("/theirs/new.csv") == b"mine"
+    memory.rm_file("/theirs/new.csv")
+    blurgate("score", "in", "--csv", "memory://theirs/new.csv", "--resume")
+    assert memory.cat_file("/theirs/new.csv") == (tmp_path / "part.csv").read_bytes()
+
+
+def test_only_a_table_of_parquet_is_replaced_at_an_address(blurgate, memory, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
+    memory.pipe_file("/theirs/a", (tmp_path / "a.parquet").read_bytes())
+    ran = blurgate("score", "in", "--parquet", "memory://theirs/a", code=2)
+    assert "memory://theirs/a is no table of `blurgate score`; choose another --parquet" in ran.err
+    for _ in range(2):
+        blurgate("score", "in", "--parquet", "memory://theirs/b")
+    assert pq.read_table(pa.BufferReader(memory.cat_file("/theirs/b"))).num_rows == 10
+
+
 def test_folders_go_up_with_the_journal_last(blurgate, memory, tmp_path, monkeypatch):
     order = []
     pipe = type(memory).mv

@@ -138,10 +138,10 @@ def _merge_tables(parts: list[Path], out: str) -> None:
 
 def _merge_rows(names: list[str], out: str) -> None:
     from blurgate.engines.parts import PartFolder
-    from blurgate.merging import check_format, join_rows
+    from blurgate.merging import check_out, join_rows
 
     with _table(out) as target:
-        check_format(target)
+        check_out(target)
         rows = join_rows([(name, PartFolder(name).rows()) for name in names], target)
     typer.echo(f"{rows} rows in {out}", err=True)
 
@@ -156,7 +156,7 @@ def _table(out: str) -> Iterator[Path]:
         return
     from blurgate.remote_output import RemoteTable
 
-    there = RemoteTable(out, again="again")
+    there = RemoteTable(out, "--out", again="again")
     there.begin(resume=False)
     yield there.local
     there.publish()

@@ -112,7 +112,7 @@ def score_command(
     if is_remote(file):
         from blurgate.remote_output import RemoteTable
 
-        there = RemoteTable(file)
+        there = RemoteTable(file, f"--{table}")
     target = None if file == "-" else Path(file) if there is None else there.local
     if resume and target is None:
         raise ConfigError("--resume needs a file to continue; stdout cannot be resumed")

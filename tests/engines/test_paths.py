@@ -149,6 +149,10 @@ def test_parts_join_to_the_table_of_one_run(run, folder, scorer, pictures, local
     ran = run("merge", folder.place, "--out", "all.csv")
     assert ran.code == 0, ran.err
     assert (tmp_path / "all.csv").read_text() == local
+    (tmp_path / "mine.csv").write_text("Dear all,\n")
+    ran = run("merge", folder.place, "--out", tmp_path / "mine.csv")
+    assert (ran.code, "mine.csv is no table of `blurgate score`" in ran.err) == (2, True)
+    assert (tmp_path / "mine.csv").read_text() == "Dear all,\n"
 
 
 def test_only_whole_parts_of_the_same_list_are_trusted(folder, scorer, pictures, tmp_path):
