@@ -16,6 +16,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -103,7 +104,8 @@ def run_synth(
         The counts; dataset.json holds them too.
 
     Raises:
-        ConfigError: The folder is in use, or was begun with other settings.
+        ConfigError: The folder is in use, was begun with other settings, or its journal does not
+            fit its table.
         OSError: The disk is full or the folder cannot be written; a later run can resume.
         KeyboardInterrupt: Passed on; a later run can resume.
     """
@@ -116,7 +118,9 @@ def run_synth(
     maker = Maker(folder, recipe, reader, labeller, device)
     curves = _curves(maker, faces, folder, facts, workers)
     maker.curves = curves
-    journal = Journal(folder / layout.JOURNAL, facts, resume=resume, whole=_is_whole)
+    times = recipe.per_image * len(recipe.methods)
+    whole = partial(_is_whole, times=times)
+    journal = Journal(folder / layout.JOURNAL, facts, resume=resume, whole=whole)
     skipped: list[dict[str, str]] = []
     for entry in journal.entries():
         _count(counts, skipped, entry)
@@ -126,6 +130,7 @@ def run_synth(
     made = ordered_map(maker, todo, workers)
     with open_table("csv", folder / layout.ROWS, layout.COLUMNS, journal.mark) as table:
         journal.bind(table)
+        _check_rows(folder, counts)
         try:
             for part in made:
                 for row in part.rows:
@@ -261,14 +266,29 @@ def _count(counts: SynthCounts, skipped: list[dict[str, str]], entry: Mapping[st
         skipped.append(lost)
 
 
-def _is_whole(entry: Entry) -> bool:
-    skipped = entry.get("skipped")
+def _is_whole(entry: Entry, times: int) -> bool:
+    """Tell whether an entry is one of ours; `times` rows are made of every face."""
+    faces, rows, skipped = (entry.get(key) for key in ("faces", "rows", "skipped"))
     return (
-        is_count(entry.get("faces"))
-        and is_count(entry.get("rows"))
+        is_count(faces)
+        and is_count(rows)
         and isinstance(skipped, list)
         and all(isinstance(lost, dict) and lost.get("reason") in SKIP_REASONS for lost in skipped)
+        and rows == times * (faces - len(skipped))
     )
+
+
+def _check_rows(folder: Path, counts: SynthCounts) -> None:
+    """Check that the journal, which names no faces, and the table are of one run."""
+    if not counts.done:
+        return
+    with (folder / layout.ROWS).open(newline="", encoding="utf-8") as file:
+        found = sum(1 for _ in csv.reader(file)) - 1
+    if found != counts.rows:
+        raise ConfigError(
+            f"cannot resume {folder}: its {layout.JOURNAL} tells of {counts.rows} rows, and "
+            f"{layout.ROWS} holds {found}; use --overwrite to begin anew"
+        )
 
 
 def _counted(counts: SynthCounts, facts: Mapping[str, Any]) -> SynthCounts:

@@ -340,24 +340,48 @@ def test_an_end_that_is_interrupted_is_repeated(make, tmp_path, monkeypatch, ste
     assert files(tmp_path / "o") == whole
 
 
-@pytest.mark.parametrize("change", [{"faces": None}, {"rows": -1}, {"skipped": [{"reason": "?"}]}])
-def test_pictures_of_which_the_journal_lacks_something_are_made_again(
-    make, tmp_path, monkeypatch, whole, change
-):
+@pytest.fixture
+def ended(make, tmp_path, monkeypatch):
+    """The folder of a run that was interrupted when only its journal was left to be removed."""
+
     def interrupted(journal):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(synth.Journal, "remove", interrupted)
+        patch.setattr("blurgate.journal.SECONDS_BETWEEN_SYNCS", 0)  # a line per batch
         with pytest.raises(KeyboardInterrupt):
             make(tmp_path / "o", "linear", "lowres", **RECIPE)
-    notes = tmp_path / "o" / "journal.jsonl"
-    head, line, *rest = notes.read_text().splitlines()
+    return tmp_path / "o"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"faces": None}, {"rows": -1}, {"skipped": [{"reason": "?"}]}, {"faces": 1_000}],
+)
+def test_pictures_of_which_the_journal_lacks_something_are_made_again(make, ended, whole, change):
+    notes = ended / "journal.jsonl"
+    head, line, *_ = notes.read_text().splitlines()
     line = json.loads(line)
     line["done"][-1].update(change)
-    notes.write_text("\n".join([head, json.dumps(line), *rest, ""]))
-    make(tmp_path / "o", "linear", "lowres", resume=True, **RECIPE)
-    assert files(tmp_path / "o") == whole
+    notes.write_text("\n".join([head, json.dumps(line), ""]))
+    make(ended, "linear", "lowres", resume=True, **RECIPE)
+    assert files(ended) == whole
+
+
+@pytest.mark.parametrize("lost", [slice(1, 2), slice(2, 4)])
+def test_a_journal_that_tells_of_fewer_rows_than_the_table_holds(make, ended, lost):
+    notes = ended / "journal.jsonl"
+    lines = notes.read_text().splitlines(keepends=True)
+    assert len(lines) > 6
+    held = len((ended / "rows.csv").read_text().splitlines()) - 1
+    told = held - sum(entry["rows"] for line in lines[lost] for entry in json.loads(line)["done"])
+    del lines[lost]
+    notes.write_text("".join(lines))
+    with pytest.raises(
+        ConfigError, match=f"tells of {told} rows, and rows.csv holds {held}; use --overwrite"
+    ):
+        make(ended, "linear", "lowres", resume=True, **RECIPE)
 
 
 def test_a_run_that_died_after_its_journal_leaves_no_trace(make, tmp_path, whole):
