@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from blurgate.errors import blamed
 from blurgate.host import get_host
@@ -77,11 +78,48 @@ def open_table(
         UnknownNameError: Nobody registered the format.
         PluginError: Its plugin makes no sink.
     """
-    sink: Sink = get_host().registry("sink")[format_name].make(path, columns, mark)
+    entry = get_host().registry("sink")[format_name]
+    sink: Sink = entry.make(path, columns, mark)
     with blamed("sink", format_name):
         if not hasattr(sink, "__enter__"):
             raise TypeError(f"it made {type(sink).__name__}, which is no sink")
-    return sink
+    # What ours meet are the faults of the file or of stdout, whose reader may have left.
+    return sink if entry.distribution == "blurgate" else _PluginSink(sink, format_name)
+
+
+class _PluginSink:
+    """A sink of a plugin, which is named when it fails."""
+
+    def __init__(self, sink: Sink, name: str) -> None:
+        self._made = self._open = sink
+        self._name = name
+
+    def __enter__(self) -> Self:
+        with blamed("sink", self._name):
+            self._open = self._made.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        with blamed("sink", self._name):
+            self._made.__exit__(kind, error, trace)
+
+    def write(self, row: Mapping[str, Scalar], /) -> None:
+        with blamed("sink", self._name):
+            self._open.write(row)
+
+    def mark(self) -> int:
+        with blamed("sink", self._name):
+            return self._open.mark()
+
+    def sync(self) -> None:
+        with blamed("sink", self._name):
+            self._open.sync()
 
 
 def faces_row(verdict: Verdict, crop: str) -> dict[str, Scalar]:

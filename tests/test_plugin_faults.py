@@ -121,6 +121,52 @@ def test_a_sink(bad, tmp_path, factory, why):
     assert (caught.value.plugin, caught.value.exit_code) == ("bad", 5)
 
 
+class Lines:
+    """A sink that works."""
+
+    def __init__(self, path: Any, columns: Any, mark: Any) -> None:
+        self.path = path
+
+    def __enter__(self) -> Any:
+        self.file = self.path.open("a")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def write(self, row: Any) -> None:
+        self.file.write(row["source"] + "\n")
+
+    def mark(self) -> int:
+        return 0
+
+    def sync(self) -> None:
+        self.file.flush()
+
+
+def no_space(*arguments: Any) -> Any:
+    raise OSError(28, "No space left on device", "o/faces.bad")
+
+
+@pytest.mark.parametrize("method", ["__enter__", "write", "mark", "sync", "__exit__"])
+def test_a_sink_that_fails_later(bad, run, marker, tmp_path, monkeypatch, method):
+    monkeypatch.chdir(tmp_path)
+    image = np.full((160, 320, 3), 60, np.uint8)
+    marker.draw(image, 10, 20, 120, sharp=True, seed=1)
+    assert cv2.imwrite("a.png", image)
+    command = ("filter", "a.png", "--detector", "marker", "--model", "laplacian", "--table", "bad")
+    bad("sink", Lines)
+    assert run(*command, "--out", "well", "--quiet").code == 0
+    assert (tmp_path / "well/faces.bad").read_text() == "a.png\n"
+    bad("sink", type("Broken", (Lines,), {method: raising}))
+    ran = run(*command, "--out", "o", "--quiet")
+    assert (ran.code, ran.out) == (5, "")
+    assert ran.err == "blurgate: error: the sink bad failed: KeyError: 'two\\nlines'\n"
+    bad("sink", type("Full", (Lines,), {method: no_space}))
+    ran = run(*command, "--out", "p", "--quiet")
+    assert (ran.code, "No space left on device: 'o/faces.bad'; make room" in ran.err) == (5, True)
+
+
 def test_a_synthesizer(bad):
     from blurgate.training.pairs import make_chain
     from blurgate.training.streams import Streams
@@ -170,9 +216,38 @@ def test_a_loss(bad):
 
 
 def test_a_backbone(bad):
-    pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")
+    from blurgate.training.heads import make_head
     from blurgate.training.model import build_model
 
+    class Mean(torch.nn.Module):
+        out_features = 3
+
+        def forward(self, images: Any) -> Any:
+            assert not self.training
+            torch.rand(1)
+            return images.mean((2, 3))
+
     bad("backbone", raising)
+    with pytest.raises(PluginError, match=r"^the backbone bad failed: KeyError"):
+        build_model("bad")
+    bad("backbone", Mean)
+    torch.manual_seed(0)
+    model: Any = build_model("bad")
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    make_head("regression", in_features=3)
+    assert (model.backbone.training, after) == (True, torch.rand(1))  # a trial leaves no trace
+    bad("backbone", type("Wide", (Mean,), {"out_features": 4}))
+    with pytest.raises(PluginError) as caught:
+        build_model("bad")
+    assert str(caught.value) == (
+        "the backbone bad gave something impossible: (2, 3) for 2 pictures, and its out_features "
+        "is 4"
+    )
+    bad("backbone", type("Flat", (Mean,), {"forward": lambda self, images: images}))
+    with pytest.raises(PluginError, match=r"impossible: \(2, 3, 112, 112\) for 2 pictures"):
+        build_model("bad")
+    bad("backbone", type("Broken", (Mean,), {"forward": raising}))
     with pytest.raises(PluginError, match=r"^the backbone bad failed: KeyError"):
         build_model("bad")

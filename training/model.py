@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from blurgate.errors import PluginError
+from blurgate.errors import PluginError, ShapeError, blamed
 from blurgate.host import Host, get_host
 from blurgate.training.heads import Head, HeadKind, make_head
+from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
     from blurgate.training.config import TrainConfig
@@ -107,7 +108,8 @@ def build_model(
     Raises:
         UnknownNameError: There is no such backbone or head.
         ConfigError: The backbone does not take one of the options.
-        PluginError: The plugin did not give an `nn.Module` with `out_features`.
+        PluginError: The plugin did not give an `nn.Module` with `out_features`, or that raises or
+            does not give that many features.
         EnvironmentLackError: The `train` extra is not installed.
 
     >>> build_model("mobilenetv2", head="bins20").head.outputs
@@ -124,7 +126,20 @@ def build_model(
             plugin=entry.plugin,
         )
     features = cast(Backbone, network).out_features
+    with blamed("backbone", entry.name):
+        _try(network, features)
     return BlurModel(network, make_head(head, in_features=features, hidden=hidden))
+
+
+def _try(network: nn.Module, width: int) -> None:
+    """See what a backbone gives; torch's generator and the network stay as they were."""
+    was_training = network.training
+    network.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        features = network(torch.zeros(2, 3, CROP_SIZE, CROP_SIZE))
+    network.train(was_training)
+    if tuple(features.shape) != (2, width):
+        raise ShapeError(f"{tuple(features.shape)} for 2 pictures, and its out_features is {width}")
 
 
 def model_of(config: TrainConfig) -> BlurModel:
