@@ -238,6 +238,49 @@ def test_what_begins_anew_goes_on(tmp_path, audio):
         assert louder_at(sound, 2.1, 3.1) == pytest.approx(once + 1.6, abs=near)
 
 
+@pytest.fixture
+def join(tmp_path):
+    """Join recordings with sound (s) and without (-) end to end."""
+
+    def join_parts(parts, audio):
+        files = {
+            "s": clip(tmp_path / "once.ts", audio=audio, n=40),
+            "-": clip(tmp_path / "silent.ts", audio=None, n=40),
+        }
+        (tmp_path / "a.ts").write_bytes(b"".join(files[kind].read_bytes() for kind in parts))
+        return tmp_path / "a.ts"
+
+    return join_parts
+
+
+@pytest.mark.parametrize("audio", ["aac", "mp2"])
+@pytest.mark.parametrize("parts", ["s-s", "s--ss"])
+def test_the_sound_of_what_was_joined_stays_with_its_part(join, tmp_path, audio, parts):
+    source = join(parts, audio)
+    once = louder_at(heard(tmp_path / "once.ts"), 0.5, 1.5)
+    annotate(source, tmp_path / "o.mp4")
+    sound = heard(tmp_path / "o.mp4")
+    for number, kind in enumerate(parts):
+        begin = 1.6 * number
+        if kind == "s":
+            found = louder_at(sound, begin + 0.5, begin + 1.5)
+            assert found == pytest.approx(begin + once, abs=0.06)
+        else:
+            middle = sound[int((begin + 0.4) * RATE) : int((begin + 1.4) * RATE)]
+            assert np.abs(middle).mean() < 0.01
+
+
+@pytest.mark.parametrize("audio", ["aac", "mp2"])
+def test_sound_that_begins_behind_a_joint_is_left_out(join, tmp_path, audio):
+    """FFmpeg tells nothing of it that a file could be begun with; the pictures are drawn."""
+    source = join("-s", audio)
+    after = annotate(source, tmp_path / "o.mp4")
+    assert [index_of(f.image) for f in after] == [*range(40)] * 2
+    marks = [mark(i, f.pts_s) for i, f in enumerate(frames_of(source)) if i >= 70]
+    assert cut_video(str(source), marks, tmp_path / "c.mp4", pad_s=0)
+    assert [index_of(f.image) for f in frames_of(tmp_path / "c.mp4")] == [*range(30, 40)]
+
+
 def test_the_timeline_of_what_begins_anew_holds_all_of_it(tmp_path):
     source = joined(tmp_path / "a.ts", audio=None)
     marks = [mark(i, f.pts_s, degree=0.95, decision="reject", reason="blur")

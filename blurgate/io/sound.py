@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import av
 import numpy as np
 
-from blurgate.io.encode import ANEW_S, Clock, VideoWriter
+from blurgate.io.encode import ANEW_S, Clock, VideoWriter, pictures_of
 
 if TYPE_CHECKING:
     from av.audio.resampler import AudioResampler
@@ -37,11 +37,8 @@ class SoundCopy:
         self._clock = clock
         self._outs: dict[int, Any] = {}
         self._encoders: dict[int, SoundEncoder] = {}
-        for stream in source.streams.audio:
-            context: Any = stream.codec_context
-            if context is None:
-                continue  # no decoder, and nobody knows whether the container takes it
-            if context.name in _COPIED:
+        for stream in filter(_is_known, source.streams.audio):
+            if stream.codec_context.name in _COPIED:
                 self._outs[stream.index] = self._target.add_stream_from_template(stream)
             else:
                 self._encoders[stream.index] = SoundEncoder(stream, writer)
@@ -90,18 +87,37 @@ class SoundCopy:
             encoder.write(at_s - shift_s, samples)
 
 
+def _is_known(stream: AudioStream) -> bool:
+    """Tell whether sound can be written: it has a decoder, and begins where FFmpeg looks for it."""
+    context: Any = stream.codec_context
+    return context is not None and context.sample_rate > 0
+
+
 def _packets(
     source: InputContainer, streams: list[AudioStream], clock: Clock
 ) -> Iterator[Packet[Any]]:
-    """Read sound; where its times begin anew, they go on by what those of the pictures do."""
-    last_s: dict[int, float] = {}
-    passed = dict.fromkeys((stream.index for stream in streams), 0)
-    for packet in source.demux(streams) if streams else ():
-        if packet.dts is not None and packet.time_base is not None:
-            index, at_s = packet.stream_index, float(packet.dts * packet.time_base)
-            passed[index] += at_s < last_s.get(index, at_s) - ANEW_S
-            last_s[index] = at_s
-            _move(packet, clock.offset_s(passed[index]))
+    """Read sound; where the times of the pictures begin anew, its own go on by what theirs do.
+
+    Of what was joined a part may have no sound, so that the sound alone does not tell of which part
+    it is: it is of the one that brings it nearest to the pictures beside it in the file.
+    """
+    if not (streams and clock.joints):
+        yield from source.demux(streams) if streams else ()
+        return
+    pictures = pictures_of(source)
+    passed, last_s, now_s = 0, float("-inf"), 0.0
+    for packet in source.demux([pictures, *streams]):
+        if packet.dts is None or packet.time_base is None:
+            if packet.stream_index != pictures.index:
+                yield packet
+            continue
+        at_s = float(packet.dts * packet.time_base)
+        if packet.stream_index == pictures.index:
+            passed += at_s < last_s - ANEW_S
+            last_s, now_s = at_s, at_s + clock.offset_s(passed)
+            continue
+        near = (clock.offset_s(n) for n in range(max(0, passed - 1), passed + 2))
+        _move(packet, min(near, key=lambda offset_s: abs(at_s + offset_s - now_s)))
         yield packet
 
 
@@ -190,12 +206,11 @@ class SoundCut:
         self._encoder: SoundEncoder | None = None
         self._pieces: Iterator[tuple[float, np.ndarray]] = iter(())
         self._held: list[tuple[float, np.ndarray]] = []
-        for stream in source.streams.audio:
-            if stream.codec_context is not None:
-                self._encoder = SoundEncoder(stream, writer)
-                packets = _packets(source, [stream], clock)
-                self._pieces = self._read(packets, self._encoder.resampler)
-                return
+        stream = next(filter(_is_known, source.streams.audio), None)
+        if stream is not None:
+            self._encoder = SoundEncoder(stream, writer)
+            packets = _packets(source, [stream], clock)
+            self._pieces = self._read(packets, self._encoder.resampler)
 
     @staticmethod
     def _read(
