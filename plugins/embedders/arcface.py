@@ -14,6 +14,7 @@ from blurgate.cards import InputCard, read_card
 from blurgate.errors import WeightsError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
+from blurgate.plugins.prepare import input_tensor
 from blurgate.runtime import make_session, run
 from blurgate.types import CROP_SIZE, F32, U8, check_array
 
@@ -55,7 +56,7 @@ class ArcFace:
         return np.concatenate(parts) if parts else np.empty((0, self._length), np.float32)
 
     def _run(self, crops: U8) -> F32:
-        blob = self._prepare(crops)
+        blob = input_tensor(crops, self._card, self._batch)
         (raw,) = run(self._session, {self._input: blob}, self._path)
         if raw.ndim != 2 or len(raw) != len(blob):
             self._refuse(f"it gives {raw.shape} for {len(blob)} crops, not one vector for each")
@@ -65,16 +66,6 @@ class ArcFace:
             self._refuse("it gives vectors that are not numbers or have no length")
         vectors /= lengths
         return vectors
-
-    def _prepare(self, crops: U8) -> F32:
-        """Make the (n, 3, 112, 112) float32 input; a fixed batch is filled up with black crops."""
-        n = self._batch or len(crops)
-        blob = np.zeros((n, 3, CROP_SIZE, CROP_SIZE), np.float32)
-        pixels = crops.transpose(0, 3, 1, 2)
-        blob[: len(crops)] = pixels[:, ::-1] if self._card.color == "rgb" else pixels
-        blob -= np.array(self._card.mean, np.float32).reshape(3, 1, 1)
-        blob /= np.array(self._card.std, np.float32).reshape(3, 1, 1)
-        return blob
 
     def _check_file(self) -> tuple[str, int | None]:
         """Give the input's name and its batch (None: free)."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import Any, NoReturn
 
-import cv2
 import numpy as np
 
 from blurgate.cards import Card, OutputCard, read_card
 from blurgate.errors import WeightsError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
+from blurgate.plugins.prepare import input_tensor
 from blurgate.runtime import make_session, read_model, run
 from blurgate.types import CROP_SIZE, F32, U8, BlurKind, check_array
 
@@ -93,7 +93,7 @@ class OnnxScorer:
         step = self._batch or BATCH
         for start in range(0, len(crops), step):
             some = crops[start : start + step]
-            tensor = self._filled(some)
+            tensor = input_tensor(some, self._card.input, self._batch)
             raw, kind, direction = run(self._with_kinds, {self._input: tensor}, self._where, wanted)
             if kind.shape != (len(tensor), len(self.kinds)) or direction.shape != (len(tensor), 2):
                 self._fail(f"gave kinds of {kind.shape} and directions of {direction.shape}")
@@ -109,16 +109,8 @@ class OnnxScorer:
     def _with_kinds(self) -> Any:
         return self._open_kinds()
 
-    def _filled(self, crops: U8) -> F32:
-        """Make the input tensor; the last part of a fixed batch is filled up."""
-        tensor = self._prepare(crops)
-        if self._batch is not None and len(tensor) < self._batch:
-            rest = np.repeat(tensor[-1:], self._batch - len(tensor), axis=0)
-            tensor = np.concatenate([tensor, rest])
-        return tensor
-
     def _run(self, crops: U8) -> F32:
-        tensor = self._filled(crops)
+        tensor = input_tensor(crops, self._card.input, self._batch)
         (raw,) = run(self._session, {self._input: tensor}, self._where, [self._tensor])
         if raw.shape[:1] != tensor.shape[:1]:
             self._fail(f"gave an output of {raw.shape} for {len(tensor)} faces")
@@ -132,18 +124,6 @@ class OnnxScorer:
         if not np.isfinite(degrees).all():
             self._fail("gave values that are not numbers")
         return degrees.clip(0, 1).astype(np.float32)
-
-    def _prepare(self, crops: U8) -> F32:
-        """Make the (n, 3, h, w) float32 input tensor."""
-        facts = self._card.input
-        if facts.size != (CROP_SIZE, CROP_SIZE):
-            h, w = facts.size
-            crops = np.stack([cv2.resize(c, (w, h), interpolation=cv2.INTER_LINEAR) for c in crops])
-        pixels = crops[..., ::-1] if facts.color == "rgb" else crops
-        tensor = (pixels.astype(np.float32) - np.array(facts.mean, np.float32)) / np.array(
-            facts.std, np.float32
-        )
-        return np.ascontiguousarray(tensor.transpose(0, 3, 1, 2), np.float32)
 
     def _degrees(self, raw: F32) -> F32:
         """Read (n, k) output values as (n,) blur degrees, not yet clipped."""
