@@ -224,6 +224,14 @@ class Mirrored(Whole):
         return Detections(frame, found.boxes, found.det_scores, found.kps[:, [1, 0, 2, 4, 3]])
 
 
+class Unscaled(Whole):
+    """Leaves boxes and landmarks in pixels of its own, larger input."""
+
+    def _find(self, frame):
+        found = super()._find(frame)
+        return Detections(frame, found.boxes + 640, found.det_scores, found.kps + 640)
+
+
 class Drifts(Whole):
     seen = 0
 
@@ -243,6 +251,7 @@ def test_broken_detectors():
     assert "not x y w h" in found(WidthHeight)["gives-detections-of-each-frame-in-order"]
     assert "scores must fall" in found(Rising)["gives-detections-of-each-frame-in-order"]
     only(found(Mirrored), "finds-faces-where-there-are-some", "left to right as seen")
+    only(found(Unscaled), "finds-faces-where-there-are-some", "outside of its picture of 64x64")
     assert {"batch-of-one-equals-batch-of-many", "repeats-itself-also-in-threads"} <= {
         *found(Drifts)
     }

@@ -89,7 +89,7 @@ def survives_pictures_of_any_size(subject: Subject) -> None:
 
 
 def finds_faces_where_there_are_some(subject: Subject) -> None:
-    """In each of the author's `pictures`: landmarks within the box, left to right as seen."""
+    """In each of the author's `pictures`, and in it; landmarks within the box, left to right."""
     if not subject.pictures:
         raise unittest.SkipTest("give `pictures` with faces to check what is found")
     frames = [Frame(picture, f"p{i}", i, None) for i, picture in enumerate(subject.pictures)]
@@ -97,6 +97,12 @@ def finds_faces_where_there_are_some(subject: Subject) -> None:
         common.require(len(found), f"no face in {found.frame!r}")
         for box, points in zip(found.boxes, found.kps, strict=True):
             low, high = box[:2], box[2:]
+            h, w = found.frame.size
+            common.require(
+                (low < (w, h)).all() and (high > 0).all(),
+                f"the box {box} lies outside of its picture of {w}x{h} pixels; boxes are in pixels "
+                "of the frame",
+            )
             margin = 0.2 * (high - low)
             inside = (points > low - margin).all() and (points < high + margin).all()
             common.require(inside, f"landmarks {points} lie outside of their box {box}")
