@@ -55,10 +55,6 @@ class Arrays(Protocol):
         """Convert to float32."""
         ...
 
-    def double(self, values: Array, /) -> Array:
-        """Convert to float64."""
-        ...
-
     def contiguous(self, values: Array, /) -> Array:
         """Lay an array out in memory in the order of its axes."""
         ...
@@ -102,9 +98,6 @@ class _OnNumpy:
     def single(self, values: Array) -> Array:
         return values.astype(np.float32)
 
-    def double(self, values: Array) -> Array:
-        return values.astype(np.float64)
-
     def contiguous(self, values: Array) -> Array:
         return np.ascontiguousarray(values)
 
@@ -139,9 +132,6 @@ class _OnTorch:
 
     def single(self, values: Array) -> Array:
         return values.to(self.xp.float32)
-
-    def double(self, values: Array) -> Array:
-        return values.to(self.xp.float64)
 
     def contiguous(self, values: Array) -> Array:
         return values.contiguous()

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from blurgate.training.arrays import Array, Arrays
     from blurgate.types import U8
 
-CODECS: Final = ("jpeg", "h264")
-
 # Annex K of ITU-T T.81.
 _LUMA: Final = np.array(
     [
@@ -60,7 +58,7 @@ def compress_image(image: U8, codec: str, strength: int) -> U8:
 
     Args:
         image: (h, w, 3) uint8 BGR.
-        codec: One of `CODECS`.
+        codec: jpeg or h264.
         strength: JPEG's quality in 1..100, or H.264's QP in 0..51.
 
     Returns:
@@ -80,7 +78,7 @@ def compress_batch(images: Tensor, codec: Sequence[str], strength: Sequence[int]
 
     Args:
         images: (n, 3, h, w) uint8 BGR.
-        codec: n names from `CODECS`.
+        codec: n times jpeg or h264.
         strength: n as for `compress_image`.
 
     Returns:

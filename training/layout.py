@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,11 +58,6 @@ def blurred_file(method: str, name: str, k: int) -> str:
 def table_file(method: str) -> str:
     """Give the path of a method's table, relative to the dataset's folder."""
     return f"label_{method}/label/data_label.csv"
-
-
-def folders(methods: Iterable[str]) -> list[str]:
-    """Give every folder that a dataset of these methods has."""
-    return [CLEAN, *(f"{kind}_{method}" for method in methods for kind in ("blur", "label"))]
 
 
 def write_picture(path: Path, picture: U8) -> None:

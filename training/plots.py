@@ -36,7 +36,6 @@ _DPI: Final = 150
 class Labels:
     """The labels that were made with one method, in the order of their table."""
 
-    method: str
     label: F64
     """(n,) in [0, 1]: 1 - cosine of the embeddings of the clean and the blurred picture."""
     file: tuple[str, ...]
@@ -73,7 +72,7 @@ def read_labels(folder: Path) -> dict[str, Labels]:
             f"{shown(str(folder))} is not a folder of `blurgate synth`: {why}", source=str(folder)
         )
     names = [table.parents[1].name.removeprefix(_PREFIX) for table in tables]
-    return {name: _read(name, table) for name, table in zip(names, tables, strict=True)}
+    return {name: _read(table) for name, table in zip(names, tables, strict=True)}
 
 
 def histogram(label: F64) -> NDArray[np.int64]:
@@ -165,7 +164,7 @@ def _distribution(figure: Figure, title: str, label: F64, path: Path) -> None:
     figure.savefig(path, dpi=_DPI, format="png", metadata={"Software": None})
 
 
-def _read(method: str, table: Path) -> Labels:
+def _read(table: Path) -> Labels:
     with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.reader(file)
         head = next(rows, [])
@@ -180,7 +179,6 @@ def _read(method: str, table: Path) -> Labels:
                 columns[name].append(row[at[name]])
             label.append(_number(row[at["label"]], table, rows))
     return Labels(
-        method,
         np.array(label),
         tuple(columns["file"]),
         tuple(columns["clean_file"]),

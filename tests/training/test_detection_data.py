@@ -266,7 +266,7 @@ class Teller:
 def test_the_teacher_joins_its_searches():
     plain = Teller((10, 10, 50, 50, 0.6), (100, 20, 130, 60, 0.4))
     padded = Teller((62, 62, 102, 102, 0.9), (150, 55, 170, 80, 0.8))  # 50 px of border
-    teacher = Teacher([Search(plain, 256), Search(padded, 256, 0.5)])
+    teacher = Teacher([Search(plain), Search(padded, 0.5)])
     faces = teacher(np.zeros((80, 100, 3), np.uint8), "x")
     assert padded.seen == [(180, 200)]
     assert [face.box for face in faces] == [

@@ -173,7 +173,7 @@ def turn(load, labelled, monkeypatch, capsys):
     script = load(ROOT / "scripts/turn_faces.py")
 
     def run(out, *, box=BOX, score=0.9, share="1"):
-        search = Search(Teacher(box, score), SIZE)
+        search = Search(Teacher(box, score))
         monkeypatch.setattr(script, "open_searches", lambda *_: [search])
         monkeypatch.setattr(
             "sys.argv",

@@ -40,8 +40,6 @@ class Search:
     """One way to look for faces."""
 
     detector: Detector
-    long_side: int
-    """Longer side of the picture, border included, that the detector was made for."""
     border: float = 0.0
     """Width of a black border, as a share of the picture's longer side."""
 
@@ -63,7 +61,7 @@ def open_searches(
             for side in sizes:
                 options = DetectorOptions(side, least)
                 detector = zoo.open_detector(name, Runtime("cpu"), options)
-                searches.append(Search(detector, side, border))
+                searches.append(Search(detector, border))
     return searches
 
 
