@@ -23,7 +23,7 @@ from blurgate.types import CROP_SIZE
 if TYPE_CHECKING:
     from blurgate.training.config import TrainConfig
 
-__all__ = ["about", "latency_ms", "source_commit", "time_ms", "write_card", "write_files"]
+__all__ = ["about", "source_commit", "time_ms", "write_card", "write_files"]
 
 _RUNS: Final = 60
 _FROM_CONFIG: Final = (
@@ -98,30 +98,22 @@ def source_commit() -> str:
         return ""
 
 
-def latency_ms(path: Path, *, batch: int = 1, threads: int = 1) -> float:
-    """Measure a blur model's degree on the CPU: the median milliseconds of a call."""
-    shape = (batch, 3, CROP_SIZE, CROP_SIZE)
-    return time_ms(path, shape, threads=threads, outputs=["degree"])
-
-
 def time_ms(
     path: Path,
     shape: tuple[int, ...],
     *,
-    threads: int = 1,
     outputs: Sequence[str] | None = None,
     runs: int = _RUNS,
 ) -> float:
-    """Measure an ONNX file with onnxruntime on the CPU: the median milliseconds of a call.
+    """Measure an ONNX file on one thread of the CPU: the median milliseconds of a call.
 
     Args:
         path: A file whose input is called `images`.
         shape: Of the input.
-        threads: Of the session.
         outputs: Only what these need; None: everything.
         runs: Calls; the first sixth warms up.
     """
-    session = make_session(path, Runtime("cpu", threads), outputs)
+    session = make_session(path, Runtime("cpu"), outputs)
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
     taken = []
     for _ in range(runs):
@@ -144,7 +136,10 @@ def write_card(
     Returns:
         The card with what was measured.
     """
-    spent = {"batch 1": latency_ms(path), "batch 8": latency_ms(path, batch=8)}
+    spent = {
+        f"batch {n}": time_ms(path, (n, 3, CROP_SIZE, CROP_SIZE), outputs=["degree"])
+        for n in (1, 8)
+    }
     return write_files(path, card, spent, difference, _markdown)
 
 

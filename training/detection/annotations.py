@@ -241,7 +241,7 @@ def _from_wider(
             raise _bad(file, f"ends within the {n} faces of {shown(name)}, at line {number}")
         faces = []
         for line, row in body:
-            values = _row(file, line, row, 4)
+            values = _row(file, line, row)
             if values[2] > 0 and values[3] > 0:  # WIDER FACE holds some faces without extent
                 invalid = len(values) > 7 and values[7] == 1
                 faces.append(Face(_from_size(values), None, invalid))
@@ -264,7 +264,7 @@ def _from_label(
             if not name:
                 raise _bad(file, f"line {number}: a path must follow #")
             continue
-        values = _row(file, number, row, 4)
+        values = _row(file, number, row)
         if 4 < len(values) < 19:
             raise _bad(file, f"line {number}: x y w h and five times x y visibility are needed")
         if not (values[2] > 0 and values[3] > 0):
@@ -311,12 +311,12 @@ def _check_inside(file: Path, name: str) -> None:
         raise _bad(file, f"has the path {shown(name)}, which is not one inside its folder")
 
 
-def _row(file: Path, line: int, row: str, least: int) -> list[float]:
+def _row(file: Path, line: int, row: str) -> list[float]:
     try:
         values = [float(v) for v in row.split()]
     except ValueError:
         values = []
-    if len(values) < least or not all(abs(v) <= LARGEST for v in values):
+    if len(values) < 4 or not all(abs(v) <= LARGEST for v in values):
         raise _bad(
             file,
             f"line {line}: must be numbers up to {LARGEST:g}, x y w h first, not {row!r:.60}",

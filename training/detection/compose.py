@@ -69,7 +69,7 @@ from blurgate.training.detection.paste import (
     seen,
     smear,
 )
-from blurgate.training.detection.pictures import CACHE_MIB, Picture, Pictures
+from blurgate.training.detection.pictures import Picture, Pictures
 from blurgate.training.detection.samples import Sample
 
 if TYPE_CHECKING:
@@ -95,7 +95,6 @@ class Composed:
         size: Side of the samples in pixels.
         length: Samples per epoch; 0: as many as photos.
         seed: Any integer from 0.
-        cache_mib: Memory for decoded pictures.
 
     Raises:
         ConfigError: No photo shows a face that is not ignored, or a number is impossible.
@@ -109,7 +108,6 @@ class Composed:
         size: int = 320,
         length: int = 0,
         seed: int = 0,
-        cache_mib: int = CACHE_MIB,
     ) -> None:
         if not 64 <= size <= 1024 or length < 0 or seed < 0:
             raise ConfigError(
@@ -122,8 +120,8 @@ class Composed:
                 "none of the annotated pictures shows a face: there is nothing to learn"
             )
         empty = [*backgrounds, *(photo for photo in photos if not len(photo))]
-        self._photos = Pictures(shown, cache_mib=cache_mib)
-        self._empty = Pictures(empty, cache_mib=cache_mib) if empty else None
+        self._photos = Pictures(shown)
+        self._empty = Pictures(empty) if empty else None
         self._backdrops = Backdrops(self._empty, self._photos, size)
         self._size, self._seed = size, seed
         self._length = length or len(shown)

@@ -300,8 +300,8 @@ def count_macs(network: nn.Module, h: int, w: int) -> int:
     return total
 
 
-def _conv(inputs: int, outputs: int, side: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(*_layers(inputs, outputs, side, stride, groups))
+def _conv(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(*_layers(inputs, outputs, side, stride))
 
 
 def _layers(

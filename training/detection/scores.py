@@ -127,23 +127,22 @@ def false_alarms(pairs: Iterable[tuple[Sample, Found]]) -> F32:
     return np.concatenate(out)
 
 
-def fair_score(alarms: F32, pictures: int, *, limit: float = FALSE_ALARMS) -> float:
-    """Give the score from which on a detector raises few enough false alarms.
+def fair_score(alarms: F32, pictures: int) -> float:
+    """Give the score from which on a detector raises few enough `FALSE_ALARMS`.
 
     Args:
         alarms: (n,) scores of false alarms.
         pictures: How many pictures they come from.
-        limit: False alarms per picture.
 
     Returns:
         At least 0.5, the detectors' usual one, and below 1.
 
-    >>> fair_score(np.float32([0.9, 0.7, 0.6, 0.2]), 50, limit=0.04)
+    >>> fair_score(np.float32([0.9, 0.7, 0.6, 0.2]), 100)
     0.61
     >>> fair_score(np.float32([0.3]), 1)
     0.5
     """
-    allowed = int(limit * pictures)
+    allowed = int(FALSE_ALARMS * pictures)
     falling = np.sort(alarms)[::-1]
     if len(falling) <= allowed:
         return 0.5
