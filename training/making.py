@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,8 +53,6 @@ class Recipe:
     compression: bool = True
     harsh: float = 0.0
     """Share of the pictures with the noise and compression of a poor camera."""
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Method -> what its synthesizer is made with; see the synthesizers' docstrings."""
 
     def __post_init__(self) -> None:
         """Check the numbers, and put the methods' own names in place of aliases."""
@@ -67,15 +65,11 @@ class Recipe:
             raise ConfigError(f"--harsh is a share from 0 to 1, got {self.harsh:g}")
         if self.per_image < 1 or not 1 <= self.iterative <= MOST_BLURS:
             raise ConfigError(f"--per-image is 1 or more, --iterative 1 to {MOST_BLURS}")
-        unknown = sorted(self.options.keys() - set(names))
-        if unknown:
-            raise ConfigError(f"options for {unknown[0]!r}, which is not among the methods")
 
     def chain(self, method: str) -> Chain:
         """Make the chain of a method."""
         return make_chain(
             method,
-            options=self.options.get(method),
             iterative=self.iterative,
             linear=self.linear,
             noise=self.noise,
@@ -84,10 +78,10 @@ class Recipe:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Give the recipe as plain values, with the options that were left at their defaults."""
+        """Give the recipe as plain values, with what each synthesizer is made with."""
         return {
             "seed": self.seed,
-            "methods": {method: self._options(method) for method in self.methods},
+            "methods": {method: _defaults(method) for method in self.methods},
             "per_image": self.per_image,
             "iterative": self.iterative,
             "light": "linear" if self.linear else "srgb",
@@ -97,14 +91,14 @@ class Recipe:
             "severity": "even" if self.even else "as the method draws it",
         }
 
-    def _options(self, method: str) -> dict[str, Any]:
-        factory = get_host().registry("synthesizer")[method].factory
-        known = {
-            name: parameter.default
-            for name, parameter in inspect.signature(factory).parameters.items()
-            if parameter.default is not inspect.Parameter.empty
-        }
-        return {**known, **self.options.get(method, {})}
+
+def _defaults(method: str) -> dict[str, Any]:
+    factory = get_host().registry("synthesizer")[method].factory
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
 
 
 @dataclass(frozen=True, slots=True)

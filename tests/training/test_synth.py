@@ -212,12 +212,6 @@ def test_switches_reach_the_chain(make, tmp_path):
         params = json.loads(row["parameters"])
         assert params["light"] == "srgb"
         assert params["photons"] is params["codec"] is None
-    options = {"gaussian": {"max_sigma": 0.5}}
-    make(tmp_path / "soft", "gaussian", options=options)
-    rows = table(tmp_path / "soft", "gaussian")
-    assert max(json.loads(row["parameters"])["blur"]["sigma_px"] for row in rows) <= 0.5
-    facts = json.loads((tmp_path / "soft" / "dataset.json").read_text())
-    assert facts["methods"] == {"gaussian": {"max_sigma": 0.5}}
 
 
 def test_another_picture_changes_nothing_for_those_before_it(make, photos, tmp_path):
@@ -465,7 +459,6 @@ def test_nothing_but_broken_pictures(make, tmp_path):
         ({"methods": ("linaer",)}, UnknownNameError, "did you mean 'linear'"),
         ({"methods": ("linear",), "per_image": 0}, ConfigError, "--per-image is 1 or more"),
         ({"methods": ("linear",), "iterative": 101}, ConfigError, "--iterative 1 to 100"),
-        ({"methods": ("linear",), "options": {"lowres": {}}}, ConfigError, "options for 'lowres'"),
     ],
 )
 def test_a_recipe_is_checked(recipe, error, message):

@@ -128,7 +128,7 @@ def false_alarms(pairs: Iterable[tuple[Sample, Found]]) -> F32:
 
 
 def fair_score(alarms: F32, pictures: int) -> float:
-    """Give the score from which on a detector raises few enough `FALSE_ALARMS`.
+    """Give the score from which on a detector raises at most `FALSE_ALARMS` a picture.
 
     Args:
         alarms: (n,) scores of false alarms.
