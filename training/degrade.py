@@ -244,16 +244,6 @@ def _whole(limits: tuple[int, int]) -> Range:
     return limits[0], limits[1] + 1
 
 
-def blur_only(params: Sequence[Params]) -> list[Params]:
-    """Give rows that blur alike and leave noise and compression out.
-
-    For a label that is to measure the blur alone: label the pictures of these rows, train on those
-    of the whole ones.
-    """
-    off = dict.fromkeys(("photons", "read_noise", "noise_seed", "codec", "strength"))
-    return [{**row, **off} for row in params]
-
-
 def sensor_noise(light: Array, normal: Array, photons: Array, read_noise: Array) -> Array:
     """Add what a sensor adds to light: Poisson noise of the photons and Gaussian read noise.
 
