@@ -2,7 +2,7 @@
 
 A training machine then needs no onnxruntime with CUDA beside torch's own, and neither pictures nor
 embeddings leave the GPU. It runs the operators that ArcFace-like networks are exported with; any
-other file goes through onnxruntime and the computer's own memory (`tensor_embed`).
+other file goes through onnxruntime and the computer's own memory.
 """
 
 from __future__ import annotations
@@ -19,17 +19,14 @@ from blurgate import zoo
 from blurgate.cards import InputCard, read_card
 from blurgate.errors import ModelError
 from blurgate.runtime import read_model
-from blurgate.training.dataset import through_numpy
-from blurgate.training.labels import Labeller
 from blurgate.training.pairs import to_tensor
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
     from blurgate.interfaces import ModelFile, ModelInfo
-    from blurgate.training.dataset import TensorEmbed
     from blurgate.types import F32, U8
 
-__all__ = ["TorchEmbedder", "UnsupportedError", "tensor_embed", "torch_embedder"]
+__all__ = ["TorchEmbedder", "UnsupportedError", "torch_embedder"]
 
 Op: TypeAlias = "Callable[[list[Any], Mapping[str, Any]], Tensor]"
 
@@ -61,11 +58,6 @@ def torch_embedder(name: str | None, device: torch.device) -> TorchEmbedder | No
         return TorchEmbedder(file, device)
     except UnsupportedError:
         return None
-
-
-def tensor_embed(labeller: Labeller, embedder: TorchEmbedder | None) -> TensorEmbed:
-    """Give what embeds tensors: the network on their device, or the labeller through NumPy."""
-    return embedder.tensors if embedder is not None else through_numpy(labeller)
 
 
 class TorchEmbedder:

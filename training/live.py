@@ -18,9 +18,9 @@ from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.pipeline import prefetch
 from blurgate.training import even
 from blurgate.training.batches import Pictures, shares, sharp
-from blurgate.training.dataset import LiveData, read_crops
+from blurgate.training.dataset import LiveData, read_crops, through_numpy
 from blurgate.training.faces import Face, FaceReader, list_faces, resized
-from blurgate.training.graph import tensor_embed, torch_embedder
+from blurgate.training.graph import torch_embedder
 from blurgate.training.labels import Labeller
 from blurgate.training.pairs import make_chain, torch_device
 from blurgate.types import CROP_SIZE
@@ -243,7 +243,7 @@ def open_live(
             device=place if place.type == "cuda" else None,
             workers=1 if place.type == "cuda" else workers,
         )
-    embed = tensor_embed(labeller, on_gpu)
+    embed = on_gpu.tensors if on_gpu is not None else through_numpy(labeller)
     train, val = (
         LiveData(
             parts[is_val],
