@@ -217,10 +217,11 @@ def trajectories(arrays: Arrays, params: Sequence[Params]) -> Array:
         (1999, 2, n) float64 x and y after each step, in steps of PATH_PX / 1999.
     """
     xp = arrays.xp
-    expl, centripetal, jitter = (
-        _column(arrays, params, key) for key in ("expl", "centripetal", "jitter")
+    expl, centripetal, jitter, degrees = (
+        arrays.floats([row[key] for row in params])
+        for key in ("expl", "centripetal", "jitter", "angle_deg")
     )
-    angle = _column(arrays, params, "angle_deg") * (math.pi / 180)
+    angle = degrees * (math.pi / 180)
     step = PATH_PX / STEPS
     u = xp.stack([xp.cos(angle), xp.sin(angle)]) * (expl / step)
     x = 0 * u
@@ -306,7 +307,3 @@ def normalised(kernel: NDArray[Any]) -> NDArray[np.float32]:
         kernel[centre - reach : centre + reach + 1, centre - reach : centre + reach + 1]
     )
     return np.asarray(cut / cut.sum(), np.float32)
-
-
-def _column(arrays: Arrays, params: Sequence[Params], key: str) -> Array:
-    return arrays.floats([row[key] for row in params])
