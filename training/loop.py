@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -207,7 +208,7 @@ class _Run:
         if resume and path.is_file():
             self._restore(path)
         self.fabric.barrier()
-        while not self.fit.is_over(self.config):
+        while not self.fit.is_over(self.config.epochs, self.config.patience):
             began = time.perf_counter()
             with rounded_activations(self.model) if self.config.for_int8 else nullcontext():
                 mean_loss, pictures = self._train_epoch()
@@ -283,12 +284,7 @@ class _Run:
         fit.history.append(self._row(mean_loss, scores, seconds, pictures))
         if not fit.best or scores.mae < fit.best["mae"]:
             fit.best_epoch = fit.epoch
-            fit.best = {
-                "mae": scores.mae,
-                "rmse": scores.rmse,
-                "spearman": scores.spearman,
-                "pictures": scores.pictures,
-            }
+            fit.best = asdict(scores)
             checkpoints.save(self.folder / BEST, chosen.state_dict(), self._facts())
         checkpoints.save_run(
             self.folder / LAST, self.model, self.average, self.optimizer, self._facts()

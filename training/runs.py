@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -22,7 +22,6 @@ __all__ = [
     "LAST",
     "LOG",
     "Fit",
-    "Limits",
     "OnStep",
     "begin_with",
     "compare",
@@ -44,20 +43,6 @@ Reader = Callable[[str, nn.Module], Mapping[str, torch.Tensor]]
 """Gives a whole state dict for a network; called with a name or a path."""
 
 
-class Limits(Protocol):
-    """What ends a run."""
-
-    @property
-    def epochs(self) -> int:
-        """Epochs at most."""
-        ...
-
-    @property
-    def patience(self) -> int:
-        """Epochs to wait for a better one; 0: all."""
-        ...
-
-
 @dataclass(slots=True)
 class Fit:
     """How far a run is, and what came of it."""
@@ -71,19 +56,13 @@ class Fit:
     history: list[dict[str, Any]] = field(default_factory=list)
     """One row of log.csv per epoch."""
 
-    def is_over(self, config: Limits) -> bool:
-        """Say whether all epochs are done, or the validation has stopped getting better."""
-        waited = self.epoch - self.best_epoch
-        return self.epoch >= config.epochs or 0 < config.patience <= waited
+    def is_over(self, epochs: int, patience: int) -> bool:
+        """Say whether all epochs are done, or as many as the patience have brought nothing."""
+        return self.epoch >= epochs or 0 < patience <= self.epoch - self.best_epoch
 
     def facts(self) -> dict[str, Any]:
         """Give it as plain values."""
-        return {
-            "epoch": self.epoch,
-            "best_epoch": self.best_epoch,
-            "best": self.best,
-            "history": self.history,
-        }
+        return asdict(self)
 
 
 def run_weights(run: str, network: nn.Module) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from copy import deepcopy
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -194,7 +195,7 @@ class _Run:
         path = self.folder / LAST
         if resume and path.is_file():
             self._restore(path)
-        if not self.fit.is_over(self.config):
+        if not self.fit.is_over(self.config.epochs, self.config.patience):
             self._train(on_step)
         self.network.load_state_dict(checkpoints.load(self.folder / BEST)[0])
         return self.fit
@@ -209,7 +210,7 @@ class _Run:
             pin=self.device.type == "cuda",
         )
         with feeding as ready:
-            while not self.fit.is_over(self.config):
+            while not self.fit.is_over(self.config.epochs, self.config.patience):
                 began = time.perf_counter()
                 losses, pictures = self._train_epoch(ready, on_step)
                 self._close_epoch(losses, pictures, began)
@@ -289,12 +290,7 @@ class _Run:
         fit.history.append(dict(zip(COLUMNS, values, strict=True)))
         if not fit.best or not scores.ap <= fit.best["ap"]:
             fit.best_epoch = fit.epoch
-            fit.best = {
-                "ap": scores.ap,
-                "recall": scores.recall,
-                "kps_error": scores.kps_error,
-                "faces": scores.faces,
-            }
+            fit.best = asdict(scores)
             checkpoints.save(self.folder / BEST, chosen.state_dict(), self._facts())
         checkpoints.save_run(
             self.folder / LAST, self.network, self.average, self.optimizer, self._facts()
