@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_
 from blurgate.errors import ConfigError, EnvironmentLackError, UnknownNameError
 
 __all__ = [
+    "Config",
     "TrainConfig",
     "check_name",
     "check_ranges",
@@ -26,10 +27,8 @@ __all__ = [
     "make_config",
     "parse_settings",
     "parse_yaml",
-    "plain",
     "preset_names",
     "read_config",
-    "to_yaml",
 ]
 
 BASE: Final = "base"
@@ -37,8 +36,22 @@ BASE: Final = "base"
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What every kind of configuration can do."""
+
+    def facts(self) -> dict[str, Any]:
+        """Give the configuration as plain values, from which `fill` makes it again."""
+        return {entry.name: _plain(getattr(self, entry.name)) for entry in dataclasses.fields(self)}
+
+    def to_yaml(self) -> str:
+        """Give the configuration as YAML, every key included, in their order."""
+        text: str = _yaml().safe_dump(self.facts(), sort_keys=False, allow_unicode=True)
+        return text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Config):
     """What is trained, on what, and how.
 
     Raises:
@@ -137,14 +150,6 @@ class TrainConfig:
         if any(width < 1 for width in self.hidden):
             raise ConfigError(f"hidden must be widths of at least 1, got {list(self.hidden)}")
         check_name(self.name)
-
-    def facts(self) -> dict[str, Any]:
-        """Give the configuration as plain values, from which `make_config` makes it again."""
-        return {entry.name: plain(getattr(self, entry.name)) for entry in dataclasses.fields(self)}
-
-    def to_yaml(self) -> str:
-        """Give the configuration as YAML, every key included."""
-        return to_yaml(self.facts())
 
 
 _NAME_CHARACTERS: Final = frozenset(
@@ -389,17 +394,11 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Give a field's value as YAML and JSON know it: tuples as lists."""
     if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def to_yaml(facts: Mapping[str, Any]) -> str:
-    """Give plain values as YAML, in their order."""
-    text: str = _yaml().safe_dump(dict(facts), sort_keys=False, allow_unicode=True)
-    return text
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _yaml() -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from blurgate.errors import ConfigError
-from blurgate.training.config import check_name, check_ranges, fill, plain, to_yaml
+from blurgate.training.config import Config, check_name, check_ranges, fill
 from blurgate.training.detection.losses import Weights
 from blurgate.training.detection.network import STRIDES, NetShape
 
@@ -17,7 +16,7 @@ __all__ = ["DetectionConfig", "make_detection_config"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectionConfig:
+class DetectionConfig(Config):
     """What detector is trained, on what, and how.
 
     Raises:
@@ -129,14 +128,6 @@ class DetectionConfig:
     def loss_weights(self) -> Weights:
         """Give the weights of the losses."""
         return Weights(self.box_weight, self.kps_weight)
-
-    def facts(self) -> dict[str, Any]:
-        """Give the configuration as plain values, from which the same can be made again."""
-        return {entry.name: plain(getattr(self, entry.name)) for entry in dataclasses.fields(self)}
-
-    def to_yaml(self) -> str:
-        """Give the configuration as YAML, every key included."""
-        return to_yaml(self.facts())
 
 
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
