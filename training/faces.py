@@ -185,6 +185,15 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def list_digest(faces: Iterable[Face]) -> str:
+    """Give the SHA-256 in hex of which faces there are, who they show, and for which part."""
+    listed = hashlib.sha256()
+    for face in faces:
+        line = f"{face.source}\0{face.identity}\0{face.is_val}\n"
+        listed.update(line.encode("utf-8", "surrogateescape"))
+    return listed.hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class FaceReader:
     """Reads pictures and cuts the clean crops out of them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from itertools import pairwise
@@ -19,7 +18,7 @@ from blurgate.pipeline import prefetch
 from blurgate.training import even
 from blurgate.training.batches import Pictures, shares, sharp
 from blurgate.training.dataset import LiveData, read_crops, through_numpy
-from blurgate.training.faces import Face, FaceReader, list_faces, resized
+from blurgate.training.faces import Face, FaceReader, list_digest, list_faces, resized
 from blurgate.training.graph import torch_embedder
 from blurgate.training.labels import Labeller
 from blurgate.training.pairs import make_chain, torch_device
@@ -273,14 +272,10 @@ def open_live(
 def _live_facts(
     config: TrainConfig, faces: list[Face], labeller: Labeller, finder: Any
 ) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for face in faces:
-        line = f"{face.source}\0{face.identity}\0{face.is_val}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
     people = {is_val: {f.identity for f in faces if f.is_val == is_val} for is_val in (False, True)}
     return {
         "kind": "faces",
-        "sha256": digest.hexdigest(),
+        "sha256": list_digest(faces),
         "methods": [config.synthesizer],
         "train": sum(not face.is_val for face in faces),
         "val": sum(face.is_val for face in faces),

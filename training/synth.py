@@ -10,7 +10,6 @@ of the clean face that it was made from, and its row is made in the same place.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import shutil
@@ -28,7 +27,7 @@ from blurgate.journal import Entry, Journal, is_count, is_unused, write_atomical
 from blurgate.pipeline import ordered_map
 from blurgate.tables import open_table
 from blurgate.training import even, layout
-from blurgate.training.faces import SKIP_REASONS, Face, FaceReader
+from blurgate.training.faces import SKIP_REASONS, Face, FaceReader, list_digest
 from blurgate.training.making import Maker, Recipe
 
 if TYPE_CHECKING:
@@ -160,17 +159,13 @@ def _facts(
     batch: int,
 ) -> dict[str, Any]:
     """Give everything that the files depend on."""
-    digest = hashlib.sha256()
-    for face in faces:
-        line = f"{face.source}\0{face.identity}\0{face.is_val}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
     val = {face.identity for face in faces if face.is_val}
     detector = reader.detector
     facts = {
         "format": layout.FORMAT,
         "version": version("blurgate"),
         "pictures": len(faces),
-        "faces": f"{len(faces)} pictures, their list has the digest {digest.hexdigest()[:16]}",
+        "faces": f"{len(faces)} pictures, their list has the digest {list_digest(faces)[:16]}",
         **recipe.facts(),
         "size": reader.size,
         "embedder": {"name": labeller.info.name, "sha256": labeller.info.sha256},
