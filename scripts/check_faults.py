@@ -55,8 +55,7 @@ def prepare(names: tuple[str, ...]) -> dict[str, Any]:
     from blurgate import cli, filtering, scoring  # noqa: F401
     from blurgate.host import get_host
 
-    wanted = PLUGINS if {"synth", "train"} & {*names} else PLUGINS[:2]
-    wanted = wanted if "train" in names else wanted[:2]
+    wanted = PLUGINS if "train" in names else PLUGINS[:2]
     plugins = {name: load(name) for name in wanted}
     for name, module in plugins.items():
         get_host().add(module, f"{name}-plugin")
@@ -237,8 +236,7 @@ def check(name: str, times: int, seed: int, scratch: Path, plugins: dict[str, An
     started = time.monotonic()
     for trial in range(times):
         out = place / "out"
-        before = killed(arguments("out"), place, rng.uniform(0, took_s))
-        in_the_middle += before
+        in_the_middle += killed(arguments("out"), place, rng.uniform(0, took_s))
         kills += 1
         again = [*arguments("out"), "--resume"]
         while rng.random() < AGAIN:

@@ -70,11 +70,8 @@ def main() -> int:
         if digests[0] == digests[1]:
             print("two builds are equal, byte for byte")
             return 0
-        one, other = (zipfile.ZipFile(wheel).infolist() for wheel in wheels)
-        facts = [
-            {i.filename: (i.CRC, i.date_time, i.external_attr) for i in w} for w in (one, other)
-        ]
-        differ = [n for n in sorted({*facts[0], *facts[1]}) if facts[0].get(n) != facts[1].get(n)]
+        one, other = map(members, wheels)
+        differ = [n for n in sorted({*one, *other}) if one.get(n) != other.get(n)]
         print(f"the builds differ in: {', '.join(differ) or 'the order of their members'}")
         return 1
 
