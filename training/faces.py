@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
@@ -207,7 +207,7 @@ class FaceReader:
     size: int = 224
     """Largest side of a crop in pixels. A face that has fewer pixels in its picture gives a smaller
     crop, so that it is not enlarged; the least is 112."""
-    detector: Detector | None = field(default=None)
+    detector: Detector | None = None
     """Finds the faces; one is cut out. None: pictures are crops on the ArcFace template."""
     detection: str = ""
     """How the detector was set, for the record."""

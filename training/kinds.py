@@ -270,8 +270,7 @@ def _described(model: BlurModel, rows: KindRows, workers: int) -> _Part:
             pooled(taps(model.backbone, prepare(pictures))[1]) for pictures in _read(rows, workers)
         ]
     described = torch.cat(found) if found else torch.zeros(0, 0)
-    numbers = (torch.from_numpy(values) for values in (rows.kind, rows.angle, rows.degree))
-    kind, angle, degree = numbers
+    kind, angle, degree = map(torch.from_numpy, (rows.kind, rows.angle, rows.degree))
     return described, kind, angle, degree
 
 

@@ -81,8 +81,7 @@ class Backdrops:
         part = cv2.resize(part, (self._size, self._size), interpolation=how)
         if rng.random() < 0.5:
             part = cv2.flip(part, 1)
-        turn = rng.random()
-        if turn < 0.15:
+        if rng.random() < 0.15:
             part = cv2.rotate(part, int(rng.integers(0, 3)))
         if rng.random() < 0.15:
             part = cv2.GaussianBlur(part, (0, 0), rng.uniform(1, 8))

@@ -143,7 +143,7 @@ def outline(picture: Picture, placing: Placing, rng: Generator) -> NDArray[np.fl
     """Draw the outline of what is pasted, in the photo's pixels: (p, 2)."""
     h, w = picture.image.shape[:2]
     x1, y1, x2, y2 = picture.faces.boxes[placing.face].astype(np.float64)
-    rim = placing.feather * math.sqrt((x2 - x1) * (y2 - y1)) * 0.6 if placing.feather else 0.0
+    rim = placing.feather * math.sqrt((x2 - x1) * (y2 - y1)) * 0.6
     if placing.mask == "photo":
         rim = min(rim, 0.2 * min(h, w))
         low, high_x, high_y = rim - 0.5, w - 0.5 - rim, h - 0.5 - rim
@@ -202,7 +202,7 @@ def paste(
     placed = points @ matrix[:, :2].T + matrix[:, 2]
 
     kept = _inside_outline(faces.moved(matrix, width), placed, placing.face)
-    soft = max(placing.feather * placing.size, 0.0)
+    soft = placing.feather * placing.size
     rim = math.ceil(soft) + 2
     height, across = canvas.shape[:2]
     x1, y1 = (int(v) for v in np.clip(np.floor(placed.min(axis=0)) - rim, 0, (across, height)))
@@ -215,7 +215,7 @@ def paste(
     shifted = np.rint((placed - (x1, y1)) * 16).astype(np.int32)
     cv2.fillPoly(mask, [shifted[:, None]], 255, cv2.LINE_AA, 4)
     if soft >= 1:
-        side = max(round(soft), 1) * 2 + 1
+        side = round(soft) * 2 + 1
         mask = cv2.blur(mask, (side, side))  # type: ignore[assignment]
     if change is not None:
         local = Faces(kept.boxes - np.array([x1, y1, x1, y1], np.float32),
