@@ -24,6 +24,7 @@ __all__ = [
     "Fit",
     "OnStep",
     "begin_with",
+    "checkpoint_of",
     "compare",
     "freeze_norms",
     "log_lines",
@@ -65,6 +66,12 @@ class Fit:
         return asdict(self)
 
 
+def checkpoint_of(run: str) -> Path:
+    """Give the checkpoint that a run's folder or a checkpoint's path stands for."""
+    path = Path(run)
+    return path / BEST if path.is_dir() else path
+
+
 def run_weights(run: str, network: nn.Module) -> dict[str, torch.Tensor]:
     """Read the weights of an earlier run, averaged ones where it has them.
 
@@ -76,8 +83,7 @@ def run_weights(run: str, network: nn.Module) -> dict[str, torch.Tensor]:
         WeightsError: There is no such checkpoint.
         ConfigError: It is of a network of another shape.
     """
-    path = Path(run)
-    file = path / BEST if path.is_dir() else path
+    file = checkpoint_of(run)
     tensors, _ = checkpoints.load(file)
     for prefix in ("ema", "model"):
         tensors = checkpoints.select(tensors, prefix) or tensors

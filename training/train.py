@@ -26,6 +26,7 @@ from blurgate.interfaces import Runtime
 from blurgate.journal import is_unused, write_atomically
 from blurgate.training import card, loop
 from blurgate.training.config import TrainConfig, make_config, parse_yaml, read_config
+from blurgate.training.earlier import learnt_before
 from blurgate.training.export import card_facts, export
 from blurgate.training.exported import is_exported, read_weights, settle
 from blurgate.training.feeds import open_feed
@@ -143,7 +144,8 @@ def run_training(
         resume: Continue what an interrupted run has left in the folder.
         overwrite: Replace an earlier run.
         on_step: Called after every step.
-        on_failure: Called with (path, one line) for every picture that is skipped.
+        on_failure: Called with (path, one line) for every picture that is skipped, and for every
+            run in `init` that has learnt from people who are put aside here.
         viz: Draw curves of predicted against true degree after every epoch, in viz/.
         int8: Also write an 8-bit twin, and measure what it loses.
         kinds: Also learn the kind of blur; see `blurgate.training.kinds`.
@@ -168,6 +170,10 @@ def run_training(
     if fabric.is_global_zero:
         check_folder(folder, resume=resume, overwrite=overwrite)
     feed = open_feed(config, device=str(fabric.device), workers=workers, on_failure=on_failure)
+    if begins and fabric.is_global_zero:
+        for run in config.init:
+            if line := learnt_before(run, config, feed.facts):
+                on_failure(run, line)
     if begins and any(map(is_exported, config.init)):
         settle(model, _some(feed, config.batch))
     drawn = _drawer(config, feed, folder, fabric.device) if viz and fabric.is_global_zero else None

@@ -212,6 +212,20 @@ def test_training_begins_with_the_weights_of_an_earlier_run(train, trainset, tmp
     assert "does not fit the network: give it the shape that it had in that run" in ran.err
 
 
+def test_it_is_said_if_those_who_are_put_aside_have_been_learnt_from(train, faces, tmp_path):
+    options = ("--plugin", "tiny", "--faces", faces, "--embedder", "tiny", "--set", "size=112")
+    options += ("--epochs", 1, *SHORT[2:])
+    assert train("--out", tmp_path / "first", *options).code == 0
+    begin = ("--set", f"init={tmp_path / 'first'}")
+    ran = train("--out", tmp_path / "same", *options, *begin, "--quiet")
+    assert (ran.code, ran.err) == (0, "")
+    ran = train("--out", tmp_path / "other", *options, *begin, "--quiet", "--seed", 7)
+    assert ran.code == 0
+    assert ran.err.startswith(f"blurgate: {tmp_path / 'first'} has learnt from ")
+    assert "(seed 0, now 7); put the same people aside" in ran.err
+    assert ran.err.count("\n") == 1
+
+
 def test_faces_are_blurred_on_the_fly(train, faces, tmp_path):
     out = tmp_path / "run"
     given = {"synthesizer": "gaussian", "size": 112, "per_face": 2, "patience": 5}
