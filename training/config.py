@@ -201,20 +201,13 @@ def check_name(name: str) -> None:
         )
 
 
-def make_config(*layers: Mapping[str, Any], where: str = "the configuration") -> TrainConfig:
-    """Make a configuration of plain values; later layers win.
-
-    Args:
-        layers: Key -> value, as YAML or JSON gives them.
-        where: Where they stand, for messages.
-
-    Raises:
-        ConfigError: A key is unknown (the nearest known one is named) or a value is wrong.
+def make_config(*layers: Mapping[str, Any]) -> TrainConfig:
+    """Make a configuration of plain values; see `fill`.
 
     >>> make_config({"epochs": 3}, {"lr": "1e-4"}).lr
     0.0001
     """
-    return fill(TrainConfig, layers, where)
+    return fill(TrainConfig, layers, "the configuration")
 
 
 def fill(kind: type[T], layers: Iterable[Mapping[str, Any]], where: str) -> T:

@@ -14,18 +14,17 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
 from torch import Tensor
 
 from blurgate import zoo
 from blurgate.errors import ConfigError
-from blurgate.host import get_host
 from blurgate.interfaces import Runtime
 from blurgate.journal import is_unused, write_atomically
 from blurgate.training import card, loop
-from blurgate.training.config import TrainConfig, make_config, parse_yaml, read_config
+from blurgate.training.config import Config, TrainConfig, fill, parse_yaml, read_config
 from blurgate.training.earlier import learnt_before
 from blurgate.training.export import card_facts, export
 from blurgate.training.exported import is_exported, read_weights, settle
@@ -54,6 +53,8 @@ __all__ = [
     "prepare_folder",
     "run_training",
 ]
+
+C = TypeVar("C", bound=Config)
 
 CONFIG: Final = "config.yaml"
 VIZ: Final = "viz"
@@ -99,11 +100,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_settings(
-    source: str | None, options: Mapping[str, Any], folder: Path, *, resume: bool
-) -> TrainConfig:
+    kind: type[C], source: str | None, options: Mapping[str, Any], folder: Path, *, resume: bool
+) -> C:
     """Put a configuration together: a file or preset, then what was given on the command line.
 
     Args:
+        kind: Of a blur model or of a detector.
         source: A file or preset; None: the defaults, or with `resume` the folder's configuration.
         options: Key -> value.
         folder: The output folder.
@@ -114,10 +116,8 @@ def choose_settings(
     """
     if source is None and resume and (folder / CONFIG).is_file():
         source = str((folder / CONFIG).resolve())
-    layers = [read_config(source)] if source is not None else []
-    config = make_config(*layers, options, where=source or "the command line")
-    name = get_host().registry("backbone")[config.backbone].name
-    return make_config(config.facts(), {"backbone": name})
+    layers = [read_config(source, kind)] if source is not None else []
+    return fill(kind, [*layers, options], source or "the command line")
 
 
 def run_training(

@@ -136,7 +136,8 @@ def train_command(
     need_training()
     import torch
 
-    from blurgate.training.config import parse_settings
+    from blurgate.host import get_host
+    from blurgate.training.config import TrainConfig, make_config, parse_settings
     from blurgate.training.detection.command import (
         check_detector_options,
         is_detector_run,
@@ -182,8 +183,10 @@ def train_command(
     if background:
         raise ConfigError("--background belongs to --detector")
     settings = choose_settings(
-        config, {**parse_settings(setting or []), **chosen}, out, resume=resume
+        TrainConfig, config, {**parse_settings(setting or []), **chosen}, out, resume=resume
     )
+    backbone = get_host().registry("backbone")[settings.backbone].name
+    settings = make_config(settings.facts(), {"backbone": backbone})
     place = choose_device(device)
     torch.set_num_threads(threads)
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun

@@ -14,12 +14,9 @@ from blurgate.cli.progress import progress_bar
 from blurgate.errors import ConfigError, UnknownNameError
 from blurgate.training.config import parse_settings, parse_yaml
 from blurgate.training.detection.card import number
-from blurgate.training.detection.train import (
-    TrainedDetector,
-    choose_detection_settings,
-    train_detector,
-)
-from blurgate.training.train import CONFIG
+from blurgate.training.detection.config import DetectionConfig
+from blurgate.training.detection.train import TrainedDetector, train_detector
+from blurgate.training.train import CONFIG, choose_settings
 
 __all__ = ["ARCHITECTURES", "check_detector_options", "is_detector_run", "run_detector_command"]
 
@@ -83,8 +80,8 @@ def run_detector_command(
     name = given.get("detector", ARCHITECTURES[0])
     if name not in ARCHITECTURES:
         raise UnknownNameError("detector architecture", str(name), list(ARCHITECTURES))
-    settings = choose_detection_settings(
-        config, {**parse_settings(setting), **given}, out, resume=resume
+    settings = choose_settings(
+        DetectionConfig, config, {**parse_settings(setting), **given}, out, resume=resume
     )
     # The network has one thread fewer than there are: the others compose pictures meanwhile.
     torch.set_num_threads(max(1, workers - 1))

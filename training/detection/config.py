@@ -157,19 +157,10 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
 }
 
 
-def make_detection_config(
-    *layers: Mapping[str, Any], where: str = "the configuration"
-) -> DetectionConfig:
-    """Make a configuration of plain values; later layers win.
-
-    Args:
-        layers: Key -> value, as YAML or JSON gives them.
-        where: Where they stand, for messages.
-
-    Raises:
-        ConfigError: A key is unknown (the nearest known one is named) or a value is wrong.
+def make_detection_config(*layers: Mapping[str, Any]) -> DetectionConfig:
+    """Make a configuration of plain values; see `fill`.
 
     >>> make_detection_config({"epochs": 3}, {"lr": "1e-4"}).lr
     0.0001
     """
-    return fill(DetectionConfig, layers, where)
+    return fill(DetectionConfig, layers, "the configuration")

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from blurgate.errors import ConfigError
-from blurgate.training.config import read_config
 from blurgate.training.detection.annotations import Annotated, own_parts, read_annotations
 from blurgate.training.detection.card import about, validation_facts, write_card
 from blurgate.training.detection.compose import Composed
-from blurgate.training.detection.config import DetectionConfig, make_detection_config
+from blurgate.training.detection.config import DetectionConfig
 from blurgate.training.detection.export import card_facts, export_detector
 from blurgate.training.detection.feeding import teacher_of
 from blurgate.training.detection.loop import find_all, fit_detector, validate
@@ -32,9 +31,9 @@ from blurgate.training.detection.samples import Held
 from blurgate.training.detection.scores import fair_score, false_alarms
 from blurgate.training.exported import is_exported, read_weights, settle
 from blurgate.training.runs import LAST, Fit, OnStep, begin_with
-from blurgate.training.train import CONFIG, check_folder, prepare_folder
+from blurgate.training.train import check_folder, prepare_folder
 
-__all__ = ["TrainedDetector", "choose_detection_settings", "parts", "train_detector"]
+__all__ = ["TrainedDetector", "parts", "train_detector"]
 
 CALIBRATION_PICTURES: Final = 2048
 """Composed pictures on which the exported file's scores are set."""
@@ -50,26 +49,6 @@ class TrainedDetector:
     """The ONNX file."""
     card: Mapping[str, Any]
     fit: Fit
-
-
-def choose_detection_settings(
-    source: str | None, options: Mapping[str, Any], folder: Path, *, resume: bool
-) -> DetectionConfig:
-    """Put a configuration together: a file, then what was given on the command line.
-
-    Args:
-        source: A YAML file; None: the defaults, or with `resume` the folder's configuration.
-        options: Key -> value.
-        folder: The output folder.
-        resume: Go on with what is there.
-
-    Raises:
-        ConfigError: A key is unknown or a value is wrong.
-    """
-    if source is None and resume and (folder / CONFIG).is_file():
-        source = str((folder / CONFIG).resolve())
-    layers = [read_config(source, DetectionConfig)] if source is not None else []
-    return make_detection_config(*layers, options, where=source or "the command line")
 
 
 def parts(folders: Sequence[str], share: float) -> tuple[list[Annotated], list[Annotated]]:
