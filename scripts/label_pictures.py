@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 
 from blurgate.errors import BlurgateError
-from blurgate.io.sources import expand, read_sources
+from blurgate.io.sources import Source, expand, read_sources
 from blurgate.io.video import estimate_frames
 from blurgate.training.detection.annotations import Face, write_annotations
 from blurgate.training.detection.teacher import SEEN, Teacher, open_searches
@@ -28,12 +28,11 @@ from blurgate.training.faces import digest
 from blurgate.types import Frame, SourceEnd
 
 
-def frames(source: str, kind: str, n: int) -> Iterator[Frame]:
+def frames(source: Source, n: int) -> Iterator[Frame]:
     """Give the picture, or some of the frames of a video."""
-    every = 1 if kind == "image" else max((estimate_frames(source) or n) // n, 1)
-    (found,) = (s for s in expand([source]))
+    every = 1 if source.kind == "image" else max((estimate_frames(source.name) or n) // n, 1)
     given = 0
-    for item in read_sources([found], every=every, workers=1):
+    for item in read_sources([source], every=every, workers=1):
         if isinstance(item, SourceEnd):
             if item.error:
                 print(item.error)
@@ -64,7 +63,7 @@ def main() -> None:
     (args.out / "images").mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[Face]] = {}
     for source in sources:
-        for frame in frames(source.name, source.kind, args.frames):
+        for frame in frames(source, args.frames):
             stem = f"{Path(source.name).stem}_{frame.index:05d}"
             name = f"images/{stem}.png"
             if source.kind == "image":

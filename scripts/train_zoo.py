@@ -125,9 +125,8 @@ def train(arguments: argparse.Namespace) -> None:
     for number, run in enumerate(runs):
         left = end - time.perf_counter()
         share = run.share / sum(later.share for later in runs[number:])
-        config = replace(make_config(base.facts(), run.options), backbone=run.backbone)
-        if run.name != run.backbone:
-            config = replace(config, name=run.name)
+        own = {"backbone": run.backbone, "name": run.name}
+        config = make_config(base.facts(), run.options, own)
         try:
             some = next(iter(feed.val(config.batch)))
             speed = rate(training_steps(config, some, device), _MEASURED_S, device)

@@ -16,7 +16,7 @@ import numpy as np
 
 from blurgate.interfaces import Runtime
 from blurgate.journal import write_atomically
-from blurgate.runtime import make_session, run
+from blurgate.runtime import make_session, onnxruntime, run
 from blurgate.training.runs import Fit, run_names
 from blurgate.types import CROP_SIZE
 
@@ -163,7 +163,7 @@ def write_files(
         "bytes": path.stat().st_size,
         "latency_ms": {
             **{what: round(spent, 3) for what, spent in spent_ms.items()},
-            "how": f"median, onnxruntime {version_of_onnxruntime()}, 1 CPU thread, "
+            "how": f"median, onnxruntime {onnxruntime().__version__}, 1 CPU thread, "
             f"{platform.machine()}",
         },
         **({} if difference is None else {"torch_against_onnxruntime": difference}),
@@ -173,13 +173,6 @@ def write_files(
     write_atomically(path.with_suffix(".json"), iter([text]))
     write_atomically(path.with_suffix(".md"), markdown(path.name, whole))
     return whole
-
-
-def version_of_onnxruntime() -> str:
-    """Give the version of the module that runs, whichever distribution it comes from."""
-    from blurgate.runtime import onnxruntime
-
-    return str(onnxruntime().__version__)
 
 
 def _kinds_row(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -158,9 +158,9 @@ def fit(labels: F32) -> Curve:
             that is random left as it is.
     """
     low, high = (float(np.median(labels[:, end])) for end in (0, -1))
-    if not low < high:
-        return Curve(low, max(low, high), tuple((np.linspace(0, 1, CELLS + 1) ** 2).tolist()))
     edges = np.linspace(0, 1, CELLS + 1) ** 2
+    if not low < high:
+        return Curve(low, max(low, high), tuple(edges.tolist()))
     within = (np.arange(_POINTS) + 0.5) / _POINTS
     severity = (edges[:-1, None] + np.diff(edges)[:, None] * within).ravel()
     read = np.stack([np.interp(severity, LADDER, row) for row in labels.astype(np.float64)])

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
@@ -126,7 +126,7 @@ def list_faces(
     return faces
 
 
-def _pictures(argument: str, stdin: Iterable[str] | None) -> Iterator[str]:
+def _pictures(argument: str, stdin: Iterable[str] | None) -> list[str]:
     sources = list(expand([argument], stdin=stdin))
     if len(sources) == 1 and sources[0].kind != "image":
         raise InputError(
@@ -137,7 +137,7 @@ def _pictures(argument: str, stdin: Iterable[str] | None) -> Iterator[str]:
     pictures = [source.name for source in sources if source.kind == "image"]
     if not pictures:
         raise InputError(f"{shown(argument)} holds no pictures", source=argument)
-    yield from pictures
+    return pictures
 
 
 def person_of(stem: str) -> str:
