@@ -10,7 +10,7 @@ import pytest
 
 from blurgate.errors import ConfigError, ShapeError
 from blurgate.host import get_host
-from blurgate.training import colour, compress
+from blurgate.training import compress
 from blurgate.training.arrays import normals, on_numpy
 from blurgate.training.degrade import Chain, sensor_noise
 from blurgate.training.streams import Streams, keys_of
@@ -453,12 +453,3 @@ def test_statistics_foretell_the_severity_no_better_than_blur_alone():
     chained = photographed(mix, severity, seed=2)
     assert skill(chained) < skill(alone.degraded) + 0.25
     assert skill(photographed(Altered(mix, darkened), severity, seed=2)) > skill(chained) + 0.25
-
-
-def test_linear_light_is_what_the_chain_works_in():
-    crops = pictures(4, 112)
-    chain = Chain(make("gaussian"), noise=False, compression=False)
-    params = chain.sample(Streams(0, range(4)), np.full(4, 0.5, np.float32))
-    got = chain.apply(crops, params).degraded
-    light = make("gaussian").apply(colour.to_linear(crops), [r["blur"] for r in params], px=1)
-    assert np.array_equal(got, colour.to_srgb(light))

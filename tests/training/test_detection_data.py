@@ -379,7 +379,7 @@ def assert_on_edges(image, faces, abs_=0.12):
 def test_pasted_labels_end_where_the_pixels_do(plate, size, mirror):
     canvas = np.full((240, 250, 3), 30, np.uint8)
     placing = paste.Placing(0, size, (121.3, 117.6), 0, mirror, "photo", 0.0)
-    (shown,) = [Pictures([plate])[0]]
+    shown = Pictures([plate])[0]
     faces, _ = paste.paste(canvas, shown, placing, np.random.default_rng(0))
     assert_on_edges(canvas, faces, abs_=0.12 if size > 12 else 0.25)  # pixels are skipped there
 
@@ -739,7 +739,7 @@ def test_large_pictures_are_shrunk_with_their_labels(tmp_path):
     path = tmp_path / "large.png"
     cv2.imwrite(str(path), face_photo(1280, 8.0))
     large = annotated(path, box=BOX * 8, kps=KPS * 8)
-    (kept,) = [Pictures([large])[0]]
+    kept = Pictures([large])[0]
     assert kept.image.shape == (640, 640, 3)
     assert kept.faces.boxes[0].tolist() == pytest.approx((BOX * 4).tolist())
     for point, colour in zip(kept.faces.kps[0], COLOURS, strict=True):

@@ -117,11 +117,10 @@ def test_two_processes_share_the_epoch_and_order_follows_from_seed_and_epoch(fol
 
 def test_folders_that_do_not_fit_together_are_refused(folders, synth, tmp_path):
     crossed = synth("crossed", "linear", seed=5)
-    train, val = (set(Dataset(crossed, split=s).identities) for s in ("train", "val"))
-    assert val != set(Dataset(folders[0], split="val").identities)
+    val, other = (set(Dataset(f, split="val").identities) for f in (crossed, folders[0]))
+    assert val != other
     with pytest.raises(ConfigError, match="for training in one folder and for validation in"):
         FolderFeed([folders[0], crossed])
-    assert train
     other = Path(shutil.copytree(folders[1], tmp_path / "other"))
     for path in (other / "dataset.json", other / "label_gaussian/label/data_label.csv"):
         text = path.read_text(encoding="utf-8")

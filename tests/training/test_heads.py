@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-
 import numpy as np
 import pytest
 
@@ -135,43 +132,6 @@ def test_the_head_stays_in_single_precision_under_autocast() -> None:
         output = model(images)
     assert output.dtype == torch.float32
     assert not torch.equal(output, output.bfloat16().float())
-
-
-@pytest.mark.parametrize("head", ["complex", "bins20"])
-def test_a_model_exports_as_a_degree(head: str) -> None:
-    ort = pytest.importorskip("onnxruntime", reason="exports are checked with onnxruntime")
-    pytest.importorskip("onnxscript", reason="torch.onnx.export needs onnxscript")
-
-    class Degree(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = build_model("squeezenet", head=head, hidden=(6,))
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.model.degree(images)
-
-    torch.manual_seed(0)
-    network = Degree().eval()
-    nn.init.normal_(network.model.head.layers[-1].weight)  # type: ignore[arg-type]
-    images = torch.randn(5, 3, 112, 112) * torch.tensor([0, 0.2, 0.4, 0.6, 0.8]).view(5, 1, 1, 1)
-    with torch.no_grad():
-        expected = network(images).numpy()
-    assert np.ptp(expected) > 0.02
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter warns of its own insides
-        program = torch.onnx.export(
-            network,
-            (images[:2],),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            input_names=["images"],
-            verbose=False,
-        )
-    file = io.BytesIO()
-    program.save(file)
-    session = ort.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-    (got,) = session.run(None, {"images": images.numpy()})
-    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 class Broken:
