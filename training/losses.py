@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from blurgate.errors import ConfigError, ShapeError, blamed
-from blurgate.host import Host, get_host
+from blurgate.host import get_host
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,12 +61,11 @@ class WeightedSum:
         return self.text
 
 
-def parse_loss(text: str, *, host: Host | None = None) -> WeightedSum:
+def parse_loss(text: str) -> WeightedSum:
     """Read a weighted sum of losses.
 
     Args:
         text: Terms `[weight*]name[(option=number, ...)]` joined by `+`.
-        host: Where to look the losses up, the process's host unless a test says otherwise.
 
     Raises:
         ConfigError: The text cannot be read, a weight is not above 0, a loss does not take an
@@ -77,7 +76,7 @@ def parse_loss(text: str, *, host: Host | None = None) -> WeightedSum:
     >>> parse_loss("0.7*huber(delta=0.05) + 0.3*l1").terms
     ((0.7, Huber(delta=0.05)), (0.3, L1()))
     """
-    registry = (host or get_host()).registry("loss")
+    registry = get_host().registry("loss")
     terms: list[tuple[float, Loss]] = []
     position = 0
     while True:
