@@ -279,7 +279,8 @@ class Host:
         for module in self._builtin[kind]:
             if not self._manager.has_plugin(module):
                 # A built-in that does not import is our own fault: let it raise.
-                self._register(importlib.import_module(module), module, "blurgate", _version())
+                version = metadata.version("blurgate")
+                self._register(importlib.import_module(module), module, "blurgate", version)
 
     def _load_outside(self) -> None:
         disabled = {n.strip() for n in os.environ.get(DISABLED_VARIABLE, "").split(",")}
@@ -372,10 +373,6 @@ def _named_commands(commands: Sequence[Any], groups: Sequence[Any]) -> Iterator[
             yield group.name, group.callback
         elif (inner := group.typer_instance) is not None:
             yield from _named_commands(inner.registered_commands, inner.registered_groups)
-
-
-def _version() -> str:
-    return metadata.version("blurgate")
 
 
 @cache

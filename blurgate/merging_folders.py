@@ -294,20 +294,8 @@ def _inside(name: str) -> str:
     return name
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-
-
-def _link(source: Path, target: Path) -> None:
-    os.link(source, target)
-
-
-def _move(source: Path, target: Path) -> None:
-    shutil.move(source, target)
-
-
-_PLACERS: Final[dict[How, Callable[[Path, Path], None]]] = {
-    "copy": _copy,
-    "move": _move,
-    "link": _link,
+_PLACERS: Final[dict[How, Callable[[Path, Path], object]]] = {
+    "copy": shutil.copyfile,
+    "move": shutil.move,
+    "link": os.link,
 }

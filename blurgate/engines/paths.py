@@ -121,10 +121,8 @@ class ScorePaths:
         """Give everything that the rows depend on, apart from the paths; loads the models."""
         from blurgate.scoring import score_settings
 
-        return score_settings(*self.models(), self._detection(), "parquet")
-
-    def _detection(self) -> DetectorOptions:
-        return DetectorOptions(self.det_size, self.min_score)
+        options = DetectorOptions(self.det_size, self.min_score)
+        return score_settings(*self.models(), options, "parquet")
 
     def _paths(self, names: Iterable[str], batch: Any) -> Any:
         if self.column not in names:

@@ -142,8 +142,9 @@ class Account:
                 f"the first {self._first_loss or self._place}"
             )
         if self._damaged:
+            are = "is" if self._damaged == 1 else "are"
             notes.append(
-                f"{self._damaged} of {self.frames} frames {_are(self._damaged)} damaged, "
+                f"{self._damaged} of {self.frames} frames {are} damaged, "
                 f"the first is {self._first_damage}"
             )
         return lost, notes
@@ -182,7 +183,3 @@ class Account:
     @staticmethod
     def _short(end_s: float, declared_s: float | None, *, slack_s: float) -> bool:
         return declared_s is not None and end_s < declared_s - slack_s
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
