@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 BACKBONES: Final[tuple[tuple[str, str, str, tuple[str, ...]], ...]] = (
     ("resnet18", "resnet", "resnet18", ()),
     ("resnet34", "resnet", "resnet34", ()),
-    ("edgenext_xx_small", "edgenext", "edgenext_xx_small", ("edgenext",)),
+    ("edgenext_xx_small", "edgenext", "EdgeNeXt", ("edgenext",)),
     ("yolov5n_x", "yolov5n", "yolov5n_x", ()),
     ("yolov5n_xx", "yolov5n", "yolov5n_xx", ("yolov5n",)),
     ("mobilenetv2_0.25", "mobilenetv2", "mobilenetv2_025", ("mobilenetv2",)),
     ("mobilenetv2_0.5", "mobilenetv2", "mobilenetv2_05", ()),
-    ("efficientnet_lite0", "efficientnet_lite", "efficientnet_lite0", ("efficientnet",)),
-    ("squeezenet1_1", "squeezenet", "squeezenet1_1", ("squeezenet",)),
+    ("efficientnet_lite0", "efficientnet_lite", "EfficientNetLite0", ("efficientnet",)),
+    ("squeezenet1_1", "squeezenet", "SqueezeNet", ("squeezenet",)),
 )
-"""Name, module of this package, function in it, aliases."""
+"""Name, module of this package, function or class in it, aliases."""
 
 
 @hookimpl
 def register_backbones(register: Register) -> None:
     """Add the nine backbones."""
-    for name, module, function, aliases in BACKBONES:
-        register(name, lazy(f"{__name__}.{module}", function), aliases=aliases)
+    for name, module, factory, aliases in BACKBONES:
+        register(name, lazy(f"{__name__}.{module}", factory), aliases=aliases)

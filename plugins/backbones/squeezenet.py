@@ -37,7 +37,7 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(nn.Module):
-    """SqueezeNet 1.1 without its classifier.
+    """SqueezeNet 1.1 without its classifier: 723,009 parameters with one output.
 
     Weights start uniform with variance 2 / fan-in (He et al., 2015), biases at zero: there is no
     batch norm, so it is the size of the activations that has to be kept.
@@ -67,8 +67,3 @@ class SqueezeNet(nn.Module):
         """Give the features."""
         features: Tensor = self.layers(images)
         return features.mean((2, 3))
-
-
-def squeezenet1_1() -> SqueezeNet:
-    """Make SqueezeNet 1.1: 723,009 parameters with one output."""
-    return SqueezeNet()

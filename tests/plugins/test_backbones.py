@@ -22,7 +22,7 @@ from blurgate.errors import ConfigError
 from blurgate.host import get_host
 from blurgate.plugins.backbones import BACKBONES
 from blurgate.plugins.backbones.initial import he_initialise
-from blurgate.plugins.backbones.squeezenet import squeezenet1_1
+from blurgate.plugins.backbones.squeezenet import SqueezeNet
 from blurgate.plugins.backbones.yolov5n import yolov5n_xx
 from blurgate.training.model import build_model
 
@@ -144,7 +144,7 @@ def test_he_initialisation_counts_the_fan_out_of_one_group(groups: int, fan_out:
 
 def test_squeezenet_starts_with_activations_of_the_size_of_its_input() -> None:
     torch.manual_seed(0)
-    layers = squeezenet1_1().layers
+    layers = SqueezeNet().layers
     with torch.no_grad():
         assert 0.1 < layers(images(1)).std() < 10  # no batch norm would put it right
 
