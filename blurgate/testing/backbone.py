@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import logging
 import warnings
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
 _RELATIVE: Final = 1e-4
 
 
-class Subject:
+class Subject(common.FactorySubject):
     """A backbone to check: a registered name or a factory, and its keyword arguments."""
 
-    def __init__(self, plugin: Any, *, options: dict[str, Any] | None = None) -> None:
-        self.plugin, self.options = plugin, options or {}
+    kind = "backbone"
 
     def make(self, seed: int = 0) -> Any:
         """Make the network with weights of a seed; torch's own generator stays as it was."""
@@ -33,7 +31,7 @@ class Subject:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return common.factory_of("backbone", self.plugin)(**self.options)
+            return super().make()
 
     def settled(self) -> Any:
         """Make the network in eval mode, with weights and statistics that tell images apart.
@@ -64,19 +62,6 @@ def _images(n: int, seed: int = 0) -> Tensor:
 
     pictures = common.noisy_patches(n, CROP_SIZE, seed).transpose(0, 3, 1, 2)
     return torch.from_numpy((pictures.astype(np.float32) - 127.5) / 64)
-
-
-def takes_keywords_only(subject: Subject) -> None:
-    """The factory's arguments are keyword-only; one that it does not know is a TypeError."""
-    common.need("torch")
-    factory = common.factory_of("backbone", subject.plugin)
-    kinds = {p.kind for p in inspect.signature(factory).parameters.values()}
-    allowed = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
-    common.require(
-        kinds <= allowed, f"arguments must be keyword-only: {inspect.signature(factory)}"
-    )
-    with common.refused("an option that does not exist", TypeError):
-        factory(**subject.options, no_backbone_has_this=1)
 
 
 def gives_features_of_the_promised_width(subject: Subject) -> None:
@@ -204,7 +189,7 @@ def exports_to_onnx(subject: Subject) -> None:
 
 
 CHECKS: Final = (
-    takes_keywords_only,
+    common.takes_keywords_only,
     gives_features_of_the_promised_width,
     every_weight_learns,
     batch_of_one_equals_batch_of_many,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import threading
 import unittest
 from collections.abc import Callable, Mapping
@@ -33,6 +34,8 @@ class ModelSubject:
     """A model to check: a registered name or a factory, and what to make it with."""
 
     kind: ClassVar[str]
+    more: ClassVar[tuple[Any, ...]] = ()
+    """What the factories of the kind take besides."""
 
     def __init__(
         self, plugin: Any, *, model: ModelFile | None = None, runtime: Runtime | None = None
@@ -42,7 +45,33 @@ class ModelSubject:
     @cached_property
     def made(self) -> Any:
         """The model."""
-        return factory_of(self.kind, self.plugin)(self.model, self.runtime)
+        return factory_of(self.kind, self.plugin)(self.model, self.runtime, *self.more)
+
+
+class FactorySubject:
+    """A factory of training to check, by itself or by its registered name, and its arguments."""
+
+    kind: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+
+    def __init__(self, plugin: Any, *, options: dict[str, Any] | None = None) -> None:
+        self.plugin, self.options = plugin, options or {}
+
+    def make(self) -> Any:
+        """Make what the factory makes."""
+        need(*self.packages)
+        return factory_of(self.kind, self.plugin)(**self.options)
+
+
+def takes_keywords_only(subject: FactorySubject) -> None:
+    """The factory's arguments are keyword-only; one that it does not know is a TypeError."""
+    need(*subject.packages)
+    factory = factory_of(subject.kind, subject.plugin)
+    kinds = {p.kind for p in inspect.signature(factory).parameters.values()}
+    allowed = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
+    require(kinds <= allowed, f"arguments must be keyword-only: {inspect.signature(factory)}")
+    with refused("an option that does not exist", TypeError):
+        factory(**subject.options, no_factory_has_this=1)
 
 
 def factory_of(kind: str, plugin: Any) -> Callable[..., Any]:
@@ -102,6 +131,11 @@ def check_info(model: Any) -> None:
     digits = info.sha256
     fits = not digits or (len(digits) == 64 and set(digits) <= set("0123456789abcdef"))
     require(fits, f"`info.sha256` must be empty or 64 hex digits, got {digits!r}")
+
+
+def says_who_it_is(subject: ModelSubject) -> None:
+    """`info` is a ModelInfo."""
+    check_info(subject.made)
 
 
 def check_array(what: str, got: Any, shape: tuple[int, ...], dtype: str = "float32") -> None:

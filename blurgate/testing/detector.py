@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import unittest
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blurgate.interfaces import DetectorOptions, ModelFile, Runtime
+from blurgate.interfaces import DetectorOptions
 from blurgate.testing import common
 from blurgate.types import Detections, Frame
 
@@ -21,25 +20,15 @@ _PX: Final = 0.05
 _ODD_SIZES: Final = ((1, 1), (3, 500), (500, 3), (64, 64), (97, 201))
 
 
-class Subject:
+class Subject(common.ModelSubject):
     """A detector to check: a registered name or a factory, and what to make it with."""
 
-    def __init__(
-        self,
-        plugin: Any,
-        *,
-        model: ModelFile | None = None,
-        runtime: Runtime | None = None,
-        pictures: Sequence[U8] = (),
-    ) -> None:
-        self.plugin, self.model, self.runtime = plugin, model, runtime or Runtime("cpu")
-        self.pictures = pictures
+    kind = "detector"
+    more = (DetectorOptions(),)
 
-    @cached_property
-    def made(self) -> Any:
-        """The detector."""
-        make = common.factory_of("detector", self.plugin)
-        return make(self.model, self.runtime, DetectorOptions())
+    def __init__(self, plugin: Any, *, pictures: Sequence[U8] = (), **facts: Any) -> None:
+        super().__init__(plugin, **facts)
+        self.pictures = pictures
 
     def frames(self) -> list[Frame]:
         """Pictures of several sizes, those with faces among them."""
@@ -66,11 +55,6 @@ def _check(found: Any, frames: Sequence[Frame]) -> None:
         common.require(
             (one.boxes[:, 2:] > one.boxes[:, :2]).all(), "boxes must be x1 y1 x2 y2, not x y w h"
         )
-
-
-def says_who_it_is(subject: Subject) -> None:
-    """`info` is a ModelInfo."""
-    common.check_info(subject.made)
 
 
 def gives_detections_of_each_frame_in_order(subject: Subject) -> None:
@@ -145,7 +129,7 @@ def repeats_itself_also_in_threads(subject: Subject) -> None:
 
 
 CHECKS: Final = (
-    says_who_it_is,
+    common.says_who_it_is,
     gives_detections_of_each_frame_in_order,
     survives_pictures_of_any_size,
     finds_faces_where_there_are_some,

@@ -18,11 +18,6 @@ class Subject(common.ModelSubject):
     kind = "embedder"
 
 
-def says_who_it_is(subject: Subject) -> None:
-    """`info` is a ModelInfo."""
-    common.check_info(subject.made)
-
-
 def gives_vectors_of_length_one(subject: Subject) -> None:
     """(n, 112, 112, 3) uint8 -> (n, d) float32, each of Euclidean length 1."""
     got = subject.made(common.noisy_patches(5))
@@ -63,7 +58,7 @@ def refuses_what_are_no_crops(subject: Subject) -> None:
 
 
 CHECKS: Final = (
-    says_who_it_is,
+    common.says_who_it_is,
     gives_vectors_of_length_one,
     tells_crops_apart,
     takes_no_crops,

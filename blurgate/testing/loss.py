@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from blurgate.errors import BlurgateError
 from blurgate.testing import common
@@ -14,16 +13,10 @@ if TYPE_CHECKING:
 _BINS: Final = 20
 
 
-class Subject:
+class Subject(common.FactorySubject):
     """A loss to check: a registered name or a factory, and its keyword arguments."""
 
-    def __init__(self, plugin: Any, *, options: dict[str, Any] | None = None) -> None:
-        self.plugin, self.options = plugin, options or {}
-
-    def make(self) -> Any:
-        """Make the loss."""
-        common.need("torch")
-        return common.factory_of("loss", self.plugin)(**self.options)
+    kind = "loss"
 
     def batch(self, head: str, n: int = 16) -> tuple[Tensor, Tensor]:
         """Draw the raw output of a head, and targets."""
@@ -32,19 +25,6 @@ class Subject:
         generator = torch.Generator().manual_seed(0)
         output = torch.randn(n, 1 if head == "regression" else _BINS, generator=generator)
         return output, torch.rand(n, generator=generator)
-
-
-def takes_keywords_only(subject: Subject) -> None:
-    """The factory's arguments are keyword-only; one that it does not know is a TypeError."""
-    common.need("torch")
-    factory = common.factory_of("loss", subject.plugin)
-    kinds = {p.kind for p in inspect.signature(factory).parameters.values()}
-    allowed = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
-    common.require(
-        kinds <= allowed, f"arguments must be keyword-only: {inspect.signature(factory)}"
-    )
-    with common.refused("an option that does not exist", TypeError):
-        factory(**subject.options, no_loss_has_this=1)
 
 
 def says_which_head_it_needs(subject: Subject) -> None:
@@ -129,7 +109,7 @@ def refuses_what_is_no_number(subject: Subject) -> None:
 
 
 CHECKS: Final = (
-    takes_keywords_only,
+    common.takes_keywords_only,
     says_which_head_it_needs,
     gives_one_number_per_batch,
     goes_downhill,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -24,15 +23,11 @@ _N: Final = 12
 _TORCH: Final = 1e-3
 
 
-class Subject:
+class Subject(common.FactorySubject):
     """A synthesizer to check: a registered name or a factory, and its keyword arguments."""
 
-    def __init__(self, plugin: Any, *, options: dict[str, Any] | None = None) -> None:
-        self.plugin, self.options = plugin, options or {}
-
-    def make(self) -> Any:
-        """Make the synthesizer."""
-        return common.factory_of("synthesizer", self.plugin)(**self.options)
+    kind = "synthesizer"
+    packages = ()
 
     def drawn(self, n: int = _N) -> tuple[Any, list[Params]]:
         """Make it and draw parameters of rising severity."""
@@ -49,18 +44,6 @@ def _light(n: int, side: int = 112) -> F32:
 
 def _energy(images: F32) -> float:
     return float((np.diff(images, axis=1) ** 2).mean() + (np.diff(images, axis=2) ** 2).mean())
-
-
-def takes_keywords_only(subject: Subject) -> None:
-    """The factory's arguments are keyword-only; one that it does not know is a TypeError."""
-    factory = common.factory_of("synthesizer", subject.plugin)
-    kinds = {p.kind for p in inspect.signature(factory).parameters.values()}
-    allowed = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
-    common.require(
-        kinds <= allowed, f"arguments must be keyword-only: {inspect.signature(factory)}"
-    )
-    with common.refused("an option that does not exist", TypeError):
-        factory(**subject.options, no_synthesizer_has_this=1)
 
 
 def rows_name_their_method_and_survive_json(subject: Subject) -> None:
@@ -188,7 +171,7 @@ def refuses_what_does_not_fit(subject: Subject) -> None:
 
 
 CHECKS: Final = (
-    takes_keywords_only,
+    common.takes_keywords_only,
     rows_name_their_method_and_survive_json,
     keeps_shape_dtype_and_range,
     takes_no_images,
