@@ -90,16 +90,6 @@ class Manifest:
     models: Sequence[Model]
     packs: Sequence[Pack]
 
-    @classmethod
-    def parse(cls, text: str) -> Manifest:
-        """Read a manifest from JSON."""
-        data = json.loads(text)
-        return cls(
-            defaults=data["defaults"],
-            models=tuple(Model(**entry) for entry in data["models"]),
-            packs=tuple(Pack(**entry) for entry in data["packs"]),
-        )
-
     def find(self, kind: str, name: str) -> Model | None:
         """Look a model up by its name or an alias, which are unique within a kind."""
         for model in self.models:
@@ -116,7 +106,12 @@ class Manifest:
 def get_manifest() -> Manifest:
     """Give the manifest that comes with the package."""
     text = files("blurgate.models_zoo").joinpath("manifest.json").read_text(encoding="utf-8")
-    return Manifest.parse(text)
+    data = json.loads(text)
+    return Manifest(
+        defaults=data["defaults"],
+        models=tuple(Model(**entry) for entry in data["models"]),
+        packs=tuple(Pack(**entry) for entry in data["packs"]),
+    )
 
 
 def models_folder() -> Path:
@@ -166,6 +161,11 @@ def mending(model: Model) -> str:
     return f"run: blurgate models pull {pack.name}{'' if pack.url else ' --from FILE_OR_ADDRESS'}"
 
 
+def models_in(pack: Pack) -> list[Model]:
+    """Give the models that a pack holds."""
+    return [model for model in get_manifest().models if model.name in pack.models]
+
+
 def models_called(name: str) -> list[Model]:
     """Give the models that a name stands for: of a model, an alias, or a pack.
 
@@ -174,7 +174,7 @@ def models_called(name: str) -> list[Model]:
     """
     pack = next((pack for pack in get_manifest().packs if pack.name == name), None)
     if pack is not None:
-        return [model for model in get_manifest().models if model.name in pack.models]
+        return models_in(pack)
     found = [m for kind in MODEL_KINDS if (m := get_manifest().find(kind, name)) is not None]
     if not found:
         known = {alias for m in get_manifest().models for alias in (m.name, *m.aliases)}

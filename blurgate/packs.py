@@ -27,6 +27,7 @@ from blurgate.errors import (
     UnknownNameError,
     WeightsError,
 )
+from blurgate.journal import write_atomically
 from blurgate.locking import locked
 
 if TYPE_CHECKING:
@@ -69,14 +70,9 @@ def pack_called(name: str) -> Pack:
     return pack
 
 
-def models_in(pack: Pack) -> list[Model]:
-    """Give the models that a pack holds."""
-    return [model for model in catalogue.get_manifest().models if model.name in pack.models]
-
-
 def is_installed(pack: Pack) -> bool:
     """Tell whether all of a pack's models are present with the promised SHA-256."""
-    return all(found.state == "ok" for found in zoo.verify([m.name for m in models_in(pack)]))
+    return all(found.state == "ok" for found in zoo.verify([pack.name]))
 
 
 def pull(
@@ -120,7 +116,7 @@ def pull(
 
 
 def _install(pack: Pack, fetched: Path, digest: str, source: str) -> list[Installed]:
-    models = models_in(pack)
+    models = catalogue.models_in(pack)
     ready: list[tuple[Model, Path, str]] = []
     records: dict[str, dict[str, Any]] = {}
     if not pack.sha256:
@@ -134,7 +130,8 @@ def _install(pack: Pack, fetched: Path, digest: str, source: str) -> list[Instal
         # The record comes first: a crash in between leaves a promise without a file, which the next
         # pull keeps; the other order would leave a file that nobody vouches for.
         if records:
-            _write_lock(catalogue.read_lock() | records)
+            lock = json.dumps(catalogue.read_lock() | records, indent=2, sort_keys=True)
+            write_atomically(catalogue.models_folder() / catalogue.LOCK_NAME, iter([lock + "\n"]))
         for model, staged, _ in ready:
             staged.replace(model.path)
     finally:
@@ -206,20 +203,6 @@ def _open_member(pack: Pack, fetched: Path, model: Model) -> Iterator[Any]:
 
 def _staging_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-def _write_lock(lock: dict[str, dict[str, Any]]) -> None:
-    path = catalogue.models_folder() / catalogue.LOCK_NAME
-    staged = _staging_path(path)
-    try:
-        with staged.open("w", encoding="utf-8") as file:
-            json.dump(lock, file, indent=2, sort_keys=True)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

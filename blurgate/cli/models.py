@@ -112,10 +112,10 @@ def pull_models(
 
 def _describe(pack: Pack, source: str | None) -> None:
     """Say on stderr what a pull would fetch and under which licence."""
-    from blurgate import catalogue, packs
+    from blurgate import catalogue
     from blurgate.download import public_form
 
-    models = packs.models_in(pack)
+    models = catalogue.models_in(pack)
     where = public_form(source or pack.url)
     typer.echo(f"{pack.name}: {size_text(pack.bytes)} from {where}", err=True)
     for model in models:
