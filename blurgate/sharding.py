@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from blurgate.errors import ConfigError
 from blurgate.io.text import shown
@@ -109,9 +109,6 @@ def part_of(names: Iterable[str], shard: Shard) -> Part:
     return Part(shard, kept, census.result())
 
 
-_Bytes: TypeAlias = bytes  # a field of the note has that name
-
-
 @dataclass(frozen=True, slots=True)
 class PartNote:
     """What a complete part says about itself."""
@@ -140,26 +137,16 @@ class PartNote:
         """
         path = note_path(table)
         try:
-            return cls.parse(path.read_bytes(), str(path))
+            facts = json.loads(path.read_bytes())
+            note = cls(**facts) if _is_note(facts) else None
         except FileNotFoundError:
             return None
-
-    @classmethod
-    def parse(cls, data: _Bytes, name: str) -> PartNote:
-        """Read a note.
-
-        Raises:
-            ConfigError: It is none.
-        """
-        try:
-            facts = json.loads(data)
-            note = cls(**facts) if _is_note(facts) else None
         except (ValueError, TypeError, RecursionError):
             note = None
         if note is None:
             raise ConfigError(
-                f"{shown(name)} is no note of a part that this version can read; score that part "
-                "again"
+                f"{shown(str(path))} is no note of a part that this version can read; score that "
+                "part again"
             )
         return note
 
