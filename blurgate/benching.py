@@ -22,8 +22,6 @@ from blurgate.types import CROP_SIZE
 if TYPE_CHECKING:
     from blurgate.types import U8
 
-__all__ = ["Key", "Subject", "measure", "open_subject"]
-
 Key: TypeAlias = tuple[str, int, int]
 """(engine, threads, batch); an engine is `onnxruntime`, `torch` or `numpy`."""
 Call: TypeAlias = "Callable[[U8], object]"

@@ -69,16 +69,7 @@ class InputError(BlurgateError, ValueError):
 
 
 class DecodeError(InputError):
-    """A file, stream or frame cannot be decoded.
-
-    Attributes:
-        source: The file or address.
-        frame_index: The frame at fault, from 0; None when the whole source is at fault.
-    """
-
-    def __init__(self, message: str, *, source: str = "", frame_index: int | None = None) -> None:
-        super().__init__(message, source=source)
-        self.frame_index = frame_index
+    """A file, stream or frame cannot be decoded."""
 
 
 class ShapeError(InputError):

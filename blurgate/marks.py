@@ -22,7 +22,6 @@ class Marks:
 
     def __init__(self) -> None:
         self._file: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
-        self.n = 0
 
     def __enter__(self) -> Self:
         """Nothing is left to open."""
@@ -47,13 +46,11 @@ class Marks:
             *(verdict.blur_degree, verdict.decision, verdict.reason, verdict.track),
         ]
         self._file.write(json.dumps(values) + "\n")
-        self.n += 1
 
     def clear(self) -> None:
         """Forget the faces: a new source begins."""
         self._file.seek(0)
         self._file.truncate()
-        self.n = 0
 
     def __iter__(self) -> Iterator[Mark]:
         """Give the faces; one walk at a time."""

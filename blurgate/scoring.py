@@ -19,13 +19,11 @@ from blurgate.io.text import harmless, shown
 from blurgate.journal import Entry, Journal, first_difference, is_count
 from blurgate.pipeline import cores_for_workers
 from blurgate.rowfiles import FORMATS, columns_in, read_table
-from blurgate.sharding import Part, PartNote, Shard, note_path
+from blurgate.sharding import Part, PartNote, note_path
 from blurgate.spool import Names, Spool, sorted_names
 from blurgate.stages import Rule, ready_crops, route, score
 from blurgate.tables import empty_score_row, open_table, score_columns, score_rows
 from blurgate.types import RoutedFaces
-
-__all__ = ["FileFaces", "ScoreCounts", "Shard", "list_images", "run_score", "score_files"]
 
 STATUSES: Final = ("ok", "no_face", "unreadable")
 """What a picture can come to."""

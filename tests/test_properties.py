@@ -31,7 +31,7 @@ from blurgate.io.sources import expand
 from blurgate.journal import Journal
 from blurgate.plugins.sinks.csv import CsvSink
 from blurgate.plugins.sinks.jsonl import JsonlSink
-from blurgate.scoring import Shard
+from blurgate.sharding import Shard
 from blurgate.stages import Rule, six_digits
 from blurgate.types import Verdict
 
