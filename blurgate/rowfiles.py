@@ -22,7 +22,6 @@ from blurgate.io.text import reason, shown
 from blurgate.journal import parsed_object
 
 Row: TypeAlias = dict[str, Any]
-Rows: TypeAlias = tuple[Iterator[Row], Callable[[], list[str]]]
 FORMATS: Final = ("csv", "jsonl", "parquet")
 ROWS_SUFFIX: Final = ".jsonl.part"
 """The rows of a Parquet table that is not complete lie beside it, as `<table>.jsonl.part`."""
@@ -74,15 +73,15 @@ def read_table(
         yield row
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path) -> tuple[Iterator[Row], list[str]]:
     """Read a table, its format told by its content.
 
     Args:
         path: CSV with a head line, JSON lines, or Parquet.
 
     Returns:
-        The rows, column -> value (text in CSV), and a function that, once they are read, says in
-        sentences what is odd about the table. A last line that was torn is left out.
+        The rows, column -> value (text in CSV), and in sentences what is odd about the table. A
+        last line that was torn is left out.
 
     Raises:
         DecodeError: A line is damaged; raised while the rows are read.
@@ -94,9 +93,9 @@ def read_rows(path: Path) -> Rows:
         file.seek(max(0, size - 1))
         torn = size > 0 and file.read(1) != b"\n"
     if start == b"PAR1":
-        return _rows(path, "parquet"), lambda: []
+        return _rows(path, "parquet"), []
     said = ["The table's last line was torn and is left out."] if torn else []
-    return _rows(path, "jsonl" if start[:1] == b"{" else "csv", torn=torn), lambda: said
+    return _rows(path, "jsonl" if start[:1] == b"{" else "csv", torn=torn), said
 
 
 def column_names(path: Path) -> list[str]:

@@ -115,7 +115,7 @@ def read_results(path: Path) -> Results:
     if (path.parent / JOURNAL).is_file() and path.stem == "faces":
         _check_format(path.parent, path)
         return _read_filter(path.parent, path)
-    rows, problem = read_rows(path)
+    rows, odd = read_rows(path)
     first = next(rows, None)
     columns = set(first or ())
     if first is None or {column.name for column in SCORE_COLUMNS} <= columns:
@@ -131,7 +131,7 @@ def read_results(path: Path) -> Results:
             source=str(path),
         )
     _fill(results, _made(chain([first] if first else [], rows), make, path))
-    results.warnings += problem()
+    results.warnings += odd
     if path.with_name(path.name + ".journal").exists():
         results.warnings.append("The table is not complete: its run was interrupted.")
     return results
@@ -214,11 +214,11 @@ def _read_filter(folder: Path, table: Path) -> Results:
         if isinstance(summary.get(key), Mapping):
             digest = summary[key].get("sha256")
             results.settings[f"{key} sha256"] = (isinstance(digest, str) and digest) or "none"
-    rows, problem = read_rows(table)
+    rows, odd = read_rows(table)
     # The journal names what is complete, and nothing as yet where its first source was not.
     new = "incomplete" if killed or results.sources else "ok"
     _fill(results, _made(rows, _filter_face(results, new), table))
-    results.warnings += problem()
+    results.warnings += odd
     unfinished = killed or any(note.status == "incomplete" for note in results.sources)
     if unfinished or any(note.error == "interrupted" for note in results.sources):
         results.warnings.append("The run was interrupted; continue it with --resume.")
