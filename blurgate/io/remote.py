@@ -83,9 +83,7 @@ def fetch(address: str, *, most: int = MOST_BYTES) -> bytes:
         DecodeError: It cannot be read or is too large; one line that names it.
         EnvironmentLackError: As `filesystem` does.
     """
-    with _told(address):
-        files, path = filesystem(address)
-        data = bytes(files.cat_file(path, end=most + 1))
+    data = fetch_head(address, most + 1)
     if len(data) > most:
         raise DecodeError(f"{shown(address)} is larger than {most >> 20} MiB", source=address)
     return data

@@ -155,20 +155,19 @@ def _told_apart(sources: Iterable[Source]) -> Iterator[Source]:
 
 def _checked(argument: str) -> Iterator[Source]:
     """Find an argument's sources; raise now if there are none."""
+    paths: list[str] | None = None
     if is_remote(argument) and glob.has_magic(argument):
         paths = remote.matching(argument)
-        if not paths:
-            raise InputError(f"nothing matches the pattern {shown(argument)}", source=argument)
-        found: Iterator[Source] = itertools.chain.from_iterable(map(_at_or_failing, paths))
     elif glob.has_magic(argument) and not is_live(argument) and not os.path.lexists(argument):
         paths = sorted(glob.iglob(argument, recursive=True))  # noqa: PTH207 - keeps a leading "./"
         if "**" in argument:  # it matches a folder's files as well as the folder
             paths = [path for path in paths if not Path(path).is_dir()]
-        if not paths:
-            raise InputError(f"nothing matches the pattern {shown(argument)}", source=argument)
+    if paths is None:
+        found = _at(argument)
+    elif paths:
         found = itertools.chain.from_iterable(map(_at_or_failing, paths))
     else:
-        found = _at(argument)
+        raise InputError(f"nothing matches the pattern {shown(argument)}", source=argument)
     first = next(found, None)
     if first is None:
         raise InputError(
