@@ -259,7 +259,8 @@ def facts_of(path: Path, data: bytes) -> dict[str, Any]:
     Raises:
         WeightsError: A card is not a JSON object, or holds unknown keys or wrong values.
     """
-    facts = card_from_metadata(onnx_metadata(data), str(path))
+    metadata = onnx_metadata(data)
+    facts = _parse(metadata[METADATA_KEY], str(path)) if METADATA_KEY in metadata else {}
     beside = path.with_suffix(".json")
     if beside != path and beside.is_file():
         try:
@@ -270,22 +271,6 @@ def facts_of(path: Path, data: bytes) -> dict[str, Any]:
             ) from error
         facts |= _parse(text, str(beside))
     return facts
-
-
-def card_from_metadata(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Take the card out of an ONNX file's metadata.
-
-    Args:
-        metadata: The file's metadata properties.
-        where: The file, for messages.
-
-    Returns:
-        The card as JSON gives it, checked; empty when there is none.
-
-    Raises:
-        WeightsError: It is not a JSON object, or holds unknown keys or wrong values.
-    """
-    return _parse(metadata[METADATA_KEY], where) if METADATA_KEY in metadata else {}
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from blurgate.cards import (
     Card,
     InputCard,
     OutputCard,
-    card_from_metadata,
     facts_of,
     onnx_metadata,
     read_card,
@@ -190,9 +189,9 @@ def test_a_card_that_is_not_text_is_named(tmp_path: Path):
 
 def test_damaged_metadata_is_named():
     with pytest.raises(WeightsError, match=r"the card in net\.onnx is not JSON"):
-        card_from_metadata({"blurgate": "no"}, "net.onnx")
-    assert card_from_metadata({"other": "no"}, "net.onnx") == {}
-    assert card_from_metadata({"blurgate": json.dumps(FULL)}, "net.onnx") == FULL
+        facts_of(Path("net.onnx"), identity(blurgate="no"))
+    assert facts_of(Path("net.onnx"), identity(other="no")) == {}
+    assert facts_of(Path("net.onnx"), identity(blurgate=json.dumps(FULL))) == FULL
 
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "models.md"
