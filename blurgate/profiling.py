@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -192,21 +192,18 @@ def filled(name: str, n: int, capacity: int) -> None:
         _active.queue(name, n, capacity)
 
 
-def making(stage: str, items: Iterable[T]) -> Generator[T, None, None]:
+def making(stage: str, items: Generator[T, None, None]) -> Generator[T, None, None]:
     """Give the items; the time that each takes to come belongs to a stage."""
-    iterator = iter(items)
     try:
         while True:
             with timed(stage):
                 try:
-                    item = next(iterator)
+                    item = next(items)
                 except StopIteration:
                     return
             yield item
     finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
+        items.close()
 
 
 def taking(stage: str, items: Generator[T, None, None]) -> Generator[T, None, None]:

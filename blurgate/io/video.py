@@ -116,7 +116,7 @@ def estimate_frames(address: str) -> int | None:
     if is_live(address) or is_remote(address) or Path(address).is_fifo():
         return None
     try:
-        with _pipe(address, TIMEOUT_S), _opened(address) as container:
+        with _pipe(address, TIMEOUT_S), _opened(address, TIMEOUT_S) as container:
             stream = _video_stream(container, address)
             if stream.frames:
                 return stream.frames
@@ -159,11 +159,10 @@ def _accelerated(
 
 def _opened(
     address: str,
-    timeout_s: float | None = None,
+    timeout_s: float,
     pipe: Pipe | IO[bytes] | None = None,
     decoder: HWAccel | None = None,
 ) -> InputContainer:
-    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
     if pipe is not None:
         return open_handle(pipe, masked(address))
     if not is_live(address):
