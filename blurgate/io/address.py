@@ -47,9 +47,8 @@ def masked(address: str) -> str:
     # A password may hold unescaped characters that end a host's name in any standard; the last @
     # before the query is taken, since showing too little does no harm.
     place, mark, query = rest.partition("?")
-    user, at, host = place.rpartition("@")
+    _, at, host = place.rpartition("@")
     place = f"***@{host}" if at else place
-    del user
     return _SECRET.sub(r"\1***", f"{scheme}{separator}{place}{mark}{query}")
 
 

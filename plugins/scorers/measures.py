@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from blurgate.interfaces import ModelInfo
 from blurgate.types import CROP_SIZE, F32, U8, check_array
-
-THRESHOLD = 0.4
-"""Of all of them: their maps were fitted to one label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,8 @@ class MeasureScorer:
     """(n, 112, 112, 3) uint8 BGR -> (n,) float32"""
     degree: Callable[[F32], F32]
     """The measures' monotone map to degrees in [0, 1], (n,) -> (n,) float32."""
-    threshold: float = THRESHOLD
+    threshold: ClassVar[float] = 0.4
+    """Of all of them: their maps were fitted to one label."""
 
     def __call__(self, crops: U8, /) -> F32:
         """Score (n, 112, 112, 3) uint8 BGR crops; gives (n,) float32 in [0, 1]."""
