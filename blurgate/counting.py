@@ -155,17 +155,14 @@ def summary_head(gate: Gate) -> dict[str, Any]:
     }
 
 
-def summary(
-    head: Mapping[str, Any], done: Iterable[Entry], extra: Iterable[Entry], progress: Progress
-) -> Iterator[str]:
+def summary(head: Mapping[str, Any], entries: Iterable[Entry], progress: Progress) -> Iterator[str]:
     """Give summary.json piece by piece: with a million sources it must not be held whole."""
     yield json.dumps(head, indent=1)[:-2] + ',\n "sources": ['
     separator = "\n  "
-    for entries in (done, extra):
-        for entry in entries:
-            line = {key: value for key, value in entry.items() if key not in _NOT_SHOWN}
-            yield separator + json.dumps(line)
-            separator = ",\n  "
+    for entry in entries:
+        line = {key: value for key, value in entry.items() if key not in _NOT_SHOWN}
+        yield separator + json.dumps(line)
+        separator = ",\n  "
     tail: dict[str, Any] = {
         "totals": {name: getattr(progress.totals, name) for name in COUNTS},
         "elapsed_s": round(progress.elapsed_s, 3),

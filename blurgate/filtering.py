@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -219,8 +220,8 @@ def _run(
             stream.close()
             frames.close()  # after an error its threads would wait for the traceback to go
             journal.flush()
-            extra = [interrupted] if interrupted is not None else []
-            pieces = summary(summary_head(gate), journal.entries(), extra, progress)
+            entries = chain(journal.entries(), filter(None, [interrupted]))
+            pieces = summary(summary_head(gate), entries, progress)
             write_atomically(outputs.folder / SUMMARY, pieces)
     return progress
 

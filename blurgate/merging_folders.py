@@ -216,7 +216,7 @@ def _write(parts: Sequence[_Folder], folder: Path) -> Progress:
         progress.elapsed_s = round(elapsed_s, 3)
         head: dict[str, Any] = {key: first.end[key] for key in HEAD if key in first.end}
         journal.finish({**head, "elapsed_s": progress.elapsed_s})
-    pieces = summary(head, journal.entries(), (), progress)
+    pieces = summary(head, journal.entries(), progress)
     write_atomically(folder / SUMMARY, pieces)
     return progress
 
