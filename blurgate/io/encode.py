@@ -143,11 +143,12 @@ class VideoWriter:
         self._last = -1
         name = video_encoder()
         # The prefix keeps names such as "a:b.mp4" from being taken for an address.
-        self._container: OutputContainer = av.open(
+        self.container: OutputContainer = av.open(
             f"file:{self._temporary}", "w", format="mp4", options={"movflags": "+faststart"}
         )
+        """What further streams are added to, before the first picture."""
         rate = Fraction(1 / clock.frame_s).limit_denominator(1001)
-        stream: Any = self._container.add_stream(name, rate=rate)
+        stream: Any = self.container.add_stream(name, rate=rate)
         stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
         context = stream.codec_context
         context.time_base = clock.time_base
@@ -175,16 +176,11 @@ class VideoWriter:
         try:
             if kind is None:
                 self._mux(self._stream.encode(None))
-            self._container.close()
+            self.container.close()
             if kind is None:
                 self._temporary.replace(self._path)
         finally:
             self._temporary.unlink(missing_ok=True)
-
-    @property
-    def container(self) -> OutputContainer:
-        """What further streams are added to, before the first picture."""
-        return self._container
 
     def write(self, image: U8, at_s: float, duration_s: float) -> None:
         """Add a picture.
@@ -225,4 +221,4 @@ class VideoWriter:
             if packet.pts is not None:
                 # Encoders take the average; of a variable rate the last frame would be lost.
                 packet.duration = self._durations.pop(packet.pts, packet.duration)
-            self._container.mux(packet)
+            self.container.mux(packet)
