@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _THREADS = 4
+_TOLERANCE = 1e-4
 
 
 class ModelSubject:
@@ -36,6 +37,8 @@ class ModelSubject:
     kind: ClassVar[str]
     more: ClassVar[tuple[Any, ...]] = ()
     """What the factories of the kind take besides."""
+    gives: ClassVar[str]
+    """What is given of crops, one row for each."""
 
     def __init__(
         self, plugin: Any, *, model: ModelFile | None = None, runtime: Runtime | None = None
@@ -183,13 +186,14 @@ def in_threads(call: Callable[[], T]) -> list[T]:
     return results
 
 
-def check_crops_model(name: str, call: Callable[[U8], Any], tolerance: float) -> None:
-    """Require of a function of crops that one, many, views and read-only crops give the same."""
+def batch_of_one_equals_batch_of_many(subject: ModelSubject) -> None:
+    """What is given of a crop does not depend on its batch, nor on how the array lies in memory."""
+    name, call = subject.gives, subject.made
     crops = noisy_patches(7)
     crops.setflags(write=False)
     many = call(crops)
     alone = np.concatenate([call(crops[i : i + 1]) for i in range(len(crops))])
-    same(f"{name} of a batch of one and of many", alone, many, tolerance)
+    same(f"{name} of a batch of one and of many", alone, many, _TOLERANCE)
     views = {
         "every other crop of an array": (crops[::2], many[::2]),
         "crops in reverse": (crops[::-1], many[::-1]),
@@ -199,11 +203,12 @@ def check_crops_model(name: str, call: Callable[[U8], Any], tolerance: float) ->
         ),
     }
     for what, (view, wanted) in views.items():
-        same(f"{name} of {what} (a view that is not contiguous)", call(view), wanted, tolerance)
+        same(f"{name} of {what} (a view that is not contiguous)", call(view), wanted, _TOLERANCE)
 
 
-def check_repeatable(name: str, call: Callable[[U8], Any]) -> None:
-    """Require the same numbers again, also from several threads at once."""
+def repeats_itself_also_in_threads(subject: ModelSubject) -> None:
+    """The same crops give the same numbers, also from several threads, and stay as they are."""
+    name, call = subject.gives, subject.made
     crops = noisy_patches(6, seed=1)
     before = crops.copy()
     wanted = call(crops)
@@ -213,8 +218,8 @@ def check_repeatable(name: str, call: Callable[[U8], Any]) -> None:
     require(np.array_equal(crops, before), f"taking {name} changed the crops")
 
 
-def check_refuses(call: Callable[[Any], Any]) -> None:
-    """Require that what are not aligned crops is an error of blurgate's."""
+def refuses_what_are_no_crops(subject: ModelSubject) -> None:
+    """Arrays of another shape or dtype raise a `BlurgateError`, such as `ShapeError`."""
     crops: U8 = noisy_patches(2)
     wrong: Mapping[str, Any] = {
         "one crop without a batch": crops[0],
@@ -224,4 +229,4 @@ def check_refuses(call: Callable[[Any], Any]) -> None:
     }
     for what, value in wrong.items():
         with refused(what, BlurgateError):
-            call(value)
+            subject.made(value)

@@ -9,13 +9,12 @@ import numpy as np
 from blurgate.testing import common
 from blurgate.types import CROP_SIZE
 
-_TOLERANCE: Final = 1e-4
-
 
 class Subject(common.ModelSubject):
     """An embedder to check: a registered name or a factory, and what to make it with."""
 
     kind = "embedder"
+    gives = "embeddings"
 
 
 def gives_vectors_of_length_one(subject: Subject) -> None:
@@ -42,27 +41,12 @@ def takes_no_crops(subject: Subject) -> None:
     common.check_array("embeddings of no crops", got, (0, d))
 
 
-def batch_of_one_equals_batch_of_many(subject: Subject) -> None:
-    """A crop's embedding does not depend on its batch, nor on how the array lies in memory."""
-    common.check_crops_model("embeddings", subject.made, _TOLERANCE)
-
-
-def repeats_itself_also_in_threads(subject: Subject) -> None:
-    """The same crops give the same embeddings, also from several threads, and stay as they are."""
-    common.check_repeatable("embeddings", subject.made)
-
-
-def refuses_what_are_no_crops(subject: Subject) -> None:
-    """Arrays of another shape or dtype raise a `BlurgateError`, such as `ShapeError`."""
-    common.check_refuses(subject.made)
-
-
 CHECKS: Final = (
     common.says_who_it_is,
     gives_vectors_of_length_one,
     tells_crops_apart,
     takes_no_crops,
-    batch_of_one_equals_batch_of_many,
-    repeats_itself_also_in_threads,
-    refuses_what_are_no_crops,
+    common.batch_of_one_equals_batch_of_many,
+    common.repeats_itself_also_in_threads,
+    common.refuses_what_are_no_crops,
 )

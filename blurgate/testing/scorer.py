@@ -9,13 +9,12 @@ import numpy as np
 from blurgate.testing import common
 from blurgate.types import CROP_SIZE
 
-_TOLERANCE: Final = 1e-4
-
 
 class Subject(common.ModelSubject):
     """A scorer to check: a registered name or a factory, and what to make it with."""
 
     kind = "scorer"
+    gives = "degrees"
 
 
 def says_who_it_is_and_its_threshold(subject: Subject) -> None:
@@ -43,26 +42,11 @@ def takes_no_crops(subject: Subject) -> None:
     common.check_array("degrees of no crops", got, (0,))
 
 
-def batch_of_one_equals_batch_of_many(subject: Subject) -> None:
-    """A crop's degree does not depend on its batch, nor on how the array lies in memory."""
-    common.check_crops_model("degrees", subject.made, _TOLERANCE)
-
-
-def repeats_itself_also_in_threads(subject: Subject) -> None:
-    """The same crops give the same degrees, also from several threads, and stay as they are."""
-    common.check_repeatable("degrees", subject.made)
-
-
-def refuses_what_are_no_crops(subject: Subject) -> None:
-    """Arrays of another shape or dtype raise a `BlurgateError`, such as `ShapeError`."""
-    common.check_refuses(subject.made)
-
-
 CHECKS: Final = (
     says_who_it_is_and_its_threshold,
     gives_one_degree_per_crop,
     takes_no_crops,
-    batch_of_one_equals_batch_of_many,
-    repeats_itself_also_in_threads,
-    refuses_what_are_no_crops,
+    common.batch_of_one_equals_batch_of_many,
+    common.repeats_itself_also_in_threads,
+    common.refuses_what_are_no_crops,
 )
