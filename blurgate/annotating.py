@@ -152,14 +152,12 @@ def cut_video(source: str, marks: Iterable[Mark], target: Path, *, pad_s: float 
         Whether there was a kept face.
 
     Raises:
-        ConfigError: `target` is the source itself, or `pad_s` is negative.
+        ConfigError: `target` is the source itself.
         EnvironmentLackError: There is no video encoder.
         InputError: The encoder takes no pictures of this size.
         av.FFmpegError: The source cannot be read again, or the file not be written.
     """
     _check_target(source, target)
-    if not 0 <= pad_s < float("inf"):
-        raise ConfigError(f"cut-pad must be a time in seconds, got {pad_s:g}")
     if all(m.decision != "keep" for m in marks):
         return False
     with open_file(source) as sound:

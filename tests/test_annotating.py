@@ -15,6 +15,7 @@ import pytest
 from blurgate.annotating import annotate_image, annotate_video, cut_video, output_name
 from blurgate.drawing import COLOURS, Mark, draw_faces
 from blurgate.errors import ConfigError, EnvironmentLackError, InputError
+from blurgate.filtering import Outputs
 from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.io import encode, joints
 from blurgate.io.video import read_video
@@ -459,8 +460,11 @@ def test_nothing_to_cut_nothing_written(tmp_path):
     target = tmp_path / "o.mp4"
     assert not cut_video(str(source), [mark(1, 0.04, decision="reject", reason="blur")], target)
     assert not target.exists()
+
+
+def test_what_stays_around_a_face_is_a_time(tmp_path):
     with pytest.raises(ConfigError, match="cut-pad must be a time in seconds, got -1"):
-        cut_video(str(source), [], target, pad_s=-1)
+        Outputs(tmp_path, cut_pad_s=-1)
 
 
 def test_the_source_is_never_overwritten(tmp_path):
