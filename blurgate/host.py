@@ -190,9 +190,6 @@ class Registry:
         """Entries in the order of their names."""
         return iter(sorted(self._entries.values(), key=lambda entry: entry.name))
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
 
 class Host:
     """Loads plugins and holds what they register.

@@ -155,7 +155,7 @@ def test_backbones_are_listed_without_torch_and_say_how_to_get_it() -> None:
         "from blurgate.errors import EnvironmentLackError\n"
         "from blurgate.host import get_host\n"
         "registry = get_host().registry('backbone')\n"
-        "print(len(registry), len(get_host().registry('loss')))\n"
+        "print(len([*registry]), len([*get_host().registry('loss')]))\n"
         "try: registry['resnet18'].factory()\n"
         "except EnvironmentLackError as error: print(error)\n"
     )
