@@ -23,6 +23,7 @@ from blurgate.errors import ShapeError
 
 U8: TypeAlias = NDArray[np.uint8]
 F32: TypeAlias = NDArray[np.float32]
+F64: TypeAlias = NDArray[np.float64]
 Decision: TypeAlias = Literal["keep", "review", "reject"]
 Reason: TypeAlias = Literal["", "blur", "too_small", "not_best_shot"]
 Status: TypeAlias = Literal["ok", "partial", "failed"]

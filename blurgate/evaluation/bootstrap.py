@@ -22,8 +22,8 @@ from blurgate.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    F64: TypeAlias = NDArray[np.float64]
     Statistic: TypeAlias = Callable[[NDArray[np.int64]], float]
+    from blurgate.types import F64
 
 CONFIDENCE: Final = 0.95
 REPLICATES: Final = 1000

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from blurgate.evaluation.bootstrap import Interval
     from blurgate.evaluation.comparing import Comparisons
     from blurgate.evaluation.material import Measured
+    from blurgate.evaluation.verification import Index
+    from blurgate.types import F64
 
-    F64: TypeAlias = NDArray[np.float64]
-    Index: TypeAlias = NDArray[np.intp]
 
 LEAST_FACES: Final = 30
 """Fewer faces say nothing about a threshold."""

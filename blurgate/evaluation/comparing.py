@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -12,12 +12,10 @@ from blurgate.evaluation.edc import pair_degree
 from blurgate.evaluation.verification import Pairs, similarities
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from blurgate.evaluation.material import Measured
+    from blurgate.evaluation.verification import Index
+    from blurgate.types import F64
 
-    F64: TypeAlias = NDArray[np.float64]
-    Index: TypeAlias = NDArray[np.intp]
 
 MOST_COMPARISONS: Final = 200_000
 """More mated comparisons are thinned out at random."""

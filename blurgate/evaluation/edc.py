@@ -14,7 +14,7 @@ The error-versus-discard characteristic (EDC) of ISO/IEC 29794-1, in the terms o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from blurgate.errors import InputError, ShapeError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    F64: TypeAlias = NDArray[np.float64]
+    from blurgate.types import F64
+
 
 __all__ = ["Edc", "best_edc", "edc", "pair_degree"]
 

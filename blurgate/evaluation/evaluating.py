@@ -25,12 +25,9 @@ from blurgate.training.dataset import Dataset
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from blurgate.interfaces import Scorer
     from blurgate.training.labels import Labeller
 
-    F64 = NDArray[np.float64]
 
 PARTS: Final = ("fidelity", "original", "leaks")
 Progress = Callable[[str, int], None]

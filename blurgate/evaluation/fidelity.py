@@ -11,9 +11,8 @@ import numpy as np
 from blurgate.training.scores import score
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from blurgate.types import F64
 
-    F64 = NDArray[np.float64]
 
 BINS: Final = 10
 """Bins of a reliability curve over [0, 1]."""

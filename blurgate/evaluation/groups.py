@@ -18,9 +18,8 @@ from blurgate.evaluation import fidelity
 from blurgate.io.text import shown
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from blurgate.types import F64
 
-    F64 = NDArray[np.float64]
 
 Groups: TypeAlias = Mapping[str, str]
 """Axis -> group of one person; empty where nothing is known."""

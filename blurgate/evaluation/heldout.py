@@ -22,11 +22,8 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from blurgate.types import F64, U8
 
-    from blurgate.types import U8
-
-    F64: TypeAlias = NDArray[np.float64]
 
 Params: TypeAlias = dict[str, Any]
 """What was done to one picture, as JSON would give it; always holds `method`."""

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from blurgate.training.labels import Labeller
     from blurgate.types import F32, U8
 
-    F64 = NDArray[np.float64]
     Seen: TypeAlias = tuple[F32, dict[str, F32]]
     """Labels, and degrees by scorer."""
 

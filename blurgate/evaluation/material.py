@@ -25,13 +25,10 @@ from blurgate.training.faces import Face, FaceReader, Skipped, digest
 from blurgate.training.labels import Labeller, labels_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from blurgate.evaluation.verification import Index
     from blurgate.interfaces import Embedder, Scorer
-    from blurgate.types import F32, U8
+    from blurgate.types import F32, F64, U8
 
-    F64 = NDArray[np.float64]
-    Index = NDArray[np.intp]
 
 PART: Final = 64
 """Faces in memory at once."""

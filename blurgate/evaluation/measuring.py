@@ -22,14 +22,11 @@ from blurgate.training.dataset import Dataset
 from blurgate.training.labels import Labeller
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from blurgate.evaluation.clean import CleanFaces
     from blurgate.evaluation.groups import Groups
     from blurgate.interfaces import Scorer
     from blurgate.types import F32, U8
 
-    F64 = NDArray[np.float64]
 
 BLOCK: Final = 32
 WORST: Final = 12

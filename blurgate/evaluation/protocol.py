@@ -24,14 +24,11 @@ from blurgate.training.pairs import make_chain
 from blurgate.training.streams import Streams
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from blurgate.evaluation.clean import CleanFaces
     from blurgate.interfaces import Scorer
     from blurgate.training.labels import Labeller
-    from blurgate.types import F32
+    from blurgate.types import F32, F64
 
-    F64 = NDArray[np.float64]
 
 PEOPLE: Final = 30
 LENGTHS: Final = range(100)

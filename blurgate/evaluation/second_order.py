@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -20,11 +20,7 @@ import numpy as np
 from blurgate.evaluation.heldout import REFERENCE_PX, Params
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from blurgate.types import F32, U8
-
-    F64: TypeAlias = NDArray[np.float64]
+    from blurgate.types import F32, F64, U8
 
 
 @dataclass(frozen=True, slots=True)

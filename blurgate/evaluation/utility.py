@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from blurgate.evaluation.verification import Pairs
     from blurgate.interfaces import Embedder, Scorer
     from blurgate.training.faces import Face
-    from blurgate.types import F32, U8
+    from blurgate.types import F32, F64, U8
 
-    F64: TypeAlias = NDArray[np.float64]
     Progress: TypeAlias = Callable[[str], None]
 
 FMRS: Final = (1e-2, 1e-3)

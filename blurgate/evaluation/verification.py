@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blurgate.training.faces import Face
-    from blurgate.types import F32
+    from blurgate.types import F32, F64
 
-    F64: TypeAlias = NDArray[np.float64]
     Index: TypeAlias = NDArray[np.intp]
 
 IMPOSTORS: Final = 50_000
