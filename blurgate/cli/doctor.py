@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -152,8 +152,10 @@ def _check_provider(found: tuple[str, ...]) -> Check:
         model = Path(folder, "identity.onnx")
         model.write_bytes(identity_model())
         try:
+            import numpy as np
+
             session = make_session(model, Runtime(device="auto"))
-            (result,) = session.run(None, {"x": _one_float()})
+            (result,) = session.run(None, {"x": np.array([0.5], np.float32)})
         except (BlurgateError, ImportError, AttributeError) as error:
             # AttributeError: the remains of an uninstalled onnxruntime import as an empty module.
             return Check("provider", "fail", str(error), _reinstall(found))
@@ -294,12 +296,6 @@ def _decodes(codec: str) -> bool:
     except UnknownCodecError:
         return False
     return True
-
-
-def _one_float() -> Any:
-    import numpy as np
-
-    return np.array([0.5], np.float32)
 
 
 def identity_model() -> bytes:

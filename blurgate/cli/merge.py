@@ -53,12 +53,13 @@ def merge_command(
     """Join score tables into one, in the order of the paths, or folders of filtered faces."""
     import tempfile
 
+    from blurgate.engines.parts import is_part_folder
     from blurgate.io.remote import is_remote
     from blurgate.merging_folders import is_filter_folder
 
     with tempfile.TemporaryDirectory(prefix="blurgate-") as scratch:
         names = _expanded(part)
-        if len(names) == 1 and _is_part_folder(names[0]):
+        if len(names) == 1 and is_part_folder(names[0]):
             _merge_rows(names, out)
             return
         parts = []
@@ -92,12 +93,6 @@ def _expanded(words: list[str]) -> list[str]:
         else:
             names.append(word)
     return names
-
-
-def _is_part_folder(name: str) -> bool:
-    from blurgate.engines.parts import is_part_folder
-
-    return is_part_folder(name)
 
 
 def _merge_folders(parts: list[Path], out: str, files: Literal["copy", "move", "link"]) -> None:

@@ -91,9 +91,7 @@ def _table(progress: Progress, width: int) -> Table:
 
     totals = progress.totals
     dropped = any("frames_dropped" in entry for entry in progress.first)
-    numbers = [
-        *("frames", *(("dropped",) if dropped else ()), "faces", "kept", "review", "rejected"),
-    ]
+    numbers = ["frames", *(["dropped"] if dropped else []), "faces", "kept", "review", "rejected"]
     table = Table(box=SIMPLE_HEAD, show_footer=progress.n_sources > 1, pad_edge=False)
     table.add_column("source", "all", no_wrap=True)
     rest = 16  # status and margins
