@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,7 +86,7 @@ def bench_command(
     if not names and not backbone:
         raise MissingModelError("there is no blur model here; name a file, or use --backbone all")
     subjects = [open_subject(name, device, used_threads) for name in names]
-    if torch and _has_torch():
+    if torch and find_spec("torch") is not None:
         subjects = [_with_torch(subject, used_threads) for subject in subjects]
     with tempfile.TemporaryDirectory() as folder:
         subjects += _untrained(backbone or [], Path(folder), used_threads, torch)
@@ -109,12 +110,6 @@ def bench_command(
     if any(row["mae"] is not None for row in rows):
         where = f"of {data}" if data is not None else "that their own cards state, each on its data"
         typer.echo(f"errors: validation pictures {where}", err=True)
-
-
-def _has_torch() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("torch") is not None
 
 
 def _with_torch(subject: Subject, threads: Sequence[int]) -> Subject:
@@ -231,15 +226,9 @@ def _table(
 def _machine() -> str:
     import os
     import platform
-    from importlib.metadata import PackageNotFoundError, version
 
-    def have(name: str) -> str:
-        try:
-            return f", {name} {version(name)}"
-        except PackageNotFoundError:
-            return ""
+    from blurgate.cli.doctor import installed
 
-    return (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-        f"{have('onnxruntime')}{have('onnxruntime-gpu')}{have('torch')}"
-    )
+    names = ("onnxruntime", "onnxruntime-gpu", "torch")
+    have = (f", {name} {version}" for name in names if (version := installed(name)) is not None)
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{''.join(have)}"
