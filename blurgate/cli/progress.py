@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
-
-
-class Bar(Protocol):
-    """Shows how far a run is."""
-
-    def __call__(self, done: int, text: str) -> None:
-        """Show `done` steps and a line of text."""
-        ...
 
 
 @contextmanager
-def progress_bar(total: int | None, unit: str, *, quiet: bool) -> Iterator[Bar]:
+def progress_bar(
+    total: int | None, unit: str, *, quiet: bool
+) -> Iterator[Callable[[int, str], None]]:
     """Show a bar while the block runs; without a terminal nothing is written.
 
     Args:
         total: Steps until the end; None when nobody knows, as for a camera.
         unit: What one step is, such as frames.
         quiet: Show nothing.
+
+    Yields:
+        What shows (steps that are done, a line of text).
     """
     if quiet or not sys.stderr.isatty():
         yield lambda done, text: None
