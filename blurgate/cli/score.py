@@ -182,20 +182,15 @@ def _score_with_ray(
 
 
 def _end(counts: ScoreCounts, target: str, *, quiet: bool) -> None:
+    summary = (
+        f"{counts.done} pictures: {counts.faces} faces in {counts.ok}, no face in "
+        f"{counts.no_face}, {counts.unreadable} unreadable"
+    )
+    if counts.resumed or (counts.total and not counts.done):
+        summary = f"{target} is complete; nothing was left to resume"
     if not quiet:
-        _print_summary(counts, target)
+        typer.echo(summary, err=True)
     if counts.unreadable and counts.unreadable == counts.total:
         raise typer.Exit(EXIT_NOTHING)
     if counts.unreadable:
         raise typer.Exit(EXIT_SOME_FAILED)
-
-
-def _print_summary(counts: ScoreCounts, target: str) -> None:
-    if counts.resumed or (counts.total and not counts.done):
-        typer.echo(f"{target} is complete; nothing was left to resume", err=True)
-        return
-    typer.echo(
-        f"{counts.done} pictures: {counts.faces} faces in {counts.ok}, no face in "
-        f"{counts.no_face}, {counts.unreadable} unreadable",
-        err=True,
-    )
