@@ -90,9 +90,7 @@ def _numbers(column: Sequence[object]) -> bool:
 
 def facts(values: Mapping[str, Any]) -> Html:
     """Make a list of names and values; nested ones as `outer.inner`, a list in one line."""
-    rows = []
-    for name, value in _flat(values):
-        rows.append(element("div", element("dt", name), element("dd", value)))
+    rows = (element("div", element("dt", k), element("dd", v)) for k, v in _flat(values))
     return element("dl", *rows)
 
 

@@ -14,8 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +27,7 @@ from blurgate.report.page import Html, element, facts, join, safe
 from blurgate.report.results import DECISIONS, REASONS, START, Results
 from blurgate.report.style import STYLE
 from blurgate.report.thumbs import Thumbs
+from blurgate.stages import Rule
 
 MOST_NAMED: Final = 30
 """A command line names up to so many sources; more go through a list on stdin."""
@@ -37,15 +37,6 @@ _USUAL: Final = {
 }  # fmt: skip
 """Options that the journal notes under their own names, with defaults that need not be said."""
 _TITLES: Final = {"filter": "Filtered faces", "score": "Scored faces", "synth": "Training data"}
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Where the page's controls stand at first."""
-
-    threshold: float
-    review: float
-    min_face_px: float
 
 
 def write_page(results: Results, thumbs: Thumbs, out: Path, *, start: float | None = None) -> None:
@@ -89,13 +80,13 @@ def check_target(out: Path) -> None:
 def render(results: Results, thumbs: Thumbs, *, start: float | None = None) -> str:
     """Give the whole file; encode it as UTF-8."""
     order = sorted(range(len(results.faces)), key=lambda i: results.faces[i].blur_degree)
-    style, script = _looks(), _script()
+    style, script = STYLE + _file("results.css"), _script()
     parts: Mapping[str, str] = {
         # Whatever the page may hold, the browser runs and fetches nothing but what stands here.
         "policy": f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
         f"script-src {_digest(script)}; base-uri 'none'; form-action 'none'; "
         "require-trusted-types-for 'script'",
-        "title": safe(f"{_TITLES[results.kind]}: {_name(results)}"),
+        "title": safe(f"{_TITLES[results.kind]}: {shown(results.path.resolve().name)}"),
         "style": style,
         "script": script,
         "note": element("p", _note(results), class_="note"),
@@ -119,17 +110,10 @@ def embedded(value: Any) -> str:
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 
-@cache
 def _file(name: str) -> str:
     return files("blurgate.report").joinpath(name).read_text(encoding="utf-8")
 
 
-@cache
-def _looks() -> str:
-    return STYLE + _file("results.css")
-
-
-@cache
 def _script() -> str:
     names = sorted(
         part.name
@@ -142,10 +126,6 @@ def _script() -> str:
 def _digest(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return f"'sha256-{digest}'"
-
-
-def _name(results: Results) -> str:
-    return shown(results.path.resolve().name)
 
 
 def _note(results: Results) -> str:
@@ -177,16 +157,9 @@ def _settings(results: Results) -> Html:
     return facts(kept) if kept else element("p", "They are not known.", class_="note")
 
 
-def _rules(results: Results, start: float | None) -> Rules:
-    rule = results.rule
-    if rule is None:
-        return Rules(START if start is None else start, 0.0, 0.0)
-    return Rules(rule.threshold if start is None else start, rule.review, rule.min_face_px)
-
-
 def _facts(results: Results, order: list[int], start: float | None) -> dict[str, Any]:
     faces = [results.faces[i] for i in order]
-    rules = _rules(results, start)
+    rule = results.rule or Rule(START)
     return {
         "kind": results.kind,
         "decisions": DECISIONS,
@@ -194,20 +167,11 @@ def _facts(results: Results, order: list[int], start: float | None) -> dict[str,
         "axis": "label" if results.kind == "synth" else "blur degree",
         "decided": results.rule is not None,
         "rule": {
-            "threshold": rules.threshold,
-            "review": rules.review,
-            "min_face": rules.min_face_px,
+            "threshold": rule.threshold if start is None else start,
+            "review": rule.review,
+            "min_face": rule.min_face_px,
         },
-        "sources": [
-            {
-                "name": note.name,
-                "status": note.status,
-                "frames": note.frames,
-                "frames_failed": note.frames_failed,
-                "error": note.error,
-            }
-            for note in results.sources
-        ],
+        "sources": [asdict(note) for note in results.sources],
         "faces": {
             "source": [face.source for face in faces],
             "frame": [face.frame for face in faces],
@@ -272,10 +236,10 @@ def _out(results: Results) -> str:
 
 def _options(settings: Mapping[str, Any]) -> Iterator[str]:
     """Give the options of the run, the rule's left out, from what its journal notes."""
-    for key, flag in (("model", "--model"), ("detector", "--detector")):
+    for key in ("model", "detector"):
         name = str(settings.get(key, "")).partition("@")[0]
         if name and _is_known(key, name):
-            yield from (flag, name)
+            yield from (f"--{key}", name)
     for pattern, flag, usual in (
         (r"long_side=(\d+)", "--det-size", "640"),
         (r"min_score=([\d.e-]+)", "--min-score", "0.5"),
@@ -296,10 +260,10 @@ def _options(settings: Mapping[str, Any]) -> Iterator[str]:
 
 def _model_notes(results: Results) -> Iterator[str]:
     """Say which models came from a file whose path nobody noted."""
-    for key, flag in (("model", "--model"), ("detector", "--detector")):
+    for key in ("model", "detector"):
         name = str(results.settings.get(key, "")).partition("@")[0]
         if name and not _is_known(key, name):
-            yield f"The run's {key} was the file {shown(name)}.onnx: add {flag} with its path."
+            yield f"The run's {key} was the file {shown(name)}.onnx: add --{key} with its path."
 
 
 def _is_known(key: str, name: str) -> bool:
