@@ -59,7 +59,7 @@ def report_command(
     ] = None,
     thumbs: Annotated[
         int, typer.Option(min=0, metavar="N", help="Small pictures in the page at most.")
-    ] = 5000,
+    ] = 5000,  # some nine megabytes of it
     workers: options.Workers = None,
     quiet: options.Quiet = False,
 ) -> None:

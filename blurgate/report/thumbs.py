@@ -14,13 +14,11 @@ from blurgate.crops import loose_crop
 from blurgate.errors import BlurgateError, DecodeError
 from blurgate.io.images import is_image, read_image
 from blurgate.pipeline import ordered_map
-from blurgate.report.results import Face, Results
+from blurgate.report.results import Results
 from blurgate.types import U8
 
 SIDE: Final = 72
 """Longer side of a small picture in pixels."""
-MOST: Final = 5_000
-"""Small pictures in a page unless the user says otherwise: some nine megabytes of it."""
 _QUALITY: Final = 70
 
 
@@ -42,7 +40,7 @@ class Thumbs:
 
 def make_thumbs(
     results: Results,
-    most: int = MOST,
+    most: int,
     *,
     workers: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -130,11 +128,8 @@ def _read(results: Results, job: _Job) -> Iterator[tuple[int, bytes | None, str]
             yield i, None, str(error) if job.is_crop else ""
         return
     for i in job.faces:
-        yield i, small(_part(image, results.faces[i], job.is_crop)), ""
-
-
-def _part(image: U8, face: Face, is_crop: bool) -> U8:
-    return image if is_crop or face.box is None else loose_crop(image, face.box)
+        box = None if job.is_crop else results.faces[i].box
+        yield i, small(image if box is None else loose_crop(image, box)), ""
 
 
 def _crop(results: Results, path: Path) -> U8:

@@ -35,7 +35,7 @@ def test_crops_become_small_and_stay_with_their_faces(make, tmp_path, workers):
     faces = [{"source": "a.mp4", "time_s": "1", "degree": f"0.{9 - i}", "picture": grey(20 * i)}
              for i in range(9)]  # fmt: skip
     results = read_results(make.write_run(tmp_path / "run", faces))
-    thumbs = make_thumbs(results, workers=workers)
+    thumbs = make_thumbs(results, 99, workers=workers)
     assert sorted(thumbs.jpeg) == list(range(9))
     for i, jpeg in thumbs.jpeg.items():
         picture = decoded(jpeg)
@@ -68,7 +68,7 @@ def test_faces_without_crops_are_cut_out_of_their_pictures(tmp_path, monkeypatch
         {"file": "photos/gone.png", **box},
         {"file": "photos/a.png", "face": 2},
     ])  # fmt: skip
-    thumbs = make_thumbs(read_results(table))
+    thumbs = make_thumbs(read_results(table), 99)
     assert (sorted(thumbs.jpeg), thumbs.gone, thumbs.broken) == ([0, 1, 3], 1, [])
     # The box and three tenths of it on each side: 96 x 96, shown at 72.
     face = decoded(thumbs.jpeg[0])
@@ -86,7 +86,7 @@ def test_tables_are_found_with_their_pictures_from_elsewhere(tmp_path, monkeypat
     table = score_table(tmp_path / "set" / "t.csv", [{"file": "a.png"}])
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")
-    assert len(make_thumbs(read_results(table)).jpeg) == 1
+    assert len(make_thumbs(read_results(table), 99).jpeg) == 1
 
 
 def test_crops_that_are_gone_broken_or_elsewhere_are_told(make, tmp_path):
@@ -99,7 +99,7 @@ def test_crops_that_are_gone_broken_or_elsewhere_are_told(make, tmp_path):
     (folder / "kept" / "1.png").write_bytes(b"no picture")
     table = folder / "faces.csv"
     table.write_text(table.read_text().replace("kept/2.png", "../secret.png"))
-    thumbs = make_thumbs(read_results(folder))
+    thumbs = make_thumbs(read_results(folder), 99)
     assert sorted(thumbs.jpeg) == [3]
     told = "\n".join(sorted(thumbs.broken))
     assert len(thumbs.broken) == 3
@@ -113,7 +113,7 @@ def test_streams_and_videos_give_none(make, tmp_path):
         {"source": "0", "degree": "0.1"},
         {"source": "walk.mp4", "time_s": "0.5", "degree": "0.1"},
     ]
-    thumbs = make_thumbs(read_results(make.write_run(tmp_path / "run", faces)))
+    thumbs = make_thumbs(read_results(make.write_run(tmp_path / "run", faces)), 99)
     assert (thumbs.jpeg, thumbs.possible, thumbs.gone) == ({}, 0, 0)
 
 
