@@ -67,7 +67,7 @@ function histogram() {
   const step = Math.max(1, niceStep(most, 4));
   const x = { from: 0, to: 1, step: 0.1, text: (v) => v.toFixed(1), label: `${data.axis}: 0 sharp, 1 unusable` };
   const y = { to: step * Math.ceil(most / step), step, text: (v) => count(v) };
-  const middle = N ? digits(N % 2 ? degree[N >> 1] : (degree[N / 2 - 1] + degree[N / 2]) / 2) : "none";
+  const middle = N ? digits(median(all)) : "none";
   const label = `Distribution of ${plural(N, "degree")}: median ${middle}, threshold ${rule.threshold}`;
   const holder = byId("histogram");
   const chart = frame(holder, label, x, y);

@@ -101,7 +101,7 @@ function tile(place) {
 function dress(node, place) {
   const i = view.rows[place];
   node.className = `tile ${NAMES[decision[i]]}`;
-  node.lastChild.textContent = `${digits(degree[i])} ${["keep", "review", "reject"][decision[i]]}`;
+  node.lastChild.textContent = `${digits(degree[i])} ${NAMES[decision[i]]}`;
   node.setAttribute("aria-selected", String(place === active));
   node.setAttribute("aria-posinset", place + 1);
   node.setAttribute("aria-setsize", view.rows.length);
