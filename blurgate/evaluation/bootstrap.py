@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from blurgate.types import F64
 
 CONFIDENCE: Final = 0.95
-REPLICATES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where a number lies with the confidence that was asked for."""
+    """Where a number lies with the confidence of `CONFIDENCE`."""
 
     low: float
     high: float
@@ -53,9 +52,7 @@ def draws(units: int, replicates: int, seed: int) -> Iterator[NDArray[np.int64]]
         yield np.bincount(rng.integers(0, units, units), minlength=units)
 
 
-def replicate(
-    statistic: Statistic, units: int, *, replicates: int = REPLICATES, seed: int = 0
-) -> F64:
+def replicate(statistic: Statistic, units: int, *, replicates: int, seed: int) -> F64:
     """Take a number of every draw.
 
     Args:
@@ -70,15 +67,13 @@ def replicate(
     return np.array([statistic(counts) for counts in draws(units, replicates, seed)], np.float64)
 
 
-def interval(numbers: F64, confidence: float = CONFIDENCE) -> Interval:
-    """Give the percentile interval of numbers from `replicate`.
+def interval(numbers: F64) -> Interval:
+    """Give the percentile interval of numbers from `replicate`, at `CONFIDENCE`.
 
-    >>> found = interval(np.arange(1001.0), 0.9)
+    >>> found = interval(np.arange(1001.0))
     >>> round(found.low, 6), round(found.high, 6)
-    (50.0, 950.0)
+    (25.0, 975.0)
     """
-    if not 0 < confidence < 1:
-        raise InputError(f"a confidence is a share between 0 and 1, got {confidence:g}")
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(numbers, [tail, 1 - tail])
     return Interval(float(low), float(high))

@@ -110,8 +110,7 @@ def choose(
     target: Target,
     comparisons: Comparisons | None = None,
     *,
-    replicates: int = bootstrap.REPLICATES,
-    confidence: float = bootstrap.CONFIDENCE,
+    replicates: int = 1000,
     seed: int = 0,
 ) -> Choice:
     """Choose a threshold.
@@ -121,7 +120,6 @@ def choose(
         target: What is to be reached.
         comparisons: For an FNMR.
         replicates: Draws of the bootstrap.
-        confidence: Of the interval.
         seed: Decides the draws.
 
     Raises:
@@ -145,7 +143,7 @@ def choose(
     found = bootstrap.replicate(solver.threshold, solver.units, replicates=replicates, seed=seed)
     lost = int(np.isnan(found).sum())
     # Where a draw cannot reach the target, only rejecting everything would have been safe.
-    ci = bootstrap.interval(np.nan_to_num(found, nan=0.0), confidence)
+    ci = bootstrap.interval(np.nan_to_num(found, nan=0.0))
     notes = list(solver.notes(threshold))
     if lost:
         notes.append(
