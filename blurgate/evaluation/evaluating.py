@@ -18,7 +18,7 @@ from blurgate.evaluation.groups import GroupNames, check_fit, compare_groups, me
 from blurgate.evaluation.leaks import Leaks, run_leaks
 from blurgate.evaluation.measuring import Rows, measure_faces, measure_synth
 from blurgate.evaluation.names import name_models
-from blurgate.evaluation.protocol import PEOPLE, Protocol, run_protocol
+from blurgate.evaluation.protocol import Protocol, run_protocol
 from blurgate.interfaces import Column, ModelInfo
 from blurgate.tables import open_table
 from blurgate.training.dataset import Dataset
@@ -42,8 +42,6 @@ class Plan:
     families: tuple[str, ...] = DEFAULT
     per_face: int = 1
     seed: int = 0
-    people: int = PEOPLE
-    """Of the original's protocol."""
     groups: tuple[str, ...] = ()
     """Patterns; see `blurgate.evaluation.groups.GroupNames`."""
     strict: bool = False
@@ -228,7 +226,6 @@ def _clean_parts(
                 clean,
                 labeller,
                 done.models,
-                people=plan.people,
                 seed=plan.seed,
                 workers=workers,
                 on_progress=lambda n: on_progress("original", n),
