@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 GRID: Final = np.arange(201) / 200
 """Shares of discarded comparisons at which curves are written down."""
+BOUNDS: Final = ("random", "oracle", "best")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,11 +38,6 @@ class Curve:
     error: tuple[float, ...]
     """(201,) the error at the shares of `GRID`."""
 
-    def facts(self) -> dict[str, Any]:
-        """Give plain values with six digits."""
-        names = self.__dataclass_fields__
-        return {name: plain(getattr(self, name)) for name in names}
-
 
 @dataclass(frozen=True, slots=True)
 class Gated:
@@ -61,11 +57,6 @@ class Gated:
     """Among the kept ones; None where none is kept."""
     fmr_without: float
     fmr: float | None
-
-    def facts(self) -> dict[str, Any]:
-        """Give plain values with six digits."""
-        names = self.__dataclass_fields__
-        return {name: plain(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,16 +82,21 @@ class UtilityResult:
     """Faces, comparisons, recognisers with their thresholds, per condition its label's mean."""
     curves: tuple[Curve, ...]
     gates: tuple[Gated, ...]
-    cases: tuple[Case, ...] = ()
+    cases: tuple[Case, ...]
 
     def json(self) -> dict[str, Any]:
         """Give everything but the pictures as JSON would."""
         return {
             **self.facts,
             "discard": [float(share) for share in GRID],
-            "curves": [curve.facts() for curve in self.curves],
-            "gates": [gate.facts() for gate in self.gates],
+            "curves": [_facts(curve) for curve in self.curves],
+            "gates": [_facts(gate) for gate in self.gates],
         }
+
+
+def _facts(row: Curve | Gated) -> dict[str, Any]:
+    """Give plain values with six digits."""
+    return {name: plain(getattr(row, name)) for name in row.__dataclass_fields__}
 
 
 def plain(value: Any) -> Any:

@@ -27,7 +27,7 @@ from blurgate.errors import InputError
 from blurgate.evaluation import verification
 from blurgate.evaluation.edc import Edc, best_edc, edc, pair_degree
 from blurgate.evaluation.families import Family, clean_twins
-from blurgate.evaluation.findings import GRID, Case, Curve, Gated, UtilityResult, plain
+from blurgate.evaluation.findings import BOUNDS, GRID, Case, Curve, Gated, UtilityResult, plain
 from blurgate.evaluation.material import degrees
 from blurgate.evaluation.names import distinct_names
 from blurgate.training.labels import Labeller, labels_of
@@ -48,7 +48,6 @@ LIMITS: Final = (0.2, 0.3)
 CASES: Final = 6
 """Losing comparisons of either kind that are kept for each scorer and condition."""
 CLEAN: Final = "clean"
-BOUNDS: Final = ("random", "oracle", "best")
 _PART: Final = 64  # pictures that are made at once
 
 
@@ -125,7 +124,7 @@ def evaluate_utility(
     twins = clean_twins(crops)
     clean = [recogniser(twins) for recogniser in recognisers]
     scored = [degrees(scorer, twins) for scorer in scorers]
-    run = _Run(scorers, faces, sided, names, clean, scored)
+    run = _Run(scorers, faces, sided, names, twins, clean, scored)
     run.fix_thresholds()
     on_progress(CLEAN)
     run.condition(CLEAN, twins, clean, scored, np.zeros(len(faces)))
@@ -174,13 +173,13 @@ class _Run:
         faces: Sequence[Face],
         pairs: Pairs,
         names: Sequence[str],
+        twins: U8,
         clean: Sequence[F32],
         scored: Sequence[F64],
     ) -> None:
         self._scorers, self._faces, self._pairs = scorers, faces, pairs
-        self._names, self._clean, self._scored = names, clean, scored
+        self._names, self._twins, self._clean, self._scored = names, twins, clean, scored
         self._thresholds: list[dict[str, float]] = []
-        self._twins: U8 | None = None
         self.recognisers: list[dict[str, Any]] = []
         self.conditions: list[dict[str, Any]] = []
         self.curves: list[Curve] = []
@@ -229,8 +228,6 @@ class _Run:
             labels: (n,) their true degrees.
             held_out: Whether no training sees the like.
         """
-        if self._twins is None:
-            self._twins = pictures
         self.conditions.append(
             {"name": name, "held_out": held_out, "mean_label": plain(float(labels.mean()))}
         )
@@ -339,7 +336,6 @@ class _Run:
         degree: dict[tuple[str, str], F64],
     ) -> None:
         """Keep the comparisons that a scorer gets most wrong, one per changed picture."""
-        assert self._twins is not None
         level = self._thresholds[0][f"FMR {FMRS[-1]:g}"]
         pairs = self._pairs.genuine
         for scorer in self._scorers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from blurgate.evaluation.findings import GRID
+from blurgate.evaluation.findings import BOUNDS, GRID
 from blurgate.evaluation.measuring import jpeg
 from blurgate.report.charts import Chart, Line, lines
 from blurgate.report.page import Html, element, facts, picture, section, table
@@ -14,7 +14,6 @@ from blurgate.types import CROP_SIZE
 if TYPE_CHECKING:
     from blurgate.evaluation.findings import Case, Curve, Gated, UtilityResult
 
-BOUNDS: Final = ("random", "oracle", "best")
 DRAWN: Final = ("random", "oracle")
 """Bounds that are drawn; `best` falls to 0 at once and says little in a figure."""
 POINT: Final = "FMR 0.001"
@@ -55,26 +54,27 @@ def utility_sections(found: UtilityResult, names: Sequence[str]) -> list[Html]:
     return [*out, section("Comparisons", facts(known))]
 
 
-def _curves(found: UtilityResult, recogniser: str, point: str, mode: str) -> list[Curve]:
-    return [
-        curve
-        for curve in found.curves
-        if (curve.recogniser, curve.point, curve.mode) == (recogniser, point, mode)
-    ]
+def _curves(
+    found: UtilityResult, recogniser: str, point: str, mode: str = "FNMR"
+) -> dict[str, dict[str, Curve]]:
+    """Give curves by condition and scorer."""
+    by: dict[str, dict[str, Curve]] = {}
+    for curve in found.curves:
+        if (curve.recogniser, curve.point, curve.mode) == (recogniser, point, mode):
+            by.setdefault(curve.condition, {})[curve.scorer] = curve
+    return by
 
 
 def _charts(found: UtilityResult, recogniser: str, names: Sequence[str]) -> Iterator[Chart]:
-    curves = _curves(found, recogniser, POINT, "FNMR")
     last = int(UP_TO * (len(GRID) - 1))
     share = GRID[: last + 1].tolist()
-    for condition in dict.fromkeys(curve.condition for curve in curves):
+    for condition, curves in _curves(found, recogniser, POINT).items():
         drawn = []
-        for curve in curves:
-            if curve.condition != condition or curve.scorer not in (*DRAWN, *names):
-                continue
-            colour = None if curve.scorer in DRAWN else list(names).index(curve.scorer)
-            dashed = curve.scorer == "random"
-            drawn.append(Line(curve.scorer, share, curve.error[: last + 1], colour, dashed))
+        for scorer, curve in curves.items():
+            if scorer in (*DRAWN, *names):
+                colour = None if scorer in DRAWN else list(names).index(scorer)
+                error = curve.error[: last + 1]
+                drawn.append(Line(scorer, share, error, colour, dashed=scorer == "random"))
         yield Chart(condition, "share discarded", "FNMR", drawn, (0.0, UP_TO), None)
 
 
@@ -83,12 +83,9 @@ def area_rows(
 ) -> tuple[list[str], list[list[object]]]:
     """Give head and rows of a table of areas: per condition the pAUC x 1000 up to 20 and 30 %."""
     who = [*names, *BOUNDS]
-    by: dict[str, dict[str, Curve]] = {}
-    for curve in _curves(found, recogniser, point, mode):
-        by.setdefault(curve.condition, {})[curve.scorer] = curve
     head = ["condition", f"{mode} at first", *who]
     rows: list[list[object]] = []
-    for condition, curves in by.items():
+    for condition, curves in _curves(found, recogniser, point, mode).items():
         row: list[object] = [condition, f"{next(iter(curves.values())).start:.4f}"]
         for name in who:
             one = curves.get(name)  # clean faces have no true label, and so no oracle
@@ -102,11 +99,8 @@ def halving_rows(
 ) -> tuple[list[str], list[list[object]]]:
     """Give head and rows of the table of the least share to discard that halves the FNMR."""
     who = [*names, *DRAWN]
-    by: dict[str, dict[str, Curve]] = {}
-    for curve in _curves(found, recogniser, POINT, "FNMR"):
-        by.setdefault(curve.condition, {})[curve.scorer] = curve
     rows: list[list[object]] = []
-    for condition, curves in by.items():
+    for condition, curves in _curves(found, recogniser, POINT).items():
         shares = [curves[name].halved_at if name in curves else None for name in who]
         rows.append([condition, *("never" if s is None else f"{s:.3f}" for s in shares)])
     return ["condition", *who], rows
@@ -132,7 +126,7 @@ def _gates(found: UtilityResult) -> Html:
 
 
 def _cases(found: UtilityResult, names: Sequence[str]) -> Iterator[Html]:
-    """Show the worst comparisons of each scorer: two of each kind and condition."""
+    """Show the worst comparison of each kind and condition of each scorer."""
     if not found.cases:
         return
     about = (
@@ -143,13 +137,10 @@ def _cases(found: UtilityResult, names: Sequence[str]) -> Iterator[Html]:
     for name in names:
         own = [case for case in found.cases if case.scorer == name]
         own.sort(key=lambda case: case.kind)
-        taken: dict[tuple[str, str], int] = {}
-        cells = []
+        first: dict[tuple[str, str], Case] = {}
         for case in own:
-            where = (case.condition, case.kind)
-            taken[where] = taken.get(where, 0) + 1
-            if taken[where] <= 1:
-                cells.append(_case(case))
+            first.setdefault((case.condition, case.kind), case)
+        cells = map(_case, first.values())
         parts += [element("h3", name), element("div", *cells, class_="examples")]
     yield section("Pairs that scorers get wrong", *parts)
 
