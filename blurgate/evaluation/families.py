@@ -90,9 +90,10 @@ def make_family(name: str, *, seed: int = 0) -> Family:
         UnknownNameError: There is no such family.
     """
     if name in CORRUPTIONS:
-        return _Pixelwise(name, seed, _graded(name))
+        corrupt = CORRUPTIONS[name]
+        return PixelFamily(name, seed, lambda c, rng: corrupt(c, rng, int(rng.choice(SEVERITIES))))
     if name == "second-order":
-        return _Pixelwise(name, seed, second_order)
+        return PixelFamily(name, seed, second_order)
     if name == "sharp":
         return ChainFamily(name, make_chain(_MIX), seed, still=True)
     if name == "distance":
@@ -174,28 +175,23 @@ class ChainFamily:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pixelwise:
+class PixelFamily:
+    """A function of single crops; a `side` among its params is that of `Blurred.sides`."""
+
     name: str
     seed: int
     function: Callable[[U8, np.random.Generator], tuple[U8, Params]]
     held_out: bool = True
 
     def make(self, crops: Sequence[U8], index: Sequence[int], /) -> Blurred:
+        """Blur crops; see `Family.make`."""
         made = [
             self.function(crop, generator(self.seed, self.name, int(i)))
             for crop, i in zip(crops, index, strict=True)
         ]
-        pictures = clean_twins([picture for picture, _ in made])
-        return Blurred(pictures, [params for _, params in made], [0.0] * len(made))
-
-
-def _graded(name: str) -> Callable[[U8, np.random.Generator], tuple[U8, Params]]:
-    corrupt = CORRUPTIONS[name]
-
-    def draw(crop: U8, rng: np.random.Generator) -> tuple[U8, Params]:
-        return corrupt(crop, rng, int(rng.choice(SEVERITIES)))
-
-    return draw
+        params = [params for _, params in made]
+        sides = [float(row.get("side", 0)) for row in params]
+        return Blurred(clean_twins([picture for picture, _ in made]), params, sides)
 
 
 def _shrunk(crop: U8, side: int) -> U8:
