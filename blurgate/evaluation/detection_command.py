@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import typer
 
 from blurgate import zoo
@@ -106,7 +108,7 @@ def run(
             raise ConfigError(f"{what} is given twice")
     check_out(out)
     options = options or DetectorOptions()
-    _one_thread()
+    cv2.setNumThreads(1)
     annotated = {
         _title(where, data): read_annotations(part_for_evaluation(where)) for where in data
     }
@@ -122,7 +124,11 @@ def run(
     total = sum(map(len, annotated.values())) + len(empty)
     total += blurs * sum(map(len, sharp.values()))
     with progress_bar(total, "pictures", quiet=quiet) as bar:
-        step = _counter(bar)
+        done_so_far = count(1)
+
+        def step() -> None:
+            bar(next(done_so_far), "")
+
         for title, pictures in annotated.items():
             given = detection_sets.annotated_pictures(pictures)
             _measure(done, title, given, contenders, step)
@@ -195,23 +201,6 @@ def _title(where: str, data: Sequence[str]) -> str:
 def _short(where: str) -> str:
     path = Path(where)
     return path.name if path.suffix not in (".json", ".txt") else path.parent.name or path.name
-
-
-def _counter(bar: Any) -> Callable[[], None]:
-    n = 0
-
-    def step() -> None:
-        nonlocal n
-        n += 1
-        bar(n, "")
-
-    return step
-
-
-def _one_thread() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 def _write(out: Path, done: Comparison, facts: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
@@ -136,12 +136,10 @@ def sheet(failures: list[Failure], title: str) -> U8:
 def jpeg(image: U8) -> bytes:
     """Encode a drawn picture for a page."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])
-    encoded: Any = data.tobytes()
-    return encoded  # type: ignore[no-any-return]
+    return data.tobytes()
 
 
 def png(image: U8) -> bytes:
     """Encode a sheet."""
     _, data = cv2.imencode(".png", image)
-    encoded: Any = data.tobytes()
-    return encoded  # type: ignore[no-any-return]
+    return data.tobytes()

@@ -35,7 +35,7 @@ def set_rows(results: Mapping[str, Any]) -> list[Table]:
             for key, what in (("recall_by_size", "size, px"), ("recall_by_degree", "blur degree")):
                 if key in first["default"]:
                     tables.append(_recall(title, rows, names, key, what))
-        if not first["default"]["faces"]:
+        else:
             tables.append(_alarms(title, rows, names))
     if results["timing"]:
         tables.append(_timing(results["timing"], names))

@@ -30,15 +30,11 @@ BLUR: Final = "random"
 """The synthesizer that pictures are blurred with: one of the others, drawn for each picture."""
 
 
-def truth_of(annotated: Annotated) -> Truth:
-    """Give what is known of an annotated picture."""
-    return Truth(annotated.name, annotated.boxes, annotated.kps, annotated.ignore)
-
-
 def annotated_pictures(pictures: Sequence[Annotated]) -> Iterator[tuple[U8, Truth]]:
     """Read annotated pictures."""
     for annotated in pictures:
-        yield read_image(annotated.path), truth_of(annotated)
+        truth = Truth(annotated.name, annotated.boxes, annotated.kps, annotated.ignore)
+        yield read_image(annotated.path), truth
 
 
 def has_landmarks(annotated: Annotated) -> bool:

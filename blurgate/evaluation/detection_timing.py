@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -51,7 +52,7 @@ def time_detectors(
     frame = Frame(image, "noise", 0, None)
     calls: dict[str, Callable[[], object]] = {}
     for contender in contenders:
-        calls[f"call {contender.name}"] = _call(contender, frame)
+        calls[f"call {contender.name}"] = partial(contender.default, [frame])
         network = _network(contender.name, size)
         if network is not None:
             calls[f"network {contender.name}"] = network
@@ -72,10 +73,6 @@ def _figures(taken: Mapping[str, Sequence[float]], name: str) -> dict[str, float
         out[f"{part}_ms"] = float(np.median(times)) if times else None
         out[f"{part}_fastest_ms"] = min(times) if times else None
     return out
-
-
-def _call(contender: Contender, frame: Frame) -> Callable[[], object]:
-    return lambda: contender.default([frame])
 
 
 def _network(name: str, size: tuple[int, int]) -> Callable[[], object] | None:
