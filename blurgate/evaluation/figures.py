@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from blurgate.evaluation.fidelity import LEAST
 from blurgate.evaluation.output import FIGURES
@@ -71,13 +71,12 @@ def _reliability(make: type[Figure], done: Evaluation) -> Figure:
     for axes, (title, family) in zip(grid.flat, parts, strict=False):
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=(0, (5, 3)))
         for number, (name, found) in enumerate(done.fidelity.items()):
-            one: Any = found["all"] if family is None else found["families"].get(family)
-            if one is not None:
-                curve = one["reliability"]
-                kept = [i for i, n in enumerate(curve["n"]) if n >= LEAST]
-                x, y = ([curve[k][i] for i in kept] for k in ("degree", "label"))
-                label = name if family is None else None
-                axes.plot(x, y, "o-", markersize=3, color=_colour(number), label=label)
+            one = found["all"] if family is None else found["families"][family]
+            curve = one["reliability"]
+            kept = [i for i, n in enumerate(curve["n"]) if n >= LEAST]
+            x, y = ([curve[k][i] for i in kept] for k in ("degree", "label"))
+            label = name if family is None else None
+            axes.plot(x, y, "o-", markersize=3, color=_colour(number), label=label)
         axes.set_title(title, fontsize="medium", parse_math=False)
         _unit(axes)
     for axes in grid[:, 0]:

@@ -26,13 +26,13 @@ ABOUT_LEAKS: Final = (
 )
 
 
-def axes(done: Evaluation, part: str = "groups") -> list[str]:
+def axes(done: Evaluation, part: str) -> list[str]:
     """Give the axes on which at least two groups are to be compared."""
     first = next(iter(done.fidelity.values()), {})
     return [axis for axis, named in first.get(part, {}).items() if len(named) > 1]
 
 
-def group_rows(done: Evaluation, axis: str, part: str = "groups") -> Table:
+def group_rows(done: Evaluation, axis: str, part: str) -> Table:
     """Give the table of one axis: a row for each group and scorer."""
     head = ["", "scorer", "people", "pictures", "MAE", "±", "bias", "±"]
     fields = ["mae", "mae_pm", "bias", "bias_pm"]
