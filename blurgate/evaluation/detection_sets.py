@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from blurgate.interfaces import Embedder
     from blurgate.training.detection.annotations import Annotated
     from blurgate.types import F32, U8
-
-logger = logging.getLogger(__name__)
 
 BLUR: Final = "random"
 """The synthesizer that pictures are blurred with: one of the others, drawn for each picture."""

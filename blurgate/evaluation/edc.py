@@ -64,17 +64,13 @@ class Edc:
         left = np.minimum(self.discard, limit)
         return float((np.diff(left, append=limit) * self.error).sum())
 
-    def discard_to(self, error: float) -> float | None:
-        """Give the least share to discard so that no more than `error` is left.
-
-        None where that takes discarding everything.
-        """
-        reached = np.flatnonzero(self.error[:-1] <= error)
-        return float(self.discard[reached[0]]) if len(reached) else None
-
     def discard_to_halve(self) -> float | None:
-        """Give the least share to discard that halves the error; None without errors to halve."""
-        return self.discard_to(self.start / 2) if self.errors else None
+        """Give the least share to discard that halves the error.
+
+        None without errors to halve, and where that takes discarding everything.
+        """
+        reached = np.flatnonzero(self.error[:-1] <= self.start / 2)
+        return float(self.discard[reached[0]]) if self.errors and len(reached) else None
 
 
 def pair_degree(a: NDArray[Any], b: NDArray[Any]) -> F64:
