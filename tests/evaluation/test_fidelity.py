@@ -195,7 +195,5 @@ def test_models_of_one_name_get_a_piece_of_their_checksums():
 
 
 def test_a_plan_checks_its_names():
-    with pytest.raises(ConfigError, match="--part speed: the parts are fidelity, original, leaks"):
-        Plan(parts=("speed",))
     with pytest.raises(ConfigError, match="name each blur family once"):
         Plan(families=("sharp", "sharp"))
