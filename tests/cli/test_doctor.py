@@ -262,7 +262,3 @@ def test_a_check_that_breaks_does_not_stop_the_others(monkeypatch):
     found = checks()
     assert found["video"] == doctor.Check("video", "fail", "ValueError: two lines")
     assert "output" in found
-
-
-def test_help_has_an_example():
-    assert "Example:" in run("--help").stdout

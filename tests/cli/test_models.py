@@ -246,11 +246,3 @@ def test_verify_warns_of_a_file_that_nobody_vouches_for(app, pack: Path, folder:
     assert result.exit_code == 0
     assert result.stdout.startswith("unrecorded  loose  ")
     assert f"nobody has promised the checksum of {folder / 'loose.onnx'}" in result.stderr
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["pull", "--help"], ["verify", "--help"]])
-def test_help_has_an_example(app, arguments):
-    result = run(app, *arguments)
-    assert result.exit_code == 0
-    assert "Example:" in result.stdout
-    assert "blurgate models" in result.stdout

@@ -109,10 +109,6 @@ def test_a_broken_plugin_is_marked_once_and_the_exit_code_stays_0(host):
     assert len(report["plugins"]) == 4
 
 
-def test_help_has_an_example(host):
-    assert "blurgate plugins --verbose" in run("--help").stdout
-
-
 def test_the_built_in_plugins_are_listed():
     names = {(row["kind"], row["name"]) for row in json.loads(run("--json").stdout)["plugins"]}
     assert {
