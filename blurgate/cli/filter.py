@@ -255,7 +255,7 @@ def filter_command(
 
 
 def _check_live(
-    sources: list[Source], outputs: Outputs, live: LiveOptions, shard: Shard | None = None
+    sources: list[Source], outputs: Outputs, live: LiveOptions, shard: Shard | None
 ) -> None:
     """Refuse what cannot be done, before anything is written."""
     from blurgate.errors import ConfigError

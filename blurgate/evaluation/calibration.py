@@ -12,7 +12,7 @@ identities for the third, for which the match threshold is taken anew from every
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -100,9 +100,9 @@ class Choice:
     ci: Interval
     reached: dict[str, float]
     n: dict[str, int]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
     """Lines for the user."""
-    target: dict[str, Any] = field(default_factory=dict)
+    target: dict[str, Any]
 
 
 def choose(

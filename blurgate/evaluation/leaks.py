@@ -10,7 +10,7 @@ faces get: none of these sharp faces is blurrier than another by what group it b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import cv2
@@ -153,7 +153,7 @@ class Leaks:
     """State -> change -> how far the label moved."""
     degree: dict[str, dict[str, dict[str, Moved]]]
     """Scorer -> state -> change -> how far the degree moved."""
-    groups: dict[str, dict[str, GroupLeaks]] = field(default_factory=dict)
+    groups: dict[str, dict[str, GroupLeaks]]
     """Axis -> group of people -> the same for its faces; see `blurgate.evaluation.groups`."""
 
     def overall(self, scorer: str, state: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from blurgate.report.page import Html, element, safe, table
@@ -39,7 +39,7 @@ class Chart:
     title: str
     x_label: str
     y_label: str
-    lines: Sequence[Line] = field(default_factory=tuple)
+    lines: Sequence[Line]
     x_range: tuple[float, float] = (0.0, 1.0)
     y_range: tuple[float, float] | None = (0.0, 1.0)
     """None: from 0, or the least value if it is below, to a little above the largest."""

@@ -111,7 +111,7 @@ class Bars:
     """One per bar; the bars are equally wide."""
     x_label: str
     y_label: str
-    even: float | None = None
+    even: float | None
     """Height of a dashed line that shows an even distribution; None: no line."""
 
 
