@@ -122,15 +122,15 @@ def image_table(rounds: int, n: int) -> None:
 
 def main() -> None:
     """Run both tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds and images")
     quick = parser.parse_args().quick
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     print(f"{cpu_name()}; {platform.system()} {platform.machine()}; one thread of {os.cpu_count()}")
     print(f"Python {platform.python_version()}, NumPy {np.__version__}, OpenCV {cv2.__version__},")
-    print(f"torch {torch.__version__}; load average {os.getloadavg()[0]:.1f}"
-          if hasattr(os, "getloadavg") else f"torch {torch.__version__}")  # fmt: skip
+    load = f"; load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    print(f"torch {torch.__version__}{load}")
     kernel_table(2 if quick else 5)
     image_table(1 if quick else 5, 32 if quick else 96)
 

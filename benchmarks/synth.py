@@ -183,7 +183,7 @@ def steps(arguments: argparse.Namespace, rounds: int) -> None:
 
 def main() -> None:
     """Run all tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("faces")
     parser.add_argument("--embedder", required=True)
     parser.add_argument("--detector")

@@ -52,15 +52,12 @@ def both(feed: Feed, config: TrainConfig, seconds: float, device: torch.device) 
         pass
 
     began: list[tuple[float, int]] = []
-    last = (0.0, 0)
 
     def on_step(done: int, total: int, text: str) -> None:
-        nonlocal last
         if device.type == "cuda" and done % 20 == 0:
             torch.cuda.synchronize(device)
-        last = (time.perf_counter(), done)
-        began.append(last)
-        if last[0] - began[0][0] > seconds * 1.25:
+        began.append((time.perf_counter(), done))
+        if began[-1][0] - began[0][0] > seconds * 1.25:
             raise EnoughError
 
     config = replace(config, epochs=1000)
@@ -71,6 +68,7 @@ def both(feed: Feed, config: TrainConfig, seconds: float, device: torch.device) 
         with suppress(EnoughError):
             loop.fit(model, loss, feed, config, out, fabric=fabric, on_step=on_step)
     start = next(entry for entry in began if entry[0] - began[0][0] > seconds / 4)
+    last = began[-1]
     return (last[1] - start[1]) * config.batch / (last[0] - start[0])
 
 
