@@ -114,8 +114,9 @@ class Gate:
             scorer = zoo.open_scorer(scorer, runtime)
         self.profile = "" if profile is None else str(profile)
         if profile is not None:
-            numbers = read_profile(Path(profile)).numbers(scorer.info, str(profile))
-            threshold, review, min_face = numbers.over(threshold, review, min_face)
+            found = read_profile(Path(profile))
+            found.check_model(scorer.info, self.profile)
+            threshold, review, min_face = found.over(threshold, review, min_face, self.profile)
         if threshold is None:
             threshold = scorer.threshold
         self.rule = Rule(threshold, review or 0.0, min_face or 0.0)

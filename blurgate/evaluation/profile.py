@@ -37,35 +37,6 @@ class Who:
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
-    """What a profile says to a gate."""
-
-    threshold: float
-    review: float | None
-    min_face: float | None
-    where: str
-    """The profile's file."""
-
-    def over(
-        self, threshold: float | None, review: float | None, min_face: float | None
-    ) -> tuple[float, float | None, float | None]:
-        """Fill in what a user left open.
-
-        Raises:
-            ConfigError: The user gave a threshold too.
-        """
-        if threshold is not None:
-            raise ConfigError(
-                f"the profile {self.where} gives a threshold, and so does --threshold; name one"
-            )
-        return (
-            self.threshold,
-            self.review if review is None else review,
-            self.min_face if min_face is None else min_face,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Profile:
     """A checked profile."""
 
@@ -102,10 +73,23 @@ class Profile:
         facts = asdict(self)
         return {"schema": facts.pop("schema"), **facts}
 
-    def numbers(self, info: ModelInfo, where: str) -> Numbers:
-        """Give what the profile says to a gate with this scorer; raises as `check_model` does."""
-        self.check_model(info, where)
-        return Numbers(self.threshold, self.review, self.min_face, where)
+    def over(
+        self, threshold: float | None, review: float | None, min_face: float | None, where: str
+    ) -> tuple[float, float | None, float | None]:
+        """Fill in what a user left open.
+
+        Raises:
+            ConfigError: The user gave a threshold too.
+        """
+        if threshold is not None:
+            raise ConfigError(
+                f"the profile {where} gives a threshold, and so does --threshold; name one"
+            )
+        return (
+            self.threshold,
+            self.review if review is None else review,
+            self.min_face if min_face is None else min_face,
+        )
 
     def check_model(self, info: ModelInfo, where: str) -> None:
         """Refuse a scorer that the profile is not for.
