@@ -13,6 +13,8 @@ from blurgate.cli.progress import progress_bar
 from blurgate.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blurgate.engines import ScorePaths
     from blurgate.interfaces import App
     from blurgate.scoring import ScoreCounts
@@ -131,10 +133,6 @@ def score_command(
         there.begin(resume=resume)
         target = there.local
     with progress_bar(len(mine), "pictures", quiet=quiet) as bar:
-
-        def show(counts: ScoreCounts) -> None:
-            bar(counts.done, f"{counts.faces} faces, {counts.unreadable} unreadable")
-
         counts = run_score(
             scorer,
             finder,
@@ -146,7 +144,7 @@ def score_command(
             resume=resume,
             part=part,
             kinds=blur_kind,
-            on_progress=show,
+            on_progress=_shown(bar),
             on_failure=lambda name, error: warn(error or name),
         )
     if there is not None:
@@ -169,16 +167,16 @@ def _score_with_ray(
 
     names = list_images(paths, stdin=sys.stdin if "-" in paths else ())
     with progress_bar(len(names), "pictures", quiet=quiet) as bar:
-
-        def show(counts: ScoreCounts) -> None:
-            bar(counts.done, f"{counts.faces} faces, {counts.unreadable} unreadable")
-
         counts = run_ray(
             score, names, folder,
             address=address, actors=actors, resume=resume,
-            on_progress=show, on_failure=lambda name, error: warn(error or name),
+            on_progress=_shown(bar), on_failure=lambda name, error: warn(error or name),
         )  # fmt: skip
     _end(counts, folder, quiet=quiet)
+
+
+def _shown(bar: Callable[[int, str], None]) -> Callable[[ScoreCounts], None]:
+    return lambda n: bar(n.done, f"{n.faces} faces, {n.unreadable} unreadable")
 
 
 def _end(counts: ScoreCounts, target: str, *, quiet: bool) -> None:
