@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from blurgate.evaluation.protocol import Protocol
 
 WAYS: Final = {"fixed": "all lines at one angle", "random": "a random angle each"}
-_SUMMARY: Final = ("all", "trained", "held_out")
 _TITLES: Final = {"all": "all", "trained": "trained families", "held_out": "held-out families"}
 
 
@@ -52,7 +51,7 @@ def _note(text: str) -> Html:
 
 def summary_rows(done: Evaluation) -> tuple[list[str], list[list[Any]]]:
     """Give head and rows of the table that says it all."""
-    present = [part for part in _SUMMARY if any(part in f for f in done.fidelity.values())]
+    present = [part for part in _TITLES if any(part in f for f in done.fidelity.values())]
     if present == ["all", "trained"]:
         present = ["all"]
     head = ["scorer", "families", "pictures", "MAE", "RMSE", "bias", "Spearman", "Pearson", "gap"]
@@ -114,7 +113,7 @@ def judged_rows(done: Evaluation) -> tuple[list[str], list[list[Any]]]:
     """Give head and rows of the table of the second recogniser's labels; no rows without one."""
     head = ["families", "", "pictures", "MAE", "bias", "Spearman"]
     found, rows = done.judged, []
-    parts = [(_TITLES[part], "", found[part]) for part in _SUMMARY if part in found]
+    parts = [(_TITLES[part], "", found[part]) for part in _TITLES if part in found]
     held = done.rows.held_out if done.rows is not None else {}
     for family, one in found.get("families", {}).items():
         parts.append((family, "held out" if held[family] else "", one))

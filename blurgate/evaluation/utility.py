@@ -66,11 +66,9 @@ class CachedEmbedder:
         """Embed (n, 112, 112, 3); gives (n, d), each of length 1."""
         keys = [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
         new = {key: i for i, key in enumerate(keys) if key not in self._known}
-        if new or not keys:
+        if new:
             vectors = self._labeller.embed(crops[list(new.values())])
             self._known.update(zip(new, vectors, strict=True))
-            if not keys:
-                return vectors
         return np.stack([self._known[key] for key in keys])
 
 

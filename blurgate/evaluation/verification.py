@@ -233,7 +233,7 @@ class _Places:
             exact = self._at.get(os.path.realpath(self._folder / name))
             if exact is not None:
                 return exact
-        return self._stems.get(PurePath(name).stem if "/" in name else name.rpartition("/")[2])
+        return self._stems.get(PurePath(name).stem if "/" in name else name)
 
 
 def _csv_rows(path: Path, text: str) -> Iterable[tuple[str, str, bool, int]]:
