@@ -2,11 +2,11 @@
 
 Matching follows COCO's evaluation (Lin et al., 2014): in the order of falling scores a detection
 takes the free face with which it overlaps most, if that reaches the wanted IoU. One that finds none
-and lies with at least half of its area on an ignored region is left out of the count, and so is
-one that is smaller than the faces that are looked for. Average precision is the area below the
-precision-recall curve after precision has been made to fall with recall (the "all points" area of
-PASCAL VOC since 2010). Equal scores are one step of the curve: no threshold parts them, so no
-order among them may count.
+is left out of the count if it reaches that IoU with an ignored face or lies with at least half of
+its area on it, and so is one that is smaller than the faces that are looked for. Average precision
+is the area below the precision-recall curve after precision has been made to fall with recall (the
+"all points" area of PASCAL VOC since 2010). Equal scores are one step of the curve: no threshold
+parts them, so no order among them may count.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def match(
     left_out = shorter_sides(detections) < least_px
     overlap = iou(detections, boxes)
     hidden = _most_covered(detections, boxes[ignore]) >= COVERED
+    hidden |= overlap[:, ignore].max(axis=1, initial=0) >= least_iou
     for i in range(len(detections)):
         free = np.where(ignore | found, -1.0, overlap[i])
         best = int(free.argmax()) if len(boxes) else -1

@@ -88,6 +88,10 @@ def test_small_faces_are_ignored_and_so_are_small_finds():
     small = (50, 50, 55, 55)
     assert ap([A, small], [small, A, (70, 70, 75, 75)], [0.9, 0.8, 0.95], least_px=8) == 1.0
     assert ap([A, small], [(70, 70, 79, 79), A], [0.9, 0.8], least_px=8) == 0.5
+    # A large find of a small face is one of an ignored face, if it overlaps it as finds must.
+    little, large = (50, 50, 57, 57), (48, 48, 59, 59)  # 49 of its 121 pixels are on the face
+    assert ap([A, little], [large, A], [0.9, 0.8], iou=0.4, least_px=8) == 1.0
+    assert ap([A, little], [large, A], [0.9, 0.8], iou=0.5, least_px=8) == 0.5
     # A small find of a large face is right all the same.
     assert ap([(0, 0, 10, 10)], [(0, 0, 7, 10)], [0.9], least_px=8) == 1.0
 
@@ -141,6 +145,7 @@ def slow_ap(pictures, iou):
                     max(min(box[2], f[2]) - max(box[0], f[0]), 0)
                     * max(min(box[3], f[3]) - max(box[1], f[1]), 0)
                     >= 0.5 * area
+                    or slow_iou(box, f) >= iou
                     for f, i in zip(faces, ignore, strict=True)
                     if i
                 )
