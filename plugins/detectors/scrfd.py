@@ -11,17 +11,18 @@ What the file declares decides how it is called:
 - Batch fixed at 1, as in the released files: one picture per call. Batch free: pictures of one
   canvas size run together, once a probe has shown how the file lays their results out.
 
-SCRFD misses faces that are larger than some 400 pixels on its canvas, or finds them with landmarks
-that are off. Pictures in which nothing is found, or such a face, are therefore searched again at a
-smaller scale (`RETRY_SCALE`).
+Very large faces and small ones are then searched once more (`looks`); the equality above is that of
+the first search.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Final, Literal, NamedTuple, NoReturn, TypeAlias
 
 import cv2
@@ -29,10 +30,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blurgate.errors import ConfigError, ModelError, WeightsError
-from blurgate.geometry import Letterbox, fit_canvas, fit_long_side, iou, nms
+from blurgate.geometry import Letterbox, fit_canvas, fit_long_side, nms
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import DetectorOptions, ModelFile, ModelInfo, Register, Runtime
 from blurgate.pixels import shrink
+from blurgate.plugins.detectors.looks import (
+    CLOSER_SIDE,
+    RETRY_LEAST,
+    RETRY_SCALE,
+    cut_outs,
+    large_faces,
+    with_closer,
+    with_large,
+)
 from blurgate.runtime import make_session, run
 from blurgate.types import F32, U8, Detections, Frame
 
@@ -44,14 +54,6 @@ ANCHORS: Final = 2
 COLUMNS: Final = (1, 4, 10)
 """Columns of a prediction: score, distances to the box's sides, offsets of five landmarks."""
 NMS_IOU: Final = 0.4
-RETRY_SCALE: Final = 0.3
-"""Scale of the second search: 192 pixels after 640, a tenth of the cost. It finds what 0.4 finds
-and nearly all faces that the picture's edges cut, of which 0.4 finds few; below 0.25 the landmarks
-get worse. It added no false faces in landscapes and in random cuts of them."""
-RETRY_ABOVE: Final = 400
-"""Longer side in canvas pixels of a face that the second search finds better."""
-RETRY_LEAST: Final = 96
-"""A second search smaller than this many pixels is left out."""
 BATCH: Final = 8
 """Pictures per call where the batch is free."""
 
@@ -110,20 +112,31 @@ class Scrfd:
 
     def __call__(self, frames: Sequence[Frame], /) -> list[Detections]:
         """Find the faces of each frame, highest score first."""
-        found = self._search(frames, 1.0)
+        found = self._with_large(self._search(frames, 1.0))
+        return found if self._fixed is not None else self._with_closer(found)
+
+    def _with_large(self, found: list[Detections]) -> list[Detections]:
         if max(self._fixed or (self._options.long_side,)) * RETRY_SCALE < RETRY_LEAST:
             return found
-        large = [self._large(faces) for faces in found]
+        large = [large_faces(faces, self._scale(faces.frame)) for faces in found]
         unsure = [i for i, faces in enumerate(found) if not len(faces) or large[i].any()]
-        again = self._search([frames[i] for i in unsure], RETRY_SCALE)
+        again = self._search([found[i].frame for i in unsure], RETRY_SCALE)
         for i, faces in zip(unsure, again, strict=True):
-            found[i] = _joined(found[i], faces, large[i])
+            found[i] = with_large(found[i], faces, large[i])
         return found
 
-    def _large(self, faces: Detections) -> NDArray[np.bool_]:
-        """Mark the faces that are too large for the first search, (n,)."""
-        sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]) * self._fit(faces.frame, 1.0).scale
-        return np.asarray(sides.max(axis=1, initial=0) > RETRY_ABOVE)
+    def _with_closer(self, found: list[Detections]) -> list[Detections]:
+        cuts = [cut_outs(faces, self._scale(faces.frame)) for faces in found]
+        frames = [cut.frame for part in cuts for cut in part]
+        seen = iter(self._search(frames, CLOSER_SIDE / self._options.long_side))
+        return [
+            with_closer(faces, part, list(islice(seen, len(part)))) if part else faces
+            for faces, part in zip(found, cuts, strict=True)
+        ]
+
+    def _scale(self, frame: Frame) -> float:
+        """Give the pixels of the first search's canvas per pixel of a frame, on the larger axis."""
+        return max(self._fit(frame, 1.0).scale)
 
     def watch(self, names: Sequence[str]) -> None:
         """Let `rows` give what flows between nodes of the file, by the names that it has there.
@@ -192,13 +205,14 @@ class Scrfd:
         It lies in memory that the thread's next call uses again: fresh memory of this size costs
         several times as much as the work, because the system hands it out page by page.
         """
-        shape = len(pictures), *pictures[0][1].canvas
-        if getattr(self._buffers, "shape", None) != shape:
-            self._buffers.shape = shape
-            self._buffers.canvas = np.empty((*shape, 3), np.uint8)
-            self._buffers.blob = np.empty((shape[0], 3, *shape[1:]), np.float32)
-        canvas: U8 = self._buffers.canvas
-        blob: F32 = self._buffers.blob
+        shape = len(pictures), *pictures[0][1].canvas, 3
+        values = math.prod(shape)
+        if getattr(self._buffers, "values", 0) < values:
+            self._buffers.values = values
+            self._buffers.canvas = np.empty(values, np.uint8)
+            self._buffers.blob = np.empty(values, np.float32)
+        canvas: U8 = self._buffers.canvas[:values].reshape(shape)
+        blob: F32 = self._buffers.blob[:values].reshape(shape[0], 3, *shape[1:3])
         for (frame, box), out in zip(pictures, canvas, strict=True):
             h, w = box.inner
             shrink(frame, out[:h, :w])
@@ -363,21 +377,6 @@ def _place(
         boxes: F32 = np.concatenate([centre - sides[:, :2], centre + sides[:, 2:]], axis=1)
         kps: F32 = (offsets * step).reshape(-1, 5, 2) + centre[:, None]
     return boxes, kps
-
-
-def _joined(first: Detections, second: Detections, large: NDArray[np.bool_]) -> Detections:
-    """Put the second search's version in the place of the large faces that it finds too.
-
-    Where the first search found nothing, all of the second's count.
-    """
-    if not len(first):
-        return second
-    overlap = iou(first.boxes, second.boxes)
-    better = overlap.argmax(axis=1) if len(second) else np.zeros(len(first), np.intp)
-    taken = large & (overlap.max(axis=1, initial=0) > NMS_IOU)
-    boxes, kps = first.boxes.copy(), first.kps.copy()
-    boxes[taken], kps[taken] = second.boxes[better[taken]], second.kps[better[taken]]
-    return Detections(first.frame, boxes, first.det_scores, kps)
 
 
 def _no_faces(frame: Frame) -> Detections:

@@ -18,7 +18,7 @@ from blurgate.errors import ConfigError, WeightsError
 from blurgate.geometry import fit_canvas
 from blurgate.host import get_host
 from blurgate.interfaces import DetectorOptions, ModelFile, ModelInfo, Runtime
-from blurgate.plugins.detectors import scrfd
+from blurgate.plugins.detectors import looks, scrfd
 from blurgate.plugins.detectors.scrfd import Scrfd
 from blurgate.runtime import make_session, onnxruntime
 from blurgate.types import Detections, Frame
@@ -214,6 +214,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     return shapes
 
 
+@pytest.fixture(autouse=True)
+def far(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small faces be as the first search sees them, but for the tests of closer looks."""
+    if "closer" not in request.node.name:
+        monkeypatch.setattr(looks, "CLOSER_BELOW", 0)
+
+
 # --- what is found ---
 
 
@@ -406,13 +413,13 @@ def test_large_faces_are_as_the_second_search_sees_them(
     find = detector(tiny(tmp_path / "tiny.onnx"))
     monkeypatch.setattr(find, "_search", search)
     (found,) = find([picture])
-    assert scales == [(1, 1.0), (1, scrfd.RETRY_SCALE)]
+    assert scales == [(1, 1.0), (1, scrfd.RETRY_SCALE), (0, 0.2)]
     assert found.det_scores.tolist() == first.det_scores.tolist()
     np.testing.assert_array_equal(found.boxes, [second.boxes[1], *first.boxes[1:]])
     np.testing.assert_array_equal(found.kps, [second.kps[1], *first.kps[1:]])
     first, scales[:] = faces((0, 798, 0.9)), []
     assert find([picture]) == [first]
-    assert scales == [(1, 1.0), (0, scrfd.RETRY_SCALE)]
+    assert scales == [(1, 1.0), (0, scrfd.RETRY_SCALE), (0, 0.2)]
 
 
 def test_there_is_no_second_search_of_a_small_one(
@@ -422,6 +429,54 @@ def test_there_is_no_second_search_of_a_small_one(
     calls.clear()
     find([frame(np.zeros((256, 256, 3), np.uint8))])
     assert calls == [(1, 3, 256, 256)]
+
+
+# --- closer looks ---
+
+
+def spots(*at: tuple[int, int]) -> Frame:
+    """White squares; on the canvas, half the size, each fills a cell of stride 8: a face of 32."""
+    image = np.zeros((720, 1280, 3), np.uint8)
+    for x, y in at:
+        image[y : y + 16, x : x + 16] = 255
+    return frame(image)
+
+
+@pytest.mark.parametrize("batch", [1, "n"])
+def test_small_faces_are_looked_at_closer(
+    tmp_path: Path, calls: list[tuple[int, ...]], batch: int | str
+) -> None:
+    find = detector(tiny(tmp_path / "tiny.onnx", plain=True, batch=batch))
+    pictures = [spots((320, 160), (800, 400)), spots(), spots((640, 320))]
+    first = find._search(pictures, 1.0)
+    assert [len(faces) for faces in first] == [2, 0, 1]
+    calls.clear()
+    found = find(pictures)
+    assert [shape for shape in calls if shape[2:] == (128, 128)] == (
+        [(3, 3, 128, 128)] if batch == "n" else [(1, 3, 128, 128)] * 3
+    )
+    for faces, before, picture in zip(found, first, pictures, strict=True):
+        assert faces.frame is picture
+        assert faces.det_scores.tolist() == before.det_scores.tolist()
+        for box, kps, far, at in zip(faces.boxes, faces.kps, before.boxes, before.kps, strict=True):
+            # 104 pixels around it become 128, so that its square fills a cell of stride 16.
+            x, y = np.floor(far[:2] - 0.3 * 64)
+            cut = frame(picture.image[int(y) : int(y) + 104, int(x) : int(x) + 104])
+            (seen,) = find._search([cut], 128 / 640)
+            middle = np.abs(seen.boxes - far + np.tile([x, y], 2)).sum(axis=1).argmin()
+            np.testing.assert_allclose(box, seen.boxes[middle] + [x, y, x, y], atol=1e-3)
+            np.testing.assert_allclose(kps, seen.kps[middle] + [x, y], atol=1e-3)
+            assert np.abs(kps - at).max() > 1
+
+
+def test_faces_of_a_fixed_size_are_not_looked_at_closer(
+    tmp_path: Path, calls: list[tuple[int, ...]]
+) -> None:
+    find = detector(tiny(tmp_path / "tiny.onnx", plain=True, size=(384, 640)))
+    calls.clear()
+    (found,) = find([spots((320, 160))])
+    assert len(found) == 1
+    assert calls == [(1, 3, 384, 640)]
 
 
 # --- what is not a number ---

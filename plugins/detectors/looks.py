@@ -1,0 +1,148 @@
+"""Further searches of a picture, for the faces that a first one does not see well.
+
+Large faces: SCRFD misses those that are larger than some 400 pixels on its canvas, or finds them
+with landmarks that are off. Pictures in which nothing is found, or such a face, are searched a
+second time at `RETRY_SCALE` (docs/decisions/0021-second-search.md).
+
+Small faces: of a face of 30 pixels the landmarks are off by a tenth of the distance of the eyes and
+more, which moves the crop and costs the recogniser as much as blur does. Each is looked at once
+more, cut out and enlarged (docs/decisions/0022-closer-look.md).
+
+Either way the scores are those of the first search, and the faces that it found are all there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blurgate.geometry import iou
+from blurgate.profiling import timed
+from blurgate.types import F32, Detections, Frame, Pixels
+
+RETRY_SCALE: Final = 0.3
+"""Scale of the second search: 192 pixels after 640, a tenth of the cost. It finds what 0.4 finds
+and nearly all faces that the picture's edges cut, of which 0.4 finds few; below 0.25 the landmarks
+get worse. It added no false faces in landscapes and in random cuts of them."""
+RETRY_ABOVE: Final = 400
+"""Longer side in canvas pixels of a face that the second search finds better."""
+RETRY_LEAST: Final = 96
+"""A second search smaller than this many pixels is left out."""
+
+CLOSER_BELOW: Final = 64
+"""Longer side in canvas pixels of a face that is looked at closer."""
+CLOSER_LEAST: Final = 0.3
+"""Score of a face, below which it is not, and of what is seen there, below which it counts not."""
+CLOSER_AROUND: Final = 1.6
+"""Side of what is cut out, in longer sides of the face."""
+CLOSER_SIDE: Final = 128
+"""Canvas of a closer look, in pixels: the face becomes 80 of them large."""
+
+SAME: Final = 0.4
+"""Overlap (IoU) above which two searches have found the same face."""
+
+
+class CutOut(NamedTuple):
+    """The surroundings of a small face."""
+
+    face: int
+    """Which of the frame's."""
+    frame: Frame
+    """The cut, as a picture of its own."""
+    origin: F32
+    """(2,) xy, where its top left lies in the frame."""
+    step: F32
+    """(2,) xy, how far apart its pixels lie in the frame."""
+
+
+def large_faces(faces: Detections, scale: float) -> NDArray[np.bool_]:
+    """Mark the faces that are too large for the first search, (n,).
+
+    Args:
+        faces: What it found.
+        scale: Pixels of the canvas per pixel of the frame.
+    """
+    return np.asarray(_longer_sides(faces) * scale > RETRY_ABOVE)
+
+
+def with_large(first: Detections, second: Detections, large: NDArray[np.bool_]) -> Detections:
+    """Put the second search's version in the place of the large faces that it finds too.
+
+    Where the first search found nothing, all of the second's count.
+    """
+    if not len(first):
+        return second
+    boxes, kps = first.boxes.copy(), first.kps.copy()
+    for i in np.flatnonzero(large):
+        same = _same(first.boxes[i], second.boxes)
+        if same is not None:
+            boxes[i], kps[i] = second.boxes[same], second.kps[same]
+    return Detections(first.frame, boxes, first.det_scores, kps)
+
+
+def cut_outs(faces: Detections, scale: float) -> list[CutOut]:
+    """Cut the surroundings of the small faces out of their frame.
+
+    Args:
+        faces: What the first search found.
+        scale: Pixels of the canvas per pixel of the frame.
+    """
+    sides = _longer_sides(faces)
+    small = (sides * scale < CLOSER_BELOW) & (faces.det_scores >= CLOSER_LEAST)
+    cuts = []
+    h, w = faces.frame.size
+    for i in np.flatnonzero(small):
+        centre = (faces.boxes[i, :2] + faces.boxes[i, 2:]) / 2
+        reach = sides[i] * CLOSER_AROUND / 2
+        x1, y1 = np.floor(np.clip(centre - reach, 0, (w - 1, h - 1))).astype(int).tolist()
+        x2, y2 = np.ceil(np.clip(centre + reach, 1, (w, h))).astype(int).tolist()
+        if x2 <= x1 or y2 <= y1:  # the face lies outside
+            continue
+        pixels = faces.frame.pixels
+        if isinstance(pixels, Pixels):
+            with timed("convert"):
+                view = pixels.view((x1, y1, x2, y2), CLOSER_SIDE / max(x2 - x1, y2 - y1))
+            image, origin, step = view
+        else:
+            image, origin, step = pixels[y1:y2, x1:x2], (x1, y1), (1, 1)
+        cut = Frame(image, faces.frame.source, faces.frame.index, faces.frame.pts_s)
+        cuts.append(CutOut(int(i), cut, np.float32(origin), np.float32(step)))
+    return cuts
+
+
+def with_closer(
+    faces: Detections, cuts: Sequence[CutOut], found: Sequence[Detections]
+) -> Detections:
+    """Put what the closer looks found in the place of the faces that they were for.
+
+    Args:
+        faces: What the first search found.
+        cuts: Of its frame.
+        found: In each cut.
+    """
+    boxes, kps = faces.boxes.copy(), faces.kps.copy()
+    for cut, seen in zip(cuts, found, strict=True):
+        sure = seen.det_scores >= CLOSER_LEAST
+        there = seen.boxes[sure] * np.tile(cut.step, 2) + np.tile(cut.origin, 2)
+        same = _same(faces.boxes[cut.face], there)
+        if same is not None:
+            boxes[cut.face], kps[cut.face] = there[same], seen.kps[same] * cut.step + cut.origin
+    return Detections(faces.frame, boxes, faces.det_scores, kps)
+
+
+def _longer_sides(faces: Detections) -> F32:
+    sides: F32 = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1, initial=0)
+    return sides
+
+
+def _same(box: F32, others: F32) -> int | None:
+    """Give which of the other boxes means the same face, if one does.
+
+    It is the one that overlaps it most, not the surest: that may be somebody in front.
+    """
+    overlap = iou(box[None], others)[0]
+    best = int(overlap.argmax()) if len(overlap) else -1
+    return best if best >= 0 and overlap[best] > SAME else None
