@@ -69,6 +69,14 @@ def test_what_is_hardly_a_face_or_lies_outside_is_not_cut_out() -> None:
             assert min(cut.frame.size) == 1
 
 
+def test_of_a_crowd_the_largest_are_looked_at() -> None:
+    frame = Frame(picture(), "p", 0, None)
+    sides = np.random.default_rng(1).permutation(np.arange(10, 60))
+    boxes = [(0, 0, int(side), 8) for side in sides]
+    cuts = cut_outs(faces(frame, *boxes), 1.0)
+    assert sorted(sides[cut.face] for cut in cuts) == list(range(28, 60))
+
+
 class Halved(Pixels):
     """Has a picture of half the size, and gives parts of it that begin at multiples of eight."""
 
