@@ -13,7 +13,7 @@ from blurgate.training.detection.network import (  # noqa: E402
     predictions,
 )
 from blurgate.training.detection.samples import Sample  # noqa: E402
-from blurgate.training.detection.scores import Found, fair_score, false_alarms  # noqa: E402
+from blurgate.training.detection.scores import FALSE_ALARMS, Found, fair_score, false_alarms  # noqa: E402
 
 
 def test_lowering_moves_every_score_by_one_rule_and_nothing_else():
@@ -68,6 +68,6 @@ def test_the_fair_score_is_the_lowest_that_raises_few_enough(count):
     alarms = np.random.default_rng(count).uniform(0.3, 0.9, count).astype(np.float32)
     for pictures in (1, 100, 200):
         at = fair_score(alarms, pictures)
-        assert (alarms >= at).sum() <= 0.02 * pictures
+        assert (alarms >= at).sum() <= FALSE_ALARMS * pictures
         if at > 0.5:
-            assert (alarms >= at - 0.011).sum() > int(0.02 * pictures)
+            assert (alarms >= at - 0.011).sum() > int(FALSE_ALARMS * pictures)

@@ -27,7 +27,7 @@ __all__ = [
     "score",
 ]
 
-FALSE_ALARMS: Final = 0.02
+FALSE_ALARMS: Final = 0.04
 """False alarms that a validation picture may have at a score of 0.5 in the exported file. These
 pictures are full of blur, texture and things cut off; others have far fewer."""
 
@@ -137,7 +137,7 @@ def fair_score(alarms: F32, pictures: int) -> float:
     Returns:
         At least 0.5, the detectors' usual one, and below 1.
 
-    >>> fair_score(np.float32([0.9, 0.7, 0.6, 0.2]), 100)
+    >>> fair_score(np.float32([0.9, 0.7, 0.6, 0.2]), 50)
     0.61
     >>> fair_score(np.float32([0.3]), 1)
     0.5
