@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from blurgate.geometry import iou
 from blurgate.profiling import timed
-from blurgate.types import F32, Detections, Frame, Pixels
+from blurgate.types import F32, U8, Detections, Frame, Pixels, View
 
 RETRY_SCALE: Final = 0.3
 """Scale of the second search: 192 pixels after 640, a tenth of the cost. It finds what 0.4 finds
@@ -106,16 +106,23 @@ def cut_outs(faces: Detections, scale: float) -> list[CutOut]:
         x2, y2 = np.ceil(np.clip(centre + reach, 1, (w, h))).astype(int).tolist()
         if x2 <= x1 or y2 <= y1:  # the face lies outside
             continue
-        pixels = faces.frame.pixels
-        if isinstance(pixels, Pixels):
-            with timed("convert"):
-                view = pixels.view((x1, y1, x2, y2), CLOSER_SIDE / max(x2 - x1, y2 - y1))
-            image, origin, step = view
-        else:
-            image, origin, step = pixels[y1:y2, x1:x2], (x1, y1), (1, 1)
+        image, origin, step = _view(faces.frame.pixels, (x1, y1, x2, y2))
         cut = Frame(image, faces.frame.source, faces.frame.index, faces.frame.pts_s)
-        cuts.append(CutOut(int(i), cut, np.float32(origin), np.float32(step)))
+        cuts.append(CutOut(int(i), cut, np.array(origin, np.float32), np.array(step, np.float32)))
     return cuts
+
+
+def _view(pixels: U8 | Pixels, box: tuple[int, int, int, int]) -> View:
+    """Make the pixels of a part and no others: a face is as large in each kind of frame."""
+    x1, y1, x2, y2 = box
+    if not isinstance(pixels, Pixels):
+        return View(pixels[y1:y2, x1:x2], (x1, y1), (1, 1))
+    with timed("convert"):
+        image, (x, y), (across, down) = pixels.view(box, CLOSER_SIDE / max(x2 - x1, y2 - y1))
+    left, top = max(round((x1 - x) / across), 0), max(round((y1 - y) / down), 0)
+    right, bottom = round((x2 - x) / across), round((y2 - y) / down)
+    cut = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+    return View(cut, (x + left * across, y + top * down), (across, down))
 
 
 def with_closer(

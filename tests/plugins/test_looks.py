@@ -105,11 +105,13 @@ def test_no_more_of_a_frame_is_made_than_is_cut_out() -> None:
     found = faces(Frame(pixels, "p", 0, None), (100, 90, 120, 110))
     (cut,) = cut_outs(found, 1.0)
     assert pixels.scales == [4.0]  # 128 pixels of 32
-    assert (cut.origin.tolist(), cut.step.tolist()) == ([88, 80], [2, 2])
-    seen = faces(cut.frame, (6.5, 5.5, 16, 15))
+    # Of the part that it is given, only what was asked for: x 94 to 126, y 84 to 116.
+    np.testing.assert_array_equal(cut.frame.image, picture()[84:116:2, 94:126:2])
+    assert (cut.origin.tolist(), cut.step.tolist()) == ([94, 84], [2, 2])
+    seen = faces(cut.frame, (3.5, 3.5, 13, 13))
     closer = with_closer(found, [cut], [seen])
     assert closer.boxes.tolist() == [[101, 91, 120, 110]]
-    assert closer.kps[0, 0].tolist() == [88 + 2 * 11.5, 80 + 2 * 11.5]
+    assert closer.kps[0, 0].tolist() == [94 + 2 * 8.5, 84 + 2 * 9.5]
 
 
 def test_only_what_means_the_same_face_takes_its_place() -> None:
