@@ -127,8 +127,8 @@ def folder_of(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        with suppress(OSError):  # one that holds something stays
-            for folder in made:
+        for folder in made:
+            with suppress(OSError):  # it holds something, or could not be made
                 folder.rmdir()
         raise
 
