@@ -1,6 +1,6 @@
 """`python -m blurgate` is the command `blurgate`."""
 
-from blurgate.cli import main
+from blurgate.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()

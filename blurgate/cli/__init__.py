@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
@@ -70,6 +71,25 @@ def make_app() -> typer.Typer:
 
     get_host().register_commands(app)
     return app
+
+
+def program() -> NoReturn:
+    """Run the command line as a process of its own.
+
+    A camera that keeps silent holds up the thread that reads it (`blurgate.pipeline.newest`), in
+    FFmpeg. If FFmpeg lets go of it while the interpreter ends, the process dies of a bad address
+    and not with its exit code. So the interpreter is left out then; all is written by now.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        ours = (one for one in threading.enumerate() if one.name.startswith("blurgate-"))
+        if isinstance(end.code, int) and any(one.daemon for one in ours):
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError, AttributeError):  # closed, or there is none
+                    stream.flush()
+            os._exit(end.code)
+        raise
 
 
 def main() -> NoReturn:

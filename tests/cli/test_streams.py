@@ -49,6 +49,29 @@ def test_interrupted_before_the_command_begins(name):
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"", b"")
 
 
+@pytest.mark.parametrize(("silent_s", "end"), [(60, b""), (0, b" and ended")])
+def test_a_source_that_keeps_silent_does_not_outlast_the_command(silent_s, end):
+    """The interpreter is left out where a thread is held up, and what was written is written."""
+    code = (
+        "import atexit, sys, time\n"
+        "from blurgate import cli\n"
+        "from blurgate.pipeline import newest\n"
+        "atexit.register(sys.stdout.write, ' and ended')\n"
+        "def camera():\n"
+        "    yield 'seen'\n"
+        f"    time.sleep({silent_s})\n"
+        "def command():\n"
+        "    frames = newest(camera(), 1, on_drop=print, may_drop=lambda: True)\n"
+        "    sys.stdout.write(next(frames))\n"
+        "    frames.close()\n"
+        "    sys.exit(130)\n"
+        "cli.make_app = lambda: command\n"
+        "cli.program()"
+    )
+    ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, timeout=30)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"seen" + end, b"")
+
+
 @pytest.mark.parametrize(
     "line",
     ["--help", "models", f"score in {OPTIONS} -q", f"{FILTER} --json -q"],
