@@ -5,10 +5,9 @@ with landmarks that are off. Pictures in which nothing is found, or such a face,
 second time at `RETRY_SCALE` (docs/decisions/0021-second-search.md).
 
 Small faces: of a face of 30 pixels the landmarks are off by a tenth of the distance of the eyes and
-more, which moves the crop and costs the recogniser as much as blur does. Each is looked at once
-more, cut out and enlarged (docs/decisions/0022-closer-look.md).
-
-Either way the scores are those of the first search, and the faces that it found are all there are.
+more, which moves the crop and costs the recogniser as much as blur does; and of many it is not sure
+that they are faces. Each is looked at once more, cut out and enlarged, and its score is the mean of
+both searches' (docs/decisions/0022-closer-look.md).
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ RETRY_LEAST: Final = 96
 
 CLOSER_BELOW: Final = 64
 """Longer side in canvas pixels of a face that is looked at closer."""
-CLOSER_LEAST: Final = 0.3
-"""Score of a face, below which it is not, and of what is seen there, below which it counts not."""
+CLOSER_LEAST: Final = 0.25
+"""Score from which on the first search's find is worth a look, though it may be no face."""
 CLOSER_MOST: Final = 32
-"""Faces of a frame that are looked at closer, the largest first: a crowd costs three searches more
+"""Faces of a frame that are looked at closer, the surest first: a crowd costs three searches more
 and not thirty."""
 CLOSER_AROUND: Final = 1.6
 """Side of what is cut out, in longer sides of the face."""
@@ -95,8 +94,7 @@ def cut_outs(faces: Detections, scale: float) -> list[CutOut]:
     """
     sides = _longer_sides(faces)
     small = np.flatnonzero((sides * scale < CLOSER_BELOW) & (faces.det_scores >= CLOSER_LEAST))
-    if len(small) > CLOSER_MOST:
-        small = small[np.argsort(-sides[small], kind="stable")[:CLOSER_MOST]]
+    small = small[np.argsort(-faces.det_scores[small], kind="stable")[:CLOSER_MOST]]
     cuts = []
     h, w = faces.frame.size
     for i in small:
@@ -130,19 +128,23 @@ def with_closer(
 ) -> Detections:
     """Put what the closer looks found in the place of the faces that they were for.
 
+    A score becomes the mean of both searches', in which a face that is not seen again counts as 0.
+    Two faces can turn out to be the same one.
+
     Args:
         faces: What the first search found.
         cuts: Of its frame.
         found: In each cut.
     """
-    boxes, kps = faces.boxes.copy(), faces.kps.copy()
+    boxes, kps, scores = faces.boxes.copy(), faces.kps.copy(), faces.det_scores.copy()
     for cut, seen in zip(cuts, found, strict=True):
-        sure = seen.det_scores >= CLOSER_LEAST
-        there = seen.boxes[sure] * np.tile(cut.step, 2) + np.tile(cut.origin, 2)
+        there = seen.boxes * np.tile(cut.step, 2) + np.tile(cut.origin, 2)
         same = _same(faces.boxes[cut.face], there)
+        scores[cut.face] /= 2
         if same is not None:
+            scores[cut.face] += seen.det_scores[same] / 2
             boxes[cut.face], kps[cut.face] = there[same], seen.kps[same] * cut.step + cut.origin
-    return Detections(faces.frame, boxes, faces.det_scores, kps)
+    return Detections(faces.frame, boxes, scores, kps)
 
 
 def _longer_sides(faces: Detections) -> F32:

@@ -11,7 +11,7 @@ What the file declares decides how it is called:
 - Batch fixed at 1, as in the released files: one picture per call. Batch free: pictures of one
   canvas size run together, once a probe has shown how the file lays their results out.
 
-Very large faces and small ones are then searched once more (`looks`); the equality above is that of
+Small faces and very large ones are then searched once more (`looks`); the equality above is that of
 the first search.
 """
 
@@ -35,6 +35,7 @@ from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import DetectorOptions, ModelFile, ModelInfo, Register, Runtime
 from blurgate.pixels import shrink
 from blurgate.plugins.detectors.looks import (
+    CLOSER_LEAST,
     CLOSER_SIDE,
     RETRY_LEAST,
     RETRY_SCALE,
@@ -112,8 +113,9 @@ class Scrfd:
 
     def __call__(self, frames: Sequence[Frame], /) -> list[Detections]:
         """Find the faces of each frame, highest score first."""
-        found = self._with_large(self._search(frames, 1.0))
-        return found if self._fixed is not None else self._with_closer(found)
+        return self._with_large(
+            self._search(frames, 1.0) if self._fixed is not None else self._closer(frames)
+        )
 
     def _with_large(self, found: list[Detections]) -> list[Detections]:
         if max(self._fixed or (self._options.long_side,)) * RETRY_SCALE < RETRY_LEAST:
@@ -125,14 +127,24 @@ class Scrfd:
             found[i] = with_large(found[i], faces, large[i])
         return found
 
-    def _with_closer(self, found: list[Detections]) -> list[Detections]:
+    def _closer(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Search frames, and each small face once more."""
+        least = min(self._options.min_score, CLOSER_LEAST)
+        found = self._search(frames, 1.0, least)
         cuts = [cut_outs(faces, self._scale(faces.frame)) for faces in found]
-        frames = [cut.frame for part in cuts for cut in part]
-        seen = iter(self._search(frames, CLOSER_SIDE / self._options.long_side))
+        parts = [cut.frame for part in cuts for cut in part]
+        seen = iter(self._search(parts, CLOSER_SIDE / self._options.long_side, least))
         return [
-            with_closer(faces, part, list(islice(seen, len(part)))) if part else faces
+            self._sure(with_closer(faces, part, list(islice(seen, len(part)))))
             for faces, part in zip(found, cuts, strict=True)
         ]
+
+    def _sure(self, faces: Detections) -> Detections:
+        """Leave out what scores too little, and what means the same face as a surer one."""
+        sure = faces.det_scores >= self._options.min_score
+        boxes, scores, kps = faces.boxes[sure], faces.det_scores[sure], faces.kps[sure]
+        kept = nms(boxes, scores, NMS_IOU, inclusive=True)
+        return Detections(faces.frame, boxes[kept], scores[kept], kps[kept])
 
     def _scale(self, frame: Frame) -> float:
         """Give the pixels of the first search's canvas per pixel of a frame, on the larger axis."""
@@ -176,7 +188,11 @@ class Scrfd:
         scores = np.concatenate([out[0, :, 0] for out in outputs[:3]])
         return Rows(scores, boxes, kps, given[len(outputs) :])
 
-    def _search(self, frames: Sequence[Frame], scale: float) -> list[Detections]:
+    def _search(
+        self, frames: Sequence[Frame], scale: float, least: float | None = None
+    ) -> list[Detections]:
+        """Find what scores at least so much, `DetectorOptions.min_score` if it is not said."""
+        least = self._options.min_score if least is None else least
         boxes = [self._fit(frame, scale) for frame in frames]
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, box in enumerate(boxes):
@@ -188,7 +204,8 @@ class Scrfd:
                 part = members[start : start + step]
                 outputs = self._run(self._blob([(frames[i], boxes[i]) for i in part]))
                 for nth, i in enumerate(part):
-                    found[i] = self._decode([out[nth] for out in outputs], frames[i], boxes[i])
+                    own = [out[nth] for out in outputs]
+                    found[i] = self._decode(own, frames[i], boxes[i], least)
         return [found[i] for i in range(len(frames))]
 
     def _fit(self, frame: Frame, scale: float) -> Letterbox:
@@ -248,12 +265,14 @@ class Scrfd:
             arranged.append(out.reshape(n, rows, columns))
         return arranged
 
-    def _decode(self, outputs: Sequence[F32], frame: Frame, box: Letterbox) -> Detections:
+    def _decode(
+        self, outputs: Sequence[F32], frame: Frame, box: Letterbox, least: float
+    ) -> Detections:
         """Turn the nine (rows, columns) outputs for one picture into its faces."""
         scores, placed = [], []
         for level, stride in enumerate(STRIDES):
             level_scores = outputs[level][:, 0]
-            rows = np.flatnonzero(level_scores >= self._options.min_score)
+            rows = np.flatnonzero(level_scores >= least)
             if not len(rows):
                 continue
             scores.append(level_scores[rows])

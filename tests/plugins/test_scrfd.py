@@ -406,20 +406,21 @@ def test_large_faces_are_as_the_second_search_sees_them(
     second = faces((200, 40, 0.99), (0, 800, 0.6), (850, 100, 0.5), shift=4)
     scales = []
 
-    def search(frames: Sequence[Frame], scale: float) -> list[Detections]:
+    def search(frames: Sequence[Frame], scale: float, _: float = 0) -> list[Detections]:
         scales.append((len(frames), scale))
         return [first if scale == 1 else second for _ in frames]
 
     find = detector(tiny(tmp_path / "tiny.onnx"))
     monkeypatch.setattr(find, "_search", search)
     (found,) = find([picture])
-    assert scales == [(1, 1.0), (1, scrfd.RETRY_SCALE), (0, 0.2)]
+    assert scales == [(1, 1.0), (0, 0.2), (1, scrfd.RETRY_SCALE)]
     assert found.det_scores.tolist() == first.det_scores.tolist()
     np.testing.assert_array_equal(found.boxes, [second.boxes[1], *first.boxes[1:]])
     np.testing.assert_array_equal(found.kps, [second.kps[1], *first.kps[1:]])
     first, scales[:] = faces((0, 798, 0.9)), []
-    assert find([picture]) == [first]
-    assert scales == [(1, 1.0), (0, scrfd.RETRY_SCALE), (0, 0.2)]
+    (found,) = find([picture])
+    np.testing.assert_array_equal(found.boxes, first.boxes)
+    assert scales == [(1, 1.0), (0, 0.2), (0, scrfd.RETRY_SCALE)]
 
 
 def test_there_is_no_second_search_of_a_small_one(
@@ -457,8 +458,10 @@ def test_small_faces_are_looked_at_closer(
     )
     for faces, before, picture in zip(found, first, pictures, strict=True):
         assert faces.frame is picture
-        assert faces.det_scores.tolist() == before.det_scores.tolist()
-        for box, kps, far, at in zip(faces.boxes, faces.kps, before.boxes, before.kps, strict=True):
+        for box, kps, score, far, at, unsure in zip(
+            faces.boxes, faces.kps, faces.det_scores,
+            before.boxes, before.kps, before.det_scores, strict=True,
+        ):  # fmt: skip
             # 104 pixels around it become 128, so that its square fills a cell of stride 16.
             x, y = np.floor(far[:2] - 0.3 * 64)
             cut = frame(picture.image[int(y) : int(y) + 104, int(x) : int(x) + 104])
@@ -466,7 +469,41 @@ def test_small_faces_are_looked_at_closer(
             middle = np.abs(seen.boxes - far + np.tile([x, y], 2)).sum(axis=1).argmin()
             np.testing.assert_allclose(box, seen.boxes[middle] + [x, y, x, y], atol=1e-3)
             np.testing.assert_allclose(kps, seen.kps[middle] + [x, y], atol=1e-3)
+            assert score == pytest.approx((unsure + seen.det_scores[middle]) / 2, abs=1e-6)
             assert np.abs(kps - at).max() > 1
+
+
+def test_what_the_closer_look_makes_sure_is_found_and_what_it_does_not_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = spots()
+
+    def faces(of: Frame, *rows: tuple[float, float, float]) -> Detections:
+        """Squares of 40 pixels with their corner and score."""
+        boxes = np.float32([[x, y, x + 40, y + 40] for x, y, _ in rows]).reshape(-1, 4)
+        kps = boxes[:, None, :2] + np.float32([[9, 9], [30, 9], [20, 20], [10, 30], [28, 30]])
+        scores = np.float32([score for *_, score in rows])
+        return Detections(of, boxes, scores, kps.astype(np.float32))
+
+    first = faces(picture, (100, 100, 0.9), (300, 100, 0.6), (500, 100, 0.4), (520, 100, 0.3))
+    looks_at = [0.3, 0.2, 0.9, 0.8]  # the last one is on the same face, moved to where it is
+    asked = []
+
+    def search(frames: Sequence[Frame], scale: float, least: float = 0) -> list[Detections]:
+        asked.append((len(frames), least))
+        if scale == 1:
+            return [first]
+        return [
+            faces(cut, (12 if i < 3 else -3, 12, score))
+            for i, (cut, score) in enumerate(zip(frames, looks_at, strict=False))
+        ]
+
+    find = detector(tiny(tmp_path / "tiny.onnx"))
+    monkeypatch.setattr(find, "_search", search)
+    (found,) = find([picture])
+    assert asked[:2] == [(1, looks.CLOSER_LEAST), (4, looks.CLOSER_LEAST)]
+    np.testing.assert_allclose(found.det_scores, [0.65, 0.6])  # the surest first
+    np.testing.assert_array_equal(found.boxes[:, 0], [500, 100])
 
 
 def test_faces_of_a_fixed_size_are_not_looked_at_closer(
