@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 
 from blurgate.host import get_host
+from blurgate.training import psf
+from blurgate.training.arrays import on_numpy
 from blurgate.training.blur import KernelBlur
 from blurgate.training.streams import Streams
 
@@ -72,8 +74,8 @@ def kernel_bank(seed: int) -> tuple[Kernel, ...]:
             continue
         streams = Streams(seed, range(count)).fold(f"kernels {name}")
         severity = (streams.uniform("severity", 0.02, 1.0) ** 1.5).astype(np.float32)
-        for row in blur.sample(streams, severity):
-            weights = blur.kernels([row])[0]
+        for kernel in blur.raw_kernels(blur.sample(streams, severity), 1.0, on_numpy()):
+            weights = psf.normalised(kernel)
             bank.append(Kernel(weights, _spread(weights)))
     return tuple(bank)
 
