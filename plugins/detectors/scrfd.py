@@ -129,11 +129,10 @@ class Scrfd:
 
     def _closer(self, frames: Sequence[Frame]) -> list[Detections]:
         """Search frames, and each small face once more."""
-        least = min(self._options.min_score, CLOSER_LEAST)
-        found = self._search(frames, 1.0, least)
+        found = self._search(frames, 1.0, min(self._options.min_score, CLOSER_LEAST))
         cuts = [cut_outs(faces, self._scale(faces.frame)) for faces in found]
         parts = [cut.frame for part in cuts for cut in part]
-        seen = iter(self._search(parts, CLOSER_SIDE / self._options.long_side, least))
+        seen = iter(self._search(parts, CLOSER_SIDE / self._options.long_side, CLOSER_LEAST))
         return [
             self._sure(with_closer(faces, part, list(islice(seen, len(part)))))
             for faces, part in zip(found, cuts, strict=True)

@@ -1,10 +1,18 @@
 """Scores of an exported detector: 0.5 means the same for every one."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from blurgate.training.detection.default_score import (  # noqa: E402
+    FALSE_ALARMS,
+    default_score,
+    fair_score,
+    false_alarms,
+)
 from blurgate.training.detection.network import (  # noqa: E402
     DetectorNet,
     NetShape,
@@ -13,7 +21,7 @@ from blurgate.training.detection.network import (  # noqa: E402
     predictions,
 )
 from blurgate.training.detection.samples import Sample  # noqa: E402
-from blurgate.training.detection.scores import FALSE_ALARMS, Found, fair_score, false_alarms  # noqa: E402
+from blurgate.types import Detections, Frame  # noqa: E402
 
 
 def test_lowering_moves_every_score_by_one_rule_and_nothing_else():
@@ -40,27 +48,50 @@ def sample(*boxes, ignored=()):
     return Sample(np.zeros((100, 100, 3), np.uint8), every, kps, ignore)
 
 
-def seen(*rows):
+def detections(*rows):
     boxes, scores = np.float32([row[0] for row in rows]), np.float32([row[1] for row in rows])
-    return Found(boxes.reshape(-1, 4), scores, np.zeros((len(rows), 5, 2), np.float32))
+    frame = Frame(np.zeros((100, 100, 3), np.uint8), "", 0, None)
+    return Detections(frame, boxes.reshape(-1, 4), scores, np.zeros((len(rows), 5, 2), np.float32))
+
+
+class Fixed:
+    def __init__(self, samples):
+        self.sample = lambda epoch, i: samples[i]
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
 
 
 def test_alarms_are_far_from_every_face_and_ignored_region():
     face, region = [10, 10, 30, 30], [60, 60, 90, 90]
-    pairs = [
-        (
-            sample(face, ignored=[region]),
-            seen(
-                (face, 0.9),
-                ([15, 15, 35, 35], 0.8),  # badly placed, IoU 0.39
-                ([62, 60, 92, 90], 0.7),
-                ([60, 10, 80, 30], 0.6),
-            ),
-        ),
-        (sample(), seen(([0, 0, 10, 10], 0.55))),
-        (sample(face), seen()),
-    ]
-    np.testing.assert_allclose(np.sort(false_alarms(pairs)), [0.55, 0.6])
+    found_there = detections(
+        (face, 0.9),
+        ([15, 15, 35, 35], 0.8),  # badly placed, IoU 0.39
+        ([62, 60, 92, 90], 0.7),
+        ([60, 10, 80, 30], 0.6),
+    )
+    np.testing.assert_allclose(false_alarms(sample(face, ignored=[region]), found_there), [0.6])
+    np.testing.assert_allclose(false_alarms(sample(), detections(([0, 0, 9, 9], 0.55))), [0.55])
+    assert len(false_alarms(sample(face), detections())) == 0
+
+
+def test_the_default_score_is_that_of_the_detector_with_all_its_looks(monkeypatch):
+    """Alarms of 0.9, 0.8 ... in ten of a hundred pictures: four may be left."""
+    samples = Fixed([sample() for _ in range(100)])
+    opened = []
+
+    def open_detector(name, runtime, options):
+        opened.append((name, options.long_side))
+        scores = iter([0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5] + [None] * 90)
+        return lambda frames: [
+            detections(*[([0, 0, 9, 9], score)] * (score is not None))
+            for score in (next(scores) for _ in frames)
+        ]
+
+    monkeypatch.setattr("blurgate.zoo.open_detector", open_detector)
+    assert default_score(Path("a.onnx"), samples, 100, workers=2) == 0.76
+    assert opened == [("a.onnx", 100)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 40])

@@ -52,7 +52,7 @@ from blurgate.training.runs import (
     update_average,
 )
 
-__all__ = ["find_all", "fit_detector", "learning_rate", "validate"]
+__all__ = ["fit_detector", "learning_rate", "validate"]
 
 COLUMNS: Final = (
     "epoch",
@@ -93,14 +93,7 @@ def learning_rate(config: DetectionConfig, step: int, steps: int) -> float:
 def validate(
     network: DetectorNet, samples: Samples, *, batch: int, device: torch.device, workers: int = 1
 ) -> DetectionScores:
-    """Compare what a network finds in the samples of epoch 0 with what is there."""
-    return score(find_all(network, samples, batch=batch, device=device, workers=workers))
-
-
-def find_all(
-    network: DetectorNet, samples: Samples, *, batch: int, device: torch.device, workers: int = 1
-) -> list[tuple[Sample, Found]]:
-    """Run a network over the samples of epoch 0, in float32."""
+    """Compare what a network finds in the samples of epoch 0, in float32, with what is there."""
     was_training = network.training
     network.eval()
     pairs: list[tuple[Sample, Found]] = []
@@ -117,7 +110,7 @@ def find_all(
                 pairs += zip(some, found(predictions(network(images), listed)), strict=True)
     finally:
         network.train(was_training)
-    return pairs
+    return score(pairs)
 
 
 def fit_detector(

@@ -21,15 +21,9 @@ __all__ = [
     "DetectionScores",
     "Found",
     "average_precision",
-    "fair_score",
-    "false_alarms",
     "found",
     "score",
 ]
-
-FALSE_ALARMS: Final = 0.04
-"""False alarms that a validation picture may have at a score of 0.5 in the exported file. These
-pictures are full of blur, texture and things cut off; others have far fewer."""
 
 _LEAST: Final = 0.05  # a lower score is not looked at
 _MOST: Final = 300  # per picture, before suppression
@@ -115,38 +109,6 @@ def score(pairs: Iterable[tuple[Sample, Found]]) -> DetectionScores:
         float(np.median(errors)) if errors else float("nan"),
         faces,
     )
-
-
-def false_alarms(pairs: Iterable[tuple[Sample, Found]]) -> F32:
-    """Give the scores of what was found where there is neither a face nor an ignored region."""
-    out = [np.zeros(0, np.float32)]
-    for sample, seen in pairs:
-        # Half of the overlap that a find needs: a box that sits badly on a face is no false alarm.
-        apart = iou(seen.boxes, sample.boxes).max(axis=1, initial=0) < _MATCH / 2
-        out.append(seen.scores[apart])
-    return np.concatenate(out)
-
-
-def fair_score(alarms: F32, pictures: int) -> float:
-    """Give the score from which on a detector raises at most `FALSE_ALARMS` a picture.
-
-    Args:
-        alarms: (n,) scores of false alarms.
-        pictures: How many pictures they come from.
-
-    Returns:
-        At least 0.5, the detectors' usual one, and below 1.
-
-    >>> fair_score(np.float32([0.9, 0.7, 0.6, 0.2]), 50)
-    0.61
-    >>> fair_score(np.float32([0.3]), 1)
-    0.5
-    """
-    allowed = int(FALSE_ALARMS * pictures)
-    falling = np.sort(alarms)[::-1]
-    if len(falling) <= allowed:
-        return 0.5
-    return float(np.clip(np.ceil((float(falling[allowed]) + 1e-6) * 100) / 100, 0.5, 0.95))
 
 
 def average_precision(scores: F32, hits: NDArray[np.bool_], faces: int) -> float:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -22,13 +23,13 @@ from blurgate.training.detection.annotations import Annotated, own_parts, read_a
 from blurgate.training.detection.card import about, validation_facts, write_card
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.config import DetectionConfig
+from blurgate.training.detection.default_score import default_score
 from blurgate.training.detection.export import card_facts, export_detector
 from blurgate.training.detection.feeding import teacher_of
-from blurgate.training.detection.loop import find_all, fit_detector, validate
+from blurgate.training.detection.loop import fit_detector, validate
 from blurgate.training.detection.network import STRIDES, DetectorNet, lower_scores, prepare
 from blurgate.training.detection.pictures import backgrounds_in
 from blurgate.training.detection.samples import Held
-from blurgate.training.detection.scores import fair_score, false_alarms
 from blurgate.training.exported import is_exported, read_weights, settle
 from blurgate.training.runs import LAST, Fit, OnStep, begin_with
 from blurgate.training.train import check_folder, prepare_folder
@@ -155,19 +156,21 @@ def train_detector(
         resume=resume,
         on_step=on_step,
     )
+    told = {"licence": config.licence, "source": config.source}
     # More pictures than after every epoch: few of them hold a false alarm.
     many = Composed(
         val, background, size=config.size, length=CALIBRATION_PICTURES, seed=config.seed + 2
     )
-    network.to(device)
-    pairs = find_all(network, many, batch=config.batch, device=device, workers=workers)
-    raw = fair_score(false_alarms(pairs), len(many))
+    with TemporaryDirectory() as place:
+        unset = Path(place) / f"{name}.onnx"
+        export_detector(network, unset, card_facts(name, **told, about={}))
+        raw = default_score(unset, many, config.size, workers)
     lower_scores(network, raw)
+    network.to(device)
     exported = validate(network, validation, batch=config.batch, device=device, workers=workers)
     card = card_facts(
         name,
-        licence=config.licence,
-        source=config.source,
+        **told,
         about={
             **about(config, facts, fit, network, device),
             "validation": validation_facts(exported),
