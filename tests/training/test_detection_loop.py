@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import shutil
 
 import cv2
@@ -26,6 +25,7 @@ from blurgate import zoo
 from blurgate.cards import facts_of
 from blurgate.errors import ConfigError, ModelError, WeightsError
 from blurgate.interfaces import DetectorOptions, Runtime
+from blurgate.plugins.detectors import looks
 from blurgate.runtime import make_session
 from blurgate.runtime import run as run_session
 from blurgate.training import checkpoints, runs
@@ -40,7 +40,7 @@ from blurgate.training.detection.network import (
     prepare,
 )
 from blurgate.training.detection.samples import Sample
-from blurgate.training.detection.scores import Found, average_precision, score
+from blurgate.training.detection.scores import Found, score
 from blurgate.training.detection.train import parts
 from blurgate.types import Frame
 
@@ -321,30 +321,16 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
         )
 
 
-def brute_average_precision(scores, hits, faces):
-    """All thresholds: the best precision at every recall that is reached."""
-    points = []
-    for threshold in scores:
-        kept = scores >= threshold
-        points.append((hits[kept].sum() / faces, hits[kept].sum() / kept.sum()))
-    steps = np.arange(1, faces + 1) / faces
-    return np.mean([max([p for r, p in points if r >= step - 1e-9], default=0) for step in steps])
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_average_precision_equals_brute_force(seed):
-    rng = np.random.default_rng(seed)
-    scores = rng.permutation(np.linspace(0.1, 0.9, 30)).astype(np.float32)
-    hits = rng.random(30) < scores
-    faces = int(hits.sum()) + 4
-    expected = brute_average_precision(scores, hits, faces)
-    assert average_precision(scores, hits, faces) == pytest.approx(expected)
-
-
-def test_average_precision_of_nothing():
-    empty = np.empty(0, np.float32), np.empty(0, bool)
-    assert average_precision(*empty, 3) == 0
-    assert math.isnan(average_precision(*empty, 0))
+def test_scores_of_nothing():
+    frame = np.zeros((64, 64, 3), np.uint8)
+    kps = np.zeros((1, 5, 2), np.float32)
+    one = Sample(frame, np.float32([[0, 0, 20, 20]]), kps, np.array([False]))
+    none = Sample(frame, np.zeros((0, 4), np.float32), kps[:0], np.zeros(0, bool))
+    found = Found(none.boxes, np.zeros(0, np.float32), none.kps)
+    missed, nothing = repr(score([(one, found)])), repr(score([]))  # there are NaNs among them
+    assert missed == "DetectionScores(ap=0.0, recall=0.0, kps_error=nan, faces=1)"
+    assert nothing == "DetectionScores(ap=nan, recall=nan, kps_error=nan, faces=0)"
+    assert repr(score([(none, found)])) == nothing
 
 
 def test_scores_count_duplicates_as_false_and_ignored_regions_not_at_all():
@@ -363,7 +349,8 @@ def test_scores_count_duplicates_as_false_and_ignored_regions_not_at_all():
     assert got.kps_error == pytest.approx(0.1)
 
 
-def test_the_exported_file_runs_as_scrfd(tmp_path):
+def test_the_exported_file_runs_as_scrfd(tmp_path, monkeypatch):
+    monkeypatch.setattr(looks, "CLOSER_BELOW", 0)
     settings = config(epochs=4, lr=0.01, size=96)
     net = network()
     loop.fit_detector(net, Drawn(96, size=96), Drawn(8, seed=1, size=96), settings, tmp_path)
