@@ -41,9 +41,9 @@ from blurgate.training.runs import (
     LOG,
     Fit,
     OnStep,
-    compare,
     freeze_norms,
     log_lines,
+    restore,
     update_average,
 )
 from blurgate.training.scores import Scores, score
@@ -206,7 +206,7 @@ class _Run:
     def go(self, resume: bool) -> Fit:
         path = self.folder / LAST
         if resume and path.is_file():
-            self._restore(path)
+            self.fit = restore(path, self.model, self.average, self.optimizer, self._facts())
         self.fabric.barrier()
         while not self.fit.is_over(self.config.epochs, self.config.patience):
             began = time.perf_counter()
@@ -319,18 +319,6 @@ class _Run:
             "processes": self.fabric.world_size,
             **self.fit.facts(),
         }
-
-    def _restore(self, path: Path) -> None:
-        tensors, facts = checkpoints.load(path)
-        now = self._facts()
-        compare(path, facts["config"], now["config"])
-        compare(path, facts["data"], now["data"])
-        compare(path, {"processes": facts["processes"]}, {"processes": now["processes"]})
-        self.model.load_state_dict(checkpoints.select(tensors, "model"))
-        if self.average is not None:
-            self.average.load_state_dict(checkpoints.select(tensors, "ema"))
-        checkpoints.restore_optimizer(self.optimizer, tensors)
-        self.fit = Fit(**{key: facts[key] for key in self.fit.facts()})
 
     def _text(self) -> str:
         text = f"epoch {self.fit.epoch + 1} of {self.config.epochs}"

@@ -28,6 +28,7 @@ __all__ = [
     "compare",
     "freeze_norms",
     "log_lines",
+    "restore",
     "run_names",
     "run_weights",
     "update_average",
@@ -165,6 +166,39 @@ def compare(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
                 "same settings"
             )
         raise ConfigError(f"cannot resume {path.parent}: {why}, --overwrite, or another --out")
+
+
+def restore(
+    path: Path,
+    model: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    now: Mapping[str, Any],
+) -> Fit:
+    """Bring a run to where `checkpoints.save_run` left it.
+
+    Args:
+        path: The checkpoint.
+        model: Changed in place, as are the average and the optimiser's state.
+        average: Averaged weights, if the run has them.
+        optimizer: Of the model's parameters.
+        now: The facts that would be saved now. All but those of a `Fit` must be the checkpoint's.
+
+    Raises:
+        ConfigError: It was begun with other settings or other data.
+        WeightsError: There is no such checkpoint.
+    """
+    tensors, facts = checkpoints.load(path)
+    progress = Fit().facts().keys()
+    for key in (key for key in now if key not in progress):
+        old, new = facts[key], now[key]
+        nested = isinstance(new, Mapping)
+        compare(path, old if nested else {key: old}, new if nested else {key: new})
+    model.load_state_dict(checkpoints.select(tensors, "model"))
+    if average is not None:
+        average.load_state_dict(checkpoints.select(tensors, "ema"))
+    checkpoints.restore_optimizer(optimizer, tensors)
+    return Fit(**{key: facts[key] for key in progress})
 
 
 @torch.no_grad()

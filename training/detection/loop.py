@@ -46,9 +46,9 @@ from blurgate.training.runs import (
     LOG,
     Fit,
     OnStep,
-    compare,
     freeze_norms,
     log_lines,
+    restore,
     update_average,
 )
 
@@ -187,7 +187,7 @@ class _Run:
         self.data = facts | {"pictures": len(self.samples), "val_pictures": len(self.validation)}
         path = self.folder / LAST
         if resume and path.is_file():
-            self._restore(path)
+            self.fit = restore(path, self.network, self.average, self.optimizer, self._facts())
         if not self.fit.is_over(self.config.epochs, self.config.patience):
             self._train(on_step)
         self.network.load_state_dict(checkpoints.load(self.folder / BEST)[0])
@@ -293,17 +293,6 @@ class _Run:
 
     def _facts(self) -> dict[str, Any]:
         return {"config": self.config.facts(), "data": self.data, **self.fit.facts()}
-
-    def _restore(self, path: Path) -> None:
-        tensors, facts = checkpoints.load(path)
-        now = self._facts()
-        compare(path, facts["config"], now["config"])
-        compare(path, facts["data"], now["data"])
-        self.network.load_state_dict(checkpoints.select(tensors, "model"))
-        if self.average is not None:
-            self.average.load_state_dict(checkpoints.select(tensors, "ema"))
-        checkpoints.restore_optimizer(self.optimizer, tensors)
-        self.fit = Fit(**{key: facts[key] for key in self.fit.facts()})
 
     def _text(self) -> str:
         text = f"epoch {self.fit.epoch + 1} of {self.config.epochs}"
