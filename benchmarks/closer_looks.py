@@ -5,7 +5,7 @@
 Pictures are composed as `blurgate train --detector` composes them, of photos that should not have
 been trained on, and searched at half their size, as large pictures are, by one search and with a
 closer look (docs/decisions/0022-closer-look.md). Per size of the face on the canvas: the share that
-is found at a score of 0.5, and from the score on at which there are 0.04 false alarms a picture.
+is found at a score of 0.5, and from the score on at which there are 0.02 false alarms a picture.
 """
 
 from __future__ import annotations

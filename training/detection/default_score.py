@@ -21,7 +21,7 @@ from blurgate.types import F32, Detections, Frame
 
 __all__ = ["FALSE_ALARMS", "default_score", "fair_score", "false_alarms"]
 
-FALSE_ALARMS: Final = 0.04
+FALSE_ALARMS: Final = 0.02
 """False alarms that a composed picture may have at a score of 0.5 in the exported file. These
 pictures are full of blur, texture and things cut off; others have far fewer."""
 
@@ -69,7 +69,7 @@ def fair_score(alarms: F32, pictures: int) -> float:
     Returns:
         In [0.5, 0.95], in hundredths.
 
-    >>> fair_score(np.float32([0.9, 0.7, 0.6, 0.2]), 50)
+    >>> fair_score(np.float32([0.9, 0.7, 0.6, 0.2]), 100)
     0.61
     >>> fair_score(np.float32([0.3]), 1)
     0.5
