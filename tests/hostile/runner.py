@@ -1,6 +1,6 @@
 """Run the command line on every hostile case, each in a process of its own with limits.
 
-    python -P tests/hostile/runner.py results.jsonl [SCRATCH] [--only TEXT]
+    python -P tests/hostile/runner.py results.jsonl [SCRATCH] [--only TEXT] [--part K/N]
     python -P tests/hostile/runner.py --table results.jsonl     # the table of docs/reliability.md
 
 Every case runs in a child that is forked once the heavy imports are done, with a limit on its
@@ -9,6 +9,7 @@ address space and on its time; what it used is measured from outside.
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import importlib.util
 import json
@@ -148,10 +149,11 @@ def run_one(place, arguments):
     }
 
 
-def make_all(scratch, only):
+def make_all(scratch, only, part):
     """Make the cases, in a child: encoders leave threads, and who has threads must not fork.
 
-    Gives (name, folder, arguments or why it cannot be made) of each.
+    Of a part (K, N) they are every N-th. Gives (name, folder, arguments or why it cannot be made)
+    of each.
     """
     told = scratch / "cases.json"
     child = os.fork()
@@ -161,7 +163,7 @@ def make_all(scratch, only):
             hostile = load(HERE.parents[1] / "scripts" / "make_hostile.py")
             made = []
             for number, one in enumerate(hostile.CASES.values()):
-                if only in one.name:
+                if only in one.name and number % part[1] == part[0]:
                     place = scratch / f"{number:03d}"
                     place.mkdir()
                     try:
@@ -184,11 +186,11 @@ def make_all(scratch, only):
     return made
 
 
-def run_all(scratch, results, only=""):
+def run_all(scratch, results, only, part):
     """Make and run the cases; writes one JSON line for each."""
     os.environ["BLURGATE_DISABLED_PLUGINS"] = "*"
     os.environ["BLURGATE_HOME"] = str(scratch / "home")
-    made = make_all(scratch, only)
+    made = make_all(scratch, only, part)
     from blurgate import cli  # all of them before the forks
     from blurgate.cli import progress  # noqa: F401
     from blurgate.filtering import run_filter  # noqa: F401
@@ -208,7 +210,7 @@ def run_all(scratch, results, only=""):
                 done = {"skipped": arguments}
             else:
                 done = run_one(Path(place), arguments)
-            out.write(json.dumps({"name": name, **done}) + "\n")
+            out.write(json.dumps({"name": name, "folder": place, **done}) + "\n")
             out.flush()
 
 
@@ -238,13 +240,17 @@ def main():
                 row = (result["name"], status(result), str(result["code"]), message(result))
                 print("| " + " | ".join(map(cell, row)) + " |")  # noqa: T201
         return
-    only = arguments[arguments.index("--only") + 1] if "--only" in arguments else ""
-    results = Path(arguments[0]).resolve()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("results", type=Path)
+    parser.add_argument("scratch", type=Path, nargs="?")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--part", default="0/1")
+    given = parser.parse_args()
+    part = tuple(map(int, given.part.split("/")))
     with tempfile.TemporaryDirectory() as scratch:
-        keep = len(arguments) > 1 and arguments[1] != "--only"
-        place = Path(arguments[1] if keep else scratch).resolve()
+        place = (given.scratch or Path(scratch)).resolve()
         place.mkdir(parents=True, exist_ok=True)
-        run_all(place, results, only)
+        run_all(place, given.results.resolve(), given.only, part)
 
 
 if __name__ == "__main__":
