@@ -2,8 +2,8 @@
 
 Each detector reads every annotated picture twice: once with a least score of `LOW`, for the
 precision-recall curve, and once as the gate runs it, with its default least score and its second
-search in pictures where nothing was found. What only the second run finds is added to the first, so
-that a curve ends at the recall that a user gets. Boxes of people and of detectors are cut at the
+search in pictures where nothing was found. What only that search finds is added to the first run, in
+place of the same find with a lower score, so that a curve passes through what a user gets. Boxes of people and of detectors are cut at the
 picture's border before they are compared: conventions differ there, and nothing is to be seen.
 """
 
@@ -145,15 +145,17 @@ def _clip(boxes: F32, shape: Sequence[int]) -> F32:
 
 
 def _joined(low: Found, default: Found) -> Found:
-    """Add what only the run at the default score found, in its second search."""
-    if len(low.scores) and len(default.scores):
-        new = (iou(default.boxes, low.boxes) < IOUS[1]).all(axis=1)
-    else:
-        new = np.ones(len(default.scores), np.bool_)
-    scores = np.concatenate([low.scores, default.scores[new]])
+    """Let what only the second search of the gate's run found stand for what `low` saw of it."""
+    if not len(default.scores):
+        return low
+    # The first search finds this in both runs, but for the rounding of another batch.
+    sure = low.scores >= default.scores.min() - 1e-4
+    new = (iou(default.boxes, low.boxes[sure]) < IOUS[1]).all(axis=1)
+    kept = sure | (iou(low.boxes, default.boxes[new]) < IOUS[1]).all(axis=1)
+    scores = np.concatenate([low.scores[kept], default.scores[new]])
     order = np.argsort(-scores, kind="stable")
-    boxes = np.concatenate([low.boxes, default.boxes[new]])[order]
-    return Found(boxes, scores[order], np.concatenate([low.kps, default.kps[new]])[order])
+    boxes = np.concatenate([low.boxes[kept], default.boxes[new]])[order]
+    return Found(boxes, scores[order], np.concatenate([low.kps[kept], default.kps[new]])[order])
 
 
 def matches_of(

@@ -272,16 +272,25 @@ class Fixed:
 def test_both_runs_go_into_the_curve_and_boxes_are_cut_at_the_border():
     image = np.zeros((50, 60, 3), np.uint8)
     pictures = iter([(image, truth("p", (-20, 0, 20, 40), (70, 0, 90, 20)))])
-    low = Fixed((-20, 0, 20, 40, 0.1))  # unsure, so that the default run looks a second time
+    low = Fixed((-20, 0, 20, 40, 0.1), (45, 30, 55, 50, 0.05))  # so the default run looks again
     default = Fixed((-40, 0, 20, 40, 0.6), (30, 10, 40, 20, 0.55))
     results = detection.run_set(pictures, [Contender("c", low, default)])
     (seen,) = results.truths
     assert seen.boxes[0].tolist() == [0, 0, 20, 40]
     assert seen.ignore.tolist() == [False, True]  # the second lies outside
     (joined,) = results.low["c"]
-    assert joined.boxes.tolist() == [[30, 10, 40, 20], [0, 0, 20, 40]]
-    assert joined.scores.tolist() == pytest.approx([0.55, 0.1])
-    assert detection.summarise(results)["c"]["ap"]["0.5"]["all"] == pytest.approx(0.5)
+    assert joined.boxes.tolist() == [[0, 0, 20, 40], [30, 10, 40, 20], [45, 30, 55, 50]]
+    assert joined.scores.tolist() == pytest.approx([0.6, 0.55, 0.05])
+    assert detection.summarise(results)["c"]["ap"]["0.5"]["all"] == 1  # as at the default score
+
+
+def test_what_both_runs_found_is_in_the_curve_once():
+    image = np.zeros((50, 60, 3), np.uint8)
+    low = Fixed((0, 0, 20, 40, 0.8), (4, 0, 24, 40, 0.3), (30, 0, 50, 40, 0.2))
+    default = Fixed((0, 0, 20, 40, np.nextafter(np.float32(0.8), 1)))  # in another batch
+    for runs in ((low, default), (low, Fixed((0, 0, 20, 40, 0.8))), (low, Fixed())):
+        results = detection.run_set(iter([(image, truth("p"))]), [Contender("c", *runs)])
+        assert results.low["c"][0].scores.tolist() == pytest.approx([0.8, 0.3, 0.2])
 
 
 # --- blurred pictures
