@@ -152,14 +152,27 @@ def test_faces_cut_out_of_parts():
 def test_frames_of_arrays_do_the_same():
     image = planes().image()
     array, lazy = Frame(image, "a", 0, None), Frame(planes(), "a", 0, None)
-    a, b = np.empty((2, 50, 80, 3), np.uint8)
+    a, b = np.empty((2, 60, 100, 3), np.uint8)
     shrink(array, a)
     shrink(lazy, b)
-    np.testing.assert_array_equal(a, cv2.resize(image, (80, 50)))
+    means = (image.reshape(H // 2, 2, W // 2, 2, 3).sum(axis=(1, 3), dtype=np.uint32) + 2) // 4
+    np.testing.assert_array_equal(a, cv2.resize(means.astype(np.uint8), (100, 60)))
     assert np.abs(a.astype(int) - b).mean() < 4
     assert grey(array, (50, 80)).shape == grey(lazy, (50, 80)).shape == (50, 80)
     assert lazy.image is lazy.image
     assert lazy.size == array.size == (H, W)
+
+
+@pytest.mark.parametrize("times", [2, 3, 5, 6.5])
+def test_a_shrunk_picture_leaves_out_no_pixel(times):
+    """Of stripes a pixel wide, interpolation alone reads one colour or the other."""
+    stripes = np.tile(np.arange(round(96 * times)) % 2 * 255, (round(54 * times), 1))
+    image = np.repeat(stripes[..., None], 3, axis=2).astype(np.uint8)
+    y, colour = stripes.astype(np.uint8), np.full((len(stripes) // 2, 48), 128, np.uint8)
+    for pixels in (image, Planes((y, colour, colour), 5, full=True)):
+        out = np.empty((54, 96, 3), np.uint8)
+        shrink(Frame(pixels, "a", 0, None), out)
+        assert np.abs(out - 127.5).max() < 3
 
 
 def test_same_pixels():

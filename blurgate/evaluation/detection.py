@@ -2,9 +2,10 @@
 
 Each detector reads every annotated picture twice: once with a least score of `LOW`, for the
 precision-recall curve, and once as the gate runs it, with its default least score and its second
-search in pictures where nothing was found. What only that search finds is added to the first run, in
-place of the same find with a lower score, so that a curve passes through what a user gets. Boxes of people and of detectors are cut at the
-picture's border before they are compared: conventions differ there, and nothing is to be seen.
+search in pictures where nothing was found. What only that search finds is added to the first run,
+in place of the same find with a lower score, so that a curve passes through what a user gets.
+Boxes of people and of detectors are cut at the picture's border before they are compared:
+conventions differ there, and nothing is to be seen.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ import numpy as np
 from blurgate.errors import DecodeError
 from blurgate.io.images import jpeg_reductions, read_image
 from blurgate.io.remote import fetch, is_remote
+from blurgate.pixels import resized
 from blurgate.types import U8, Pixels, View
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class ReducedPhoto(Pixels):
 
     def _resized(self, size: tuple[int, int]) -> U8:
         wanted = next((r for r in self._reductions if self._size[0] // r >= size[0]), 1)
-        return np.asarray(cv2.resize(self._at(wanted)[1], size[::-1]), np.uint8)
+        return resized(self._at(wanted)[1], size)
 
     def _at(self, wanted: int) -> tuple[int, U8]:
         """Give the picture at a reduction, reading the file again if need be.
