@@ -33,7 +33,7 @@ RETRY_LEAST: Final = 96
 
 CLOSER_BELOW: Final = 64
 """Longer side in canvas pixels of a face that is looked at closer."""
-CLOSER_LEAST: Final = 0.25
+CLOSER_LEAST: Final = 0.15
 """Score from which on the first search's find is worth a look, though it may be no face."""
 CLOSER_MOST: Final = 32
 """Faces of a frame that are looked at closer, the surest first: a crowd costs three searches more
