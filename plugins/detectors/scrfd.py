@@ -3,6 +3,7 @@
 Boxes and landmarks equal insightface's own runner on the same weights and the same canvas, but for
 its scale: it has one for both axes, and the picture's sides are rounded apart
 (docs/decisions/0020-two-scales.md). The canvas is smaller, because it follows the picture's shape.
+A picture at least twice as large as the canvas is halved first (0023-halved-first.md).
 What the file declares decides how it is called:
 
 - Height and width free: the picture's longer side becomes `DetectorOptions.long_side`.
