@@ -25,4 +25,5 @@ def test_a_real_clip_equals_insightface_and_ffprobe(shared, load, tmp_path):
     assert result["frames"] == result["frames read"] == 61
     assert result["wrong times"] == 0
     assert result["faces"] == result["IoU >= 0.95"] == 50
+    assert result["least IoU"] >= 0.99
     assert result["extra"] == 0

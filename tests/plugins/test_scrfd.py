@@ -190,10 +190,17 @@ def slow(path: Path, picture: Frame, canvas: tuple[int, int], min_score: float =
 
 
 def halved(image: Array) -> Array:
-    """The rounded means of 2 x 2 pixels."""
-    h, w = image.shape[:2]
-    sums = image.reshape(h // 2, 2, w // 2, 2, 3).astype(np.uint32).sum(axis=(1, 3))
-    return ((sums + 2) // 4).astype(np.uint8)
+    """The means over pixels of half the height and width, rounded down."""
+    down, across = (mean_of_areas(side // 2, side) for side in image.shape[:2])
+    return np.floor(np.einsum("ih,jw,hwc->ijc", down, across, image) + 0.5).astype(np.uint8)
+
+
+def mean_of_areas(m: int, n: int) -> Array:
+    """(m, n): how much of m equal parts of a line lies on each of n."""
+    edges = np.arange(m + 1) * (n / m)
+    low = np.maximum.outer(edges[:-1], np.arange(n))
+    high = np.minimum.outer(edges[1:], np.arange(1, n + 1))
+    return np.maximum(high - low, 0) * (m / n)
 
 
 def pixels_shared(a: Array, b: Array) -> float:
@@ -268,7 +275,7 @@ def test_every_layout_equals_the_slow_reference(
     tmp_path: Path, layout: str, batch: int | str
 ) -> None:
     path = tiny(tmp_path / "tiny.onnx", layout=layout, batch=batch)
-    sizes = [(90, 160), (90, 160), (160, 90), (64, 64), (200, 300), (90, 160), (34, 400), (12, 20)]
+    sizes = [(90, 160), (90, 160), (160, 90), (64, 64), (200, 300), (90, 160), (33, 400), (12, 20)]
     pictures = [blobs(h, w, seed) for seed, (h, w) in enumerate(sizes)]
     found = detector(path, long_side=160)(pictures)
     assert [faces.frame for faces in found] == pictures

@@ -17,6 +17,7 @@ from blurgate.errors import BlurgateError, ConfigError, InputError
 from blurgate.io.images import read_image
 from blurgate.io.sources import expand
 from blurgate.pipeline import ordered_map
+from blurgate.pixels import halved
 from blurgate.training.detection.annotations import Annotated, read_annotations
 
 if TYPE_CHECKING:
@@ -222,10 +223,7 @@ def area(boxes: F32) -> F32:
 def _halves(image: U8) -> tuple[U8, ...]:
     levels = []
     while min(image.shape[:2]) >= 2 * _LEAST_LEVEL:
-        h, w = image.shape[:2]
-        image = cv2.resize(image, (w // 2, h // 2), interpolation=cv2.INTER_AREA).astype(
-            np.uint8, copy=False
-        )
+        image = halved(image)
         levels.append(image)
     return tuple(levels)
 
