@@ -192,7 +192,8 @@ def slow(path: Path, picture: Frame, canvas: tuple[int, int], min_score: float =
 def halved(image: Array) -> Array:
     """The means over pixels of half the height and width, rounded down."""
     down, across = (mean_of_areas(side // 2, side) for side in image.shape[:2])
-    return np.floor(np.einsum("ih,jw,hwc->ijc", down, across, image) + 0.5).astype(np.uint8)
+    rows = np.einsum("ih,hwc->iwc", down, image)
+    return np.floor(np.einsum("jw,iwc->ijc", across, rows) + 0.5).astype(np.uint8)
 
 
 def mean_of_areas(m: int, n: int) -> Array:
