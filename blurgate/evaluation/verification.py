@@ -101,16 +101,29 @@ def genuine_pairs(identities: Sequence[str], *, most: int = MOST_GENUINE, seed: 
     person = _numbered(identities)
     order = np.argsort(person, kind="stable")  # each person's pictures side by side
     sizes = np.bincount(person)
-    later = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(order)) - 1  # partners that follow
-    stop = np.cumsum(later)
+    following = np.arange(len(order)) + 1
+    later = np.repeat(np.cumsum(sizes), sizes) - following
     total = int(later.sum())
     number = np.arange(total)
     if total > most:
         rng = np.random.default_rng([seed % 2**32, 13])
         number = rng.choice(total, most, replace=False)
+    return _listed(order, following, later, number)
+
+
+def _listed(order: Index, partner: Index, partners: Index, number: Index) -> Index:
+    """Give some of the pairs that follow from each place's run of partners, sorted.
+
+    Args:
+        order: (n,) places, in an order of one's own.
+        partner: (n,) where in it each one's partners begin.
+        partners: (n,) how many follow from there.
+        number: (m,) which pairs, counted through all runs.
+    """
+    stop = np.cumsum(partners)
     first = np.searchsorted(stop, number, side="right")
-    second = first + 1 + number - (stop - later)[first]
-    pairs = np.stack([order[first], order[second]], 1)
+    second = partner[first] + number - (stop - partners)[first]
+    pairs = np.sort(np.stack([order[first], order[second]], 1), axis=1)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
@@ -133,24 +146,25 @@ def impostor_pairs(identities: Sequence[str], count: int, seed: int) -> Index:
     """
     n = len(identities)
     person = _numbered(identities)
-    same = np.bincount(person) if n else np.empty(0, np.intp)
-    possible = n * (n - 1) // 2 - int((same * (same - 1) // 2).sum())
+    order = np.argsort(person, kind="stable")  # each person's pictures side by side
+    sizes = np.bincount(person)
+    following = np.repeat(np.cumsum(sizes), sizes)  # where the next person's begin
+    others = n - following
+    possible = int(others.sum())
     rng = np.random.default_rng([seed % 2**32, 7])
     if possible <= 2 * count:  # few enough to list them all
-        a, b = np.triu_indices(n, 1)
-        code = (a * n + b)[person[a] != person[b]]
-        if len(code) > count:
-            code = rng.choice(code, count, replace=False)
-    else:
-        code = np.empty(0, np.intp)
-        while len(code) < count:
-            a, b = np.sort(rng.integers(0, n, (2, 2 * count)), axis=0)
-            new = (a * n + b)[person[a] != person[b]]
-            both = np.concatenate([code, new])
-            # The first time each code came up, so that nothing prefers low places.
-            code = both[np.sort(np.unique(both, return_index=True)[1])][:count]
-    code = np.sort(code)
-    return np.stack(np.divmod(code, n), 1).astype(np.intp) if n else code.reshape(0, 2)
+        every = _listed(order, following, others, np.arange(possible))
+        if possible <= count:
+            return every
+        return every[np.sort(rng.choice(possible, count, replace=False))]
+    code = np.empty(0, np.intp)
+    while len(code) < count:
+        a, b = np.sort(rng.integers(0, n, (2, 2 * count)), axis=0)
+        new = (a * n + b)[person[a] != person[b]]
+        both = np.concatenate([code, new])
+        # The first time each code came up, so that nothing prefers low places.
+        code = both[np.sort(np.unique(both, return_index=True)[1])][:count]
+    return np.stack(np.divmod(np.sort(code), n), 1).astype(np.intp)
 
 
 def find_pairs_file(arguments: Iterable[str]) -> Path | None:
@@ -173,7 +187,8 @@ def read_pairs(
     then lines `name number number` and `name number name number`, separated by tabs.
 
     Comparisons with a picture that is not among the faces are left out. Where fewer than
-    `LEAST_FROM_FILE` non-mated ones are left, they are drawn as `make_pairs` does.
+    `LEAST_FROM_FILE` non-mated ones are left, they are drawn as `make_pairs` does; pictures that
+    the list calls one person are not drawn as two.
 
     Args:
         path: The file.
@@ -210,11 +225,28 @@ def read_pairs(
     source = f"{path.name}: {len(genuine)} genuine, {len(impostor)} impostor of {listed} pairs"
     folds = (genuine[:, 2], impostor[:, 2])
     if len(impostor) < LEAST_FROM_FILE:
-        drawn = impostor_pairs([face.identity for face in faces], impostors, seed)
+        names = _merged([face.identity for face in faces], genuine[:, :2])
+        drawn = impostor_pairs(names, impostors, seed)
         source += f"; {len(drawn)} impostor pairs drawn instead (seed {seed})"
         return Pairs(genuine[:, :2], drawn, source)
     has_folds = len({*folds[0].tolist()} & {*folds[1].tolist()}) > 1
     return Pairs(genuine[:, :2], impostor[:, :2], source, folds if has_folds else None)
+
+
+def _merged(identities: Sequence[str], same: Index) -> list[str]:
+    """Give (n,) names of people, one for all whom pairs (m, 2) of places call the same."""
+    known_as: dict[str, str] = {}
+
+    def last(name: str) -> str:
+        while name in known_as:
+            name = known_as[name]
+        return name
+
+    for a, b in same.tolist():
+        one, other = last(identities[a]), last(identities[b])
+        if one != other:
+            known_as[other] = one
+    return [last(name) for name in identities]
 
 
 class _Places:
@@ -229,11 +261,14 @@ class _Places:
             self._stems[stem] = None if stem in self._stems else i  # None: two have the name
 
     def find(self, name: str) -> int | None:
-        if "/" in name or "." in name:
-            exact = self._at.get(os.path.realpath(self._folder / name))
-            if exact is not None:
-                return exact
-        return self._stems.get(PurePath(name).stem if "/" in name else name)
+        exact = self._at.get(os.path.realpath(self._folder / name))
+        if exact is not None or "/" not in name:
+            return self._stems.get(name) if exact is None else exact
+        # Laid out otherwise, as crops in one folder are. Then the name has to tell the person: a
+        # bare 3.jpg is somebody else's, where the one that is meant could not be read.
+        path = PurePath(name)
+        person = path.parent.name
+        return self._stems.get(path.stem) if person and path.stem.startswith(person) else None
 
 
 def _csv_rows(path: Path, text: str) -> Iterable[tuple[str, str, bool, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -138,6 +139,48 @@ def test_a_byte_order_mark_is_no_part_of_a_list(faces, tmp_path, name, text):
     path = tmp_path / name
     path.write_text(text, encoding="utf-8-sig")
     assert read_pairs(path, faces).genuine.tolist() == [[3, 4]]
+
+
+def faces_of(*people: str) -> list[Face]:
+    """Each given as path=person."""
+    named = [person.split("=") for person in people]
+    return [Face(i, source, person) for i, (source, person) in enumerate(named)]
+
+
+def test_a_picture_that_is_not_there_is_no_other_persons(tmp_path):
+    there = ("alice/3.jpg=alice", "bob/1.jpg=bob", "bob/2.jpg=bob")
+    path = tmp_path / "x.csv"
+    path.write_text("a,b,same\nbob/1.jpg,bob/2.jpg,1\nbob/3.jpg,bob/2.jpg,1\n./3.jpg,bob/2.jpg,1\n")
+    pairs = read_pairs(path, faces_of(*(f"{tmp_path}/{person}" for person in there)))
+    assert pairs.genuine.tolist() == [[1, 2]]
+
+
+def test_crops_in_one_folder_are_found_by_names_that_tell_the_person(tmp_path):
+    crops = faces_of("out/Ada_L_0001.png=Ada_L", "out/Ada_L_0003.png=Ada_L", "out/1.png=1")
+    path = tmp_path / "x.csv"
+    path.write_text(
+        "a,b,same\nAda_L/Ada_L_0001.jpg,Ada_L/Ada_L_0003.jpg,1\nBob/1.jpg,Bob/2.jpg,1\n"
+    )
+    assert read_pairs(path, crops).genuine.tolist() == [[0, 1]]
+
+
+def test_people_whom_a_list_calls_one_are_not_drawn_as_two(tmp_path):
+    names = ("a-1", "b", "a-2", "c", "a-3")
+    pictures = faces_of(*(f"{tmp_path}/{name}.jpg={name}" for name in names))
+    path = tmp_path / "x.csv"
+    path.write_text("a,b,same\na-2.jpg,a-3.jpg,1\na-1.jpg,a-3.jpg,1\n")
+    drawn = read_pairs(path, pictures).impostor.tolist()
+    assert drawn == [[0, 1], [0, 3], [1, 2], [1, 3], [1, 4], [2, 3], [3, 4]]
+
+
+def test_very_many_pictures_of_one_person_take_no_memory():
+    tracemalloc.start()
+    assert impostor_pairs(["a"] * 4000 + ["b"], 5000, 0).tolist() == [
+        [i, 4000] for i in range(4000)
+    ]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6  # every two of them would be 64 MB
 
 
 def test_few_impostors_in_a_list_are_drawn_instead(faces, tmp_path):
