@@ -291,7 +291,7 @@ class LiveData:
         index = epoch * len(self) + number
         severity = None
         if self._curve is not None:
-            severity = self._curve.severity(even.draws(self._seed, 0, index))
+            severity = self._curve.severity(even.draws(self._seed, 0, number, epoch))
         params = self._chain.sample(Streams(self._seed, index), severity)
         pictures = torch.empty(
             (len(number), 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8, device=self.device

@@ -47,6 +47,7 @@ _PART: Final = 16  # faces that are blurred together; bounds the memory
 _STEPS: Final = 20  # more would follow the sample's chance and crowd the severities together
 _POINTS: Final = 8  # severities within a cell at which the curves are read
 _GOLDEN: Final = 0.6180339887498949
+_ROOT_3: Final = 0.7320508075688772  # less its whole part; never in step with the golden ratio
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,16 +89,24 @@ class Curve:
         return curve
 
 
-def draws(seed: int, series: int, number: Sequence[int] | NDArray[Any]) -> NDArray[np.float64]:
+def draws(
+    seed: int,
+    series: int,
+    number: Sequence[int] | NDArray[Any],
+    epoch: int | NDArray[np.int64] = 0,
+) -> NDArray[np.float64]:
     """Give (n,) numbers in [0, 1) that fill it evenly: Weyl's sequence from a random start.
 
     Args:
         seed: The run's seed.
         series: Which sequence; each starts elsewhere.
         number: (n,) places in the sequence, from 0. Few of them in a row are already even.
+        epoch: From 0, one or (n,). So are few epochs of one place, which counting on would not
+            give: from one epoch of 233 places to the next, each would move by 0.004.
     """
     start = Streams(seed, [series]).uniform("severities")[0]
-    spread: NDArray[np.float64] = (start + np.asarray(number, np.float64) * _GOLDEN) % 1.0
+    steps = np.asarray(number, np.float64) * _GOLDEN + np.asarray(epoch, np.float64) * _ROOT_3
+    spread: NDArray[np.float64] = (start + steps) % 1.0
     return spread
 
 

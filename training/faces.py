@@ -230,7 +230,7 @@ class FaceReader:
         except DecodeError as error:
             return Skipped(source, "unreadable", str(error))
         if self.detector is None:
-            return self._ready(source, image)
+            return self.ready(source, image)
         kps = find_face(self.detector, image, source, self.pick)
         if kps is None:
             return Skipped(source, "no_face", f"{shown(source)} shows no face")
@@ -242,7 +242,8 @@ class FaceReader:
             return self.size
         return max(int(native) // SIDE_STEP * SIDE_STEP, CROP_SIZE)
 
-    def _ready(self, source: str, image: U8) -> U8 | Skipped:
+    def ready(self, source: str, image: U8) -> U8 | Skipped:
+        """Bring a picture that is a crop already to its side."""
         h, w = image.shape[:2]
         if h != w:
             why = (

@@ -46,6 +46,16 @@ def test_drawn_severities_give_even_labels_on_other_faces(fitted):
     assert got.sum() > 0.9 * n
 
 
+@pytest.mark.parametrize("faces", [10, 233, 240, 987])
+def test_every_face_has_even_draws_over_few_epochs(faces):
+    number = np.tile(np.arange(faces), 6)
+    epoch = np.repeat(np.arange(6), faces)
+    drawn = even.draws(3, 0, number, epoch).reshape(6, faces)
+    assert np.ptp(drawn, axis=0).min() > 0.6
+    spread = np.sort(drawn, axis=1) - (np.arange(faces) + 0.5) / faces  # of each epoch's faces
+    assert np.abs(spread).max() < 2.5 / faces
+
+
 def test_the_reach_is_what_the_median_face_reaches(fitted):
     label = curves(64, np.random.default_rng(0))
     assert fitted.low == pytest.approx(np.median(label(0)), abs=1e-6)
