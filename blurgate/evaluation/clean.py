@@ -132,13 +132,13 @@ def read_clean(
 
 def _read(reader: FaceReader, source: str) -> tuple[U8, float] | Skipped:
     """Read one face; gives the crop and its side in pixels of the picture."""
-    if reader.detector is None:
-        crop = reader(source)
-        return crop if isinstance(crop, Skipped) else (crop, float(len(crop)))
     try:
         image = read_image(source)
     except DecodeError as error:
         return Skipped(source, "unreadable", str(error))
+    if reader.detector is None:
+        crop = reader.ready(source, image)
+        return crop if isinstance(crop, Skipped) else (crop, float(len(image)))
     kps = find_face(reader.detector, image, source, reader.pick)
     if kps is None:
         return Skipped(source, "no_face", f"{shown(source)} shows no face")

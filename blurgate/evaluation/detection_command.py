@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import typer
@@ -33,6 +33,9 @@ from blurgate.journal import write_atomically
 
 if TYPE_CHECKING:
     from blurgate.interfaces import Embedder
+
+WITHOUT_FACES: Final = "without faces"
+"""What the set of the negatives is called."""
 
 
 @dataclass(slots=True)
@@ -115,6 +118,7 @@ def run(
     empty = detection_sets.negatives_in(negatives)
     contenders = [_open(name, options) for name in detectors]
     done = Comparison({c.name: str(c.default.info) for c in contenders}, options)
+    _check_titles([*annotated, *map(_blurred, annotated), WITHOUT_FACES], done.detectors)
     judge = _embedder(embedder) if blurs else None
     sharp = {
         title: [p for p in pictures if detection_sets.has_landmarks(p)]
@@ -138,10 +142,10 @@ def run(
                 given = detection_sets.blurred_pictures(
                     pictures, judge, per_picture=blurs, seed=seed
                 )
-                _measure(done, f"{title}, blurred", given, contenders, step, with_curve=False)
+                _measure(done, _blurred(title), given, contenders, step, with_curve=False)
         if empty:
             given = detection_sets.negative_pictures(empty)
-            _measure(done, "without faces", given, contenders, step, with_curve=False)
+            _measure(done, WITHOUT_FACES, given, contenders, step, with_curve=False)
     if timing:
         done.timing = time_detectors(contenders, long_side=options.long_side)
     facts = done.facts()
@@ -196,6 +200,24 @@ def _title(where: str, data: Sequence[str]) -> str:
     """Name a set by its folder, and by the whole path where two would have one name."""
     names = [_short(other) for other in data]
     return _short(where) if names.count(_short(where)) == 1 else where
+
+
+def _blurred(title: str) -> str:
+    return f"{title}, blurred"
+
+
+def _check_titles(titles: Sequence[str], detectors: Mapping[str, str]) -> None:
+    """Refuse sets whose results, or whose pictures of failures, would replace each other's."""
+    for short in short_names(detectors).values():
+        taken: dict[str, str] = {}
+        for title in titles:
+            name = sheet_name(title, short)
+            other = taken.get(name)
+            taken[name] = title
+            if other is not None:
+                raise ConfigError(
+                    f"the sets {other!r} and {title!r} would have one name; rename a folder"
+                )
 
 
 def _short(where: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from blurgate.errors import ConfigError
 from blurgate.evaluation import fidelity
-from blurgate.io.text import shown
+from blurgate.io.text import harmless, shown
 
 if TYPE_CHECKING:
     from blurgate.types import F64
@@ -77,7 +77,11 @@ class GroupNames:
             found = pattern.fullmatch(stem)
             if found is not None:
                 told = found.groupdict() if pattern.groupindex else {"group": found[1]}
-                return {axis: meaning.get(axis, str)(code) for axis, code in told.items() if code}
+                return {
+                    axis: shown(harmless(meaning.get(axis, str)(code)))
+                    for axis, code in told.items()
+                    if code
+                }
         return {}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from blurgate.errors import ConfigError
 from blurgate.interfaces import ModelInfo
@@ -12,6 +12,10 @@ from blurgate.interfaces import ModelInfo
 if TYPE_CHECKING:
     from blurgate.interfaces import Scorer
     from blurgate.types import F32, U8
+
+
+COLUMNS: Final = ("file", "identity", "family", "held_out", "side_px", "label", "label_judge")
+"""Columns of the table of pictures that come before those of the groups and of the models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,15 @@ def distinct_names(models: Sequence[ModelInfo]) -> list[str]:
 
 
 def name_models(scorers: Sequence[Scorer]) -> dict[str, Scorer]:
-    """Give scorers their `distinct_names`."""
+    """Give scorers their `distinct_names`.
+
+    Raises:
+        ConfigError: A model is named twice, or like a column that the tables have anyway.
+    """
     names = distinct_names([scorer.info for scorer in scorers])
+    for name in names:
+        if name in COLUMNS or name == "group" or name.startswith("group_"):
+            raise ConfigError(f"a model cannot be called {name}, as a column is; rename its file")
     return {
         name: s if name == s.info.name else Renamed(s, ModelInfo(name, s.info.sha256))
         for name, s in zip(names, scorers, strict=True)

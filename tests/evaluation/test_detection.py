@@ -471,6 +471,24 @@ def test_sets_of_one_name_have_a_sheet_each(folder, double, hurried, tmp_path, r
     assert (ran.code, "a set of pictures is given twice" in ran.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (("my set", "my_set"), "the sets 'my set' and 'my_set' would have one name"),
+        (("without faces",), "the sets 'without faces' and 'without faces' would have one name"),
+        (("a", "a, blurred"), "the sets 'a, blurred' and 'a, blurred' would have one name"),
+    ],
+)
+def test_sets_do_not_replace_each_other(folder, tmp_path, run, monkeypatch, sets, message):
+    for name in sets:
+        shutil.copytree(folder[0], tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    ran = run("evaluate", *sets, "--detector", "marker", "--out", "out")
+    assert ran.code == 2
+    assert message in ran.err
+    assert not Path("out").exists()
+
+
 def test_no_sheet_stays_of_an_earlier_result(folder, double, hurried, tmp_path):
     out = tmp_path / "out"
 

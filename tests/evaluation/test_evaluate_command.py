@@ -50,7 +50,7 @@ def faces(tiny, tmp_path):
     for i in range(9):
         path = folder / f"p{i // 3}" / f"girl_{'ab'[i % 2]}_{i % 3}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), tiny.draw(112 + 48 * (i % 2), i))
+        cv2.imwrite(str(path), tiny.draw(112 + 58 * (i % 2), i))
     return folder
 
 
@@ -109,7 +109,7 @@ def test_everything_is_written_and_agrees(evaluate, faces, tmp_path, tiny):
         worst = facts["worst"][name][0]
         largest = np.abs(error).max()
         assert abs(worst["degree"] - worst["label"]) == pytest.approx(largest, abs=1e-6)
-    assert {r["side_px"] for r in rows} == {"112", "160"}
+    assert {r["side_px"] for r in rows} == {"112", "170"}  # the pictures' own; crops have 160
     assert facts["original"]["people"] == 3
     assert facts["leaks"]["faces"] == 9
     assert {k: v["faces"] for k, v in facts["leaks"]["groups"]["group"].items()} == {"a": 5, "b": 4}

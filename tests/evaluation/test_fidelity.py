@@ -102,6 +102,10 @@ def test_groups_are_read_from_names():
     }  # fmt: skip
     assert GroupNames([r"(\w)-(\w)?"])("x-.png") == {"group": "x"}
     assert GroupNames([])("female_asian_1.jpg") == {}
+    harmless = [
+        GroupNames([r"(.+)-\d"])(name)["group"] for name in ("=1+1-1.png", "x\x1b[31m-1.png")
+    ]
+    assert harmless == ["./=1+1", r"'x\x1b[31m'"]
     with pytest.raises(ConfigError, match=r"put the part that names the group in parentheses"):
         GroupNames(["abc"])
     with pytest.raises(ConfigError, match=r"--groups \(: .*unterminated"):
@@ -192,6 +196,9 @@ def test_models_of_one_name_get_a_piece_of_their_checksums():
     assert renamed(np.zeros((2, 112, 112, 3), np.uint8)).tolist() == [0.25, 0.25]
     with pytest.raises(ConfigError, match="the model laplacian is named twice"):
         name_models([Fake("laplacian"), Fake("laplacian")])
+    for column in ("label", "side_px", "group", "group_sex"):
+        with pytest.raises(ConfigError, match=f"a model cannot be called {column}, as a column is"):
+            name_models([Fake(column)])
 
 
 def test_a_plan_checks_its_names():
