@@ -126,10 +126,9 @@ def choose(
         InputError: There is too little material; the message says how much is needed.
         ConfigError: The target cannot be reached; the message says what can.
     """
-    if len(measured.degree) < LEAST_FACES:
-        raise InputError(
-            f"a threshold takes at least {LEAST_FACES} faces, and there are {len(measured.degree)}"
-        )
+    faces = len(measured.identities)
+    if faces < LEAST_FACES:
+        raise InputError(f"a threshold takes at least {LEAST_FACES} faces, and there are {faces}")
     if isinstance(target, Fnmr):
         if comparisons is None:
             raise ConfigError("an FNMR takes comparisons")
@@ -159,7 +158,8 @@ def choose(
         ci,
         {**reached, **solver.reached(threshold)},
         {
-            "faces": len(measured.degree),
+            "faces": faces,
+            **({"pictures": len(measured.degree)} if measured.is_changed else {}),
             "identities": len(set(measured.identities)),
             **solver.n,
             "replicates": replicates,
@@ -170,22 +170,22 @@ def choose(
 
 
 class _Kept:
-    """Targets that count faces; a unit is a face."""
+    """Targets that count pictures; a unit is a face, with all pictures that were made of it."""
 
     def __init__(self, measured: Measured, target: KeepRate | MeanDegree) -> None:
         order = np.argsort(measured.degree, kind="stable")
         self._target = target
-        self._order = order
+        self._owner = measured.owner[order]
         self._degree = measured.degree[order]
         self._true = measured.degree if measured.label is None else measured.label
         self._value = self._true[order]
         self._last = _last_of_equals(self._degree)
-        self.units = len(order)
+        self.units = len(measured.identities)
         self.n: dict[str, int] = {}
 
     def threshold(self, counts: NDArray[np.int64]) -> float:
         """Give the threshold of a draw, NaN where none reaches the target."""
-        weight = counts[self._order]
+        weight = counts[self._owner]
         total = np.cumsum(weight)[self._last]
         if isinstance(self._target, KeepRate):
             at = int(np.searchsorted(total, self._target.share * total[-1] - 1e-9))
@@ -201,7 +201,7 @@ class _Kept:
 
     def nearest(self, counts: NDArray[np.int64]) -> str:
         """Say what can be reached."""
-        weight = counts[self._order]
+        weight = counts[self._owner]
         enough = np.cumsum(weight)[self._last] >= LEAST_KEPT
         means = np.where(enough, self._means(weight), np.inf)
         at = int(means.argmin())

@@ -66,6 +66,25 @@ def test_a_mean_degree_takes_the_highest_threshold_below_it(degree, limit, has_l
         assert named == pytest.approx(lowest, abs=1e-3)  # four digits, rounded either way
 
 
+def test_pictures_of_one_face_are_drawn_together_and_count_as_one_face():
+    degree = np.random.default_rng(0).random(40).round(6)
+    people = tuple(map(str, range(40)))
+
+    def blurred(faces):
+        owner = np.repeat(np.arange(faces), 10)
+        return Measured(
+            people[:faces], (), np.zeros(faces), None, owner, degree[owner], None, None, {}
+        )
+
+    alone, tenfold = (
+        choose(measured, KeepRate(0.7)) for measured in (material(degree), blurred(40))
+    )
+    assert (tenfold.threshold, tenfold.ci) == (alone.threshold, alone.ci)
+    assert tenfold.n == {"faces": 40, "pictures": 400, "identities": 40, "replicates": 1000}
+    with pytest.raises(InputError, match="at least 30 faces, and there are 29"):
+        choose(blurred(29), KeepRate(0.7))
+
+
 def faces_on_a_circle(seed, people=40, photos=4):
     """Faces whose blur adds noise to their embedding: the more, the less they look like anybody."""
     rng = np.random.default_rng(seed)
