@@ -50,9 +50,10 @@ def with_profile(card: dict[str, Any], profile: dict[str, Any]) -> dict[str, Any
     low, high = profile["ci"]
     target = ", ".join(f"{key} {value}" for key, value in profile["target"].items())
     reached = ", ".join(f"{key} {value:.4g}" for key, value in profile["reached"].items())
+    pictures = profile["n"].get("pictures", profile["n"]["faces"])  # the same, if none was blurred
     how = (
         f"blurgate calibrate, {target}; 95 % interval {low:.3f} to {high:.3f}; "
-        f"{profile['n']['faces']} faces of the validation part: {reached}"
+        f"{pictures} pictures of the validation part: {reached}"
     )
     about = {**card.get("about", {}), "threshold_from": how}
     return {**card, "threshold": round(profile["threshold"], 3), "about": about}
