@@ -1,10 +1,10 @@
 """The stages between a source and its verdicts.
 
-    verdicts = route(score(find_faces(frames)))
+    routed = route(score(let_go(link_faces(find_faces(frames)))))
 
-`find_faces` is in `blurgate.finding`. Each is a generator over the stage before it: lazy, ordered,
-and holding no more than a bounded number of frames. `SourceEnd` passes through unchanged and in its
-place.
+`find_faces` is in `blurgate.finding`, `link_faces` in `blurgate.tracking`. Each is a generator over
+the stage before it: lazy, ordered, and holding no more than a bounded number of frames. `SourceEnd`
+passes through unchanged and in its place.
 """
 
 from __future__ import annotations

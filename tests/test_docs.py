@@ -49,6 +49,12 @@ def test_the_example_plugin_works():
         host.remove("my-plugin")
 
 
+def test_every_module_of_the_core_is_in_the_table_of_files():
+    table = (DOCS / "architecture.md").read_text(encoding="utf-8").partition("## Files")[2]
+    modules = {p.name for p in (DOCS.parent / "blurgate").glob("[!_]*.py")}
+    assert modules - set(re.findall(r"\w+\.py", table)) == set()
+
+
 def test_links_between_the_pages_lead_somewhere():
     root = DOCS.parent
     pages = [*DOCS.rglob("*.md"), *root.glob("*.md"), *root.glob("models_zoo/*.md")]
