@@ -95,7 +95,6 @@ def test_errors(marker, tmp_path, bare_zoo):
         Gate(scorer="laplacian")(np.zeros((5, 5, 3), np.uint8))
 
 
-@pytest.mark.shared
 class Failing:
     info = ModelInfo("failing", "")
 
@@ -139,6 +138,7 @@ def test_numbers_that_are_out_of_range_are_refused_at_once(number, said):
         Gate(threshold=0.4, scorer="laplacian", **number)
 
 
+@pytest.mark.shared
 def test_the_contract_example_runs(shared):
     weights = str(shared / "data/weights/scrfd_500m_bnkps.onnx")
     gate = Gate(threshold=0.4, detector=weights, scorer="laplacian", workers=2)
