@@ -62,14 +62,15 @@ class Gate:
             which is looked for when the first picture needs it.
         scorer: Name or ONNX path of a scorer, or an object that is one; None for the default.
         device: auto, cpu, cuda or cuda:N. A GPU that is named decodes video files too.
-        workers: Threads that detect; results do not depend on it.
+        workers: Threads that read, detect and score streams; results do not depend on it.
         options: Detector input size and least confidence.
         detect_every: 1 searches every frame of a video; N at least every N-th, and follows faces
             in between (docs/throughput.md).
+        kinds: Tell the kind of blur of each face too, which the scorer has to know.
 
     Raises:
-        ConfigError: A number is out of range, the device is unknown, or the profile is damaged or
-            for another scorer.
+        ConfigError: A number is out of range, the device is unknown, the profile is damaged or for
+            another scorer, or the scorer tells no kinds of blur and `kinds` is set.
         ModelError: A model is missing or cannot be used.
         UnknownNameError: Nobody offers a detector or scorer of that name.
         EnvironmentLackError: The runtime for a model is not installed.

@@ -169,7 +169,10 @@ class SourceEnd:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """The faces found in one frame, highest score first. No faces (n = 0) is ordinary."""
+    """The faces of one frame. No faces (n = 0) is ordinary.
+
+    Those that a detector found come highest score first, those that were given in their order.
+    """
 
     frame: Frame
     boxes: F32
@@ -265,7 +268,7 @@ class Verdict:
     frame_index: int
     pts_s: float | None
     face_index: int
-    """Position among the frame's faces, from 0, highest detector score first."""
+    """Position among the frame's faces, from 0: highest detector score first, or as given."""
     track: int | None
     """Identity over frames within the source; None when faces are not tracked."""
     box: tuple[float, float, float, float]
