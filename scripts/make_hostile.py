@@ -1,10 +1,10 @@
-"""Make every hostile input of docs/reliability.md; nothing in it comes from anybody else.
+"""Make every hostile input of docs/hostile-input.md; nothing in it comes from anybody else.
 
     python scripts/make_hostile.py FOLDER     # one folder per case, with its command in `command`
     python scripts/make_hostile.py --list
 
 tests/hostile runs the command line on each case, with a limit of time and memory, and compares
-what it does with the table in docs/reliability.md.
+what it does with the table in docs/hostile-input.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Run the command line on every hostile case, each in a process of its own with limits.
 
     python -P tests/hostile/runner.py results.jsonl [SCRATCH] [--only TEXT] [--part K/N]
-    python -P tests/hostile/runner.py --table results.jsonl     # the table of docs/reliability.md
+    python -P tests/hostile/runner.py --table results.jsonl     # the table of docs/hostile-input.md
 
 Every case runs in a child that is forked once the heavy imports are done, with a limit on its
 address space and on its time; what it used is measured from outside.

@@ -1,4 +1,4 @@
-"""What the command line does with hostile input is what docs/reliability.md says it does.
+"""What the command line does with hostile input is what docs/hostile-input.md says it does.
 
 The cases are made by scripts/make_hostile.py and run by runner.py, each in a process of its own
 with limits. Here is compared what came of them.
@@ -18,7 +18,7 @@ import av
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TABLE = ROOT / "docs" / "reliability.md"
+TABLE = ROOT / "docs" / "hostile-input.md"
 MOST_CPU_S = 10
 MOST_MB = 700
 FRAMES = 24
