@@ -116,6 +116,23 @@ def marker(load: Callable[[Path], ModuleType]) -> Iterator[ModuleType]:
         host.remove("marker-plugin")
 
 
+@pytest.fixture(scope="module")
+def tiny(load: Callable[[Path], ModuleType]) -> ModuleType:
+    """The module of the embedder `tiny`, which also draws faces for it."""
+    return load(DATA / "tiny_embedder.py")
+
+
+@pytest.fixture(scope="module")
+def tiny_plugin(tiny: ModuleType) -> Iterator[None]:
+    """The embedder `tiny`, registered for the length of a test file."""
+    host = get_host()
+    host.add(tiny, "tiny-plugin")
+    try:
+        yield
+    finally:
+        host.remove("tiny-plugin")
+
+
 @pytest.fixture
 def installed(tmp_path: Path) -> Callable[[str], dict[str, str]]:
     """Environment for a subprocess in which a plugin of tests/data is an installed distribution."""

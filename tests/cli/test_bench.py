@@ -16,7 +16,6 @@ from blurgate.training.labels import Labeller
 from blurgate.training.making import Recipe
 from blurgate.training.synth import run_synth
 
-DATA = Path(__file__).parents[1] / "data"
 MODELS = Path(__file__).parents[2] / "models_zoo"
 
 
@@ -54,8 +53,7 @@ def test_models_are_timed_in_turns():
     assert order == ["a", "b", "a", "b", "a", "b"]
 
 
-def test_a_scorer_without_weights_is_measured_on_a_folder(run, load, tmp_path):
-    tiny = load(DATA / "tiny_embedder.py")
+def test_a_scorer_without_weights_is_measured_on_a_folder(run, tiny, tmp_path):
     for i in range(8):
         path = tmp_path / "in" / f"p{i}" / "a.png"
         path.parent.mkdir(parents=True)

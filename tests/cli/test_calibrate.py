@@ -9,19 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from blurgate.host import get_host
-
-DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    module = load(DATA / "tiny_embedder.py")
-    get_host().add(module, "tiny-plugin")
-    try:
-        yield module
-    finally:
-        get_host().remove("tiny-plugin")
+pytestmark = pytest.mark.usefixtures("tiny_plugin")
 
 
 @pytest.fixture(scope="module")

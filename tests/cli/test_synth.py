@@ -10,25 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from blurgate.host import get_host
-
-DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    module = load(DATA / "tiny_embedder.py")
-    get_host().add(module, "tiny-plugin")
-    try:
-        yield module
-    finally:
-        get_host().remove("tiny-plugin")
+pytestmark = pytest.mark.usefixtures("tiny_plugin")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from html.parser import HTMLParser
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,18 +16,8 @@ from blurgate.host import get_host
 from blurgate.interfaces import ModelInfo
 from blurgate.training.dataset import Dataset
 
-DATA = Path(__file__).parents[1] / "data"
+pytestmark = pytest.mark.usefixtures("tiny_plugin")
 FEW = ("--family", "sharp", "--family", "c-defocus", "--family", "second-order")
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    module = load(DATA / "tiny_embedder.py")
-    get_host().add(module, "tiny-plugin")
-    try:
-        yield module
-    finally:
-        get_host().remove("tiny-plugin")
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -18,8 +16,6 @@ from blurgate.stages import six_digits
 from blurgate.training.faces import FaceReader, find_face, list_faces
 from blurgate.types import Detections
 
-DATA = Path(__file__).parents[1] / "data"
-
 
 class Mean:
     """A scorer."""
@@ -28,11 +24,6 @@ class Mean:
 
     def __call__(self, crops):
         return (crops.mean(axis=(1, 2, 3)) / 255).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    return load(DATA / "tiny_embedder.py")
 
 
 @pytest.fixture

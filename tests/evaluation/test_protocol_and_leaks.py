@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -15,8 +13,6 @@ from blurgate.evaluation.families import make_family
 from blurgate.evaluation.measuring import measure_faces
 from blurgate.interfaces import ModelInfo
 from blurgate.training.labels import Labeller
-
-DATA = Path(__file__).parents[1] / "data"
 
 
 class Scorer:
@@ -32,11 +28,6 @@ class Scorer:
 
 def brightness(crop):
     return float(crop.mean()) / 255
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    return load(DATA / "tiny_embedder.py")
 
 
 @pytest.fixture

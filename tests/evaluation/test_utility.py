@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import astuple, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,8 +17,6 @@ from blurgate.evaluation.utility import CachedEmbedder, evaluate_utility
 from blurgate.evaluation.verification import make_pairs
 from blurgate.interfaces import ModelInfo
 from blurgate.training.faces import Face
-
-DATA = Path(__file__).parents[1] / "data"
 
 
 class Smooth:
@@ -53,11 +50,6 @@ class Turned:
 
     def __call__(self, crops):
         return self._embedder(np.ascontiguousarray(255 - crops[:, :, ::-1]))
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    return load(DATA / "tiny_embedder.py")
 
 
 @pytest.fixture(scope="module")

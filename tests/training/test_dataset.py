@@ -28,14 +28,6 @@ from blurgate.training.making import Recipe
 from blurgate.training.pairs import apply_sizes, make_chain, torch_device
 from blurgate.training.synth import run_synth
 
-DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    return load(DATA / "tiny_embedder.py")
-
-
 # --- a folder --------------------------------------------------------------------------------
 
 

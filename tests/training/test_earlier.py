@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import pytest
@@ -20,13 +19,6 @@ from blurgate.training.feeds import FolderFeed
 from blurgate.training.labels import Labeller
 from blurgate.training.making import Recipe
 from blurgate.training.synth import run_synth
-
-DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    return load(DATA / "tiny_embedder.py")
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,6 @@ from blurgate.interfaces import ModelInfo
 from blurgate.training.faces import FaceReader, Skipped, find_face, list_faces
 from blurgate.types import Detections, Frame
 
-DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    return load(DATA / "tiny_embedder.py")
-
 
 def touch(folder, *names):
     for name in names:

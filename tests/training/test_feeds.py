@@ -16,13 +16,6 @@ from blurgate.training.feeds import FolderFeed  # noqa: E402
 from blurgate.training.labels import Labeller  # noqa: E402
 from blurgate.training.synth import Recipe, run_synth  # noqa: E402
 
-DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    return load(DATA / "tiny_embedder.py")
-
 
 @pytest.fixture(scope="module")
 def synth(tiny, tmp_path_factory):

@@ -1,7 +1,5 @@
 """The head that tells kinds of blur."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -21,8 +19,6 @@ from blurgate.training.making import Recipe  # noqa: E402
 from blurgate.training.model import build_model  # noqa: E402
 from blurgate.training.synth import run_synth  # noqa: E402
 
-DATA = Path(__file__).parents[1] / "data"
-
 
 @pytest.fixture(scope="module")
 def model():
@@ -31,8 +27,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def folder(load, tmp_path_factory):
-    tiny = load(DATA / "tiny_embedder.py")
+def folder(tiny, tmp_path_factory):
     root = tmp_path_factory.mktemp("kinds")
     for i in range(12):
         path = root / "in" / f"p{i}" / "a.png"
@@ -161,8 +156,7 @@ def test_a_head_that_has_not_met_every_kind_is_not_good(model, folder, monkeypat
 
 
 @pytest.mark.parametrize("method", ["random", "linear"])
-def test_data_without_known_kinds_is_refused(model, load, tmp_path, method):
-    tiny = load(DATA / "tiny_embedder.py")
+def test_data_without_known_kinds_is_refused(model, tiny, tmp_path, method):
     for i in range(4):
         path = tmp_path / "in" / f"p{i}" / "a.png"
         path.parent.mkdir(parents=True)

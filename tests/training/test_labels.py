@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -12,13 +10,6 @@ from blurgate import zoo
 from blurgate.errors import ModelError, ShapeError, WeightsError
 from blurgate.interfaces import ModelInfo, Runtime
 from blurgate.training.labels import Labeller, labels_of
-
-DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    return load(DATA / "tiny_embedder.py")
 
 
 def unit(rng, n, d=16):

@@ -21,14 +21,8 @@ from blurgate.training.pairs import apply_sizes, make_chain
 from blurgate.training.streams import Streams
 from blurgate.training.synth import run_synth
 
-DATA = Path(__file__).parents[1] / "data"
 HEADER = "file,clean_file,identity,split,method,parameters,seed,index,label,embedder"
 SIDES = (112, 130, 96, 160, 112, 200)
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    return load(DATA / "tiny_embedder.py")
 
 
 @pytest.fixture(scope="module")

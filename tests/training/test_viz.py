@@ -1,7 +1,5 @@
 """The curves of `blurgate train --viz`."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -11,13 +9,6 @@ pytest.importorskip("matplotlib")
 
 from blurgate.training.labels import Labeller
 from blurgate.training.viz import LENGTHS, Curves
-
-DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture(scope="module")
-def tiny(load):
-    return load(DATA / "tiny_embedder.py")
 
 
 @pytest.fixture(scope="module")

@@ -65,11 +65,6 @@ def test_training_and_detection_need_neither_pyav_nor_insightface(without, tmp_p
     assert "Ada_0001.png would become one file in --out" in done.stderr
 
 
-@pytest.fixture
-def tiny(load):
-    return load(ROOT / "tests" / "data" / "tiny_embedder.py")
-
-
 def test_a_plan_is_trained_in_the_time_there_is_and_finished(load, tiny, tmp_path, monkeypatch):
     zoo_script = load(ROOT / "scripts" / "train_zoo.py")
     from blurgate import zoo
