@@ -22,6 +22,8 @@ POSITION_STAGE: Final = 1
 """The only stage whose attention is told where in the picture a pixel is."""
 FREQUENCIES: Final = 32
 TEMPERATURE: Final = 10000.0
+LAYER_SCALE: Final = 1e-6
+"""Starting factor of what a block adds to its shortcut."""
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -46,9 +48,9 @@ def depthwise(channels: int, kernel: int) -> nn.Conv2d:
 class ConvolutionBlock(nn.Module):
     """Depthwise convolution, norm and MLP beside a shortcut."""
 
-    def __init__(self, *, channels: int, kernel: int, layer_scale: float) -> None:
+    def __init__(self, *, channels: int, kernel: int) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.full((channels,), layer_scale))
+        self.scale = nn.Parameter(torch.full((channels,), LAYER_SCALE))
         self.filter = depthwise(channels, kernel)
         self.norm = nn.LayerNorm(channels, eps=EPS)
         self.mlp = mlp(channels)
@@ -106,10 +108,10 @@ class ChannelAttention(nn.Module):
 class AttentionBlock(nn.Module):
     """Filter groups of channels, each with the sum of those before it; attend; MLP."""
 
-    def __init__(self, *, channels: int, groups: int, position: bool, layer_scale: float) -> None:
+    def __init__(self, *, channels: int, groups: int, position: bool) -> None:
         super().__init__()
-        self.attention_scale = nn.Parameter(torch.full((channels,), layer_scale))
-        self.scale = nn.Parameter(torch.full((channels,), layer_scale))
+        self.attention_scale = nn.Parameter(torch.full((channels,), LAYER_SCALE))
+        self.scale = nn.Parameter(torch.full((channels,), LAYER_SCALE))
         self.groups = groups
         # The last group, the only one that may be narrower, is passed on as it is.
         width = math.ceil(channels / groups)
@@ -141,16 +143,13 @@ class EdgeNeXt(nn.Module):
     Weights start truncated normal with deviation 0.02, biases at zero, and every block begins close
     to the identity (layer scale: Touvron et al., 2021), as the paper does.
 
-    Args:
-        layer_scale: Starting factor of what a block adds to its shortcut.
-
     Shape:
         (n, 3, h, w) float32 -> (n, 168), averaged over the picture and normalised.
     """
 
     out_features = STAGES[-1][0]
 
-    def __init__(self, *, layer_scale: float = 1e-6) -> None:
+    def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels_in = 3
@@ -163,16 +162,11 @@ class EdgeNeXt(nn.Module):
                     nn.Conv2d(channels_in, channels, 2, 2),
                 ]
             for _ in range(depth - 1 if groups else depth):
-                layers.append(
-                    ConvolutionBlock(channels=channels, kernel=kernel, layer_scale=layer_scale)
-                )
+                layers.append(ConvolutionBlock(channels=channels, kernel=kernel))
             if groups:
                 layers.append(
                     AttentionBlock(
-                        channels=channels,
-                        groups=groups,
-                        position=stage == POSITION_STAGE,
-                        layer_scale=layer_scale,
+                        channels=channels, groups=groups, position=stage == POSITION_STAGE
                     )
                 )
             channels_in = channels

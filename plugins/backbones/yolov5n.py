@@ -8,7 +8,6 @@ et al. (2014). The features are flattened and not averaged, so the side of the p
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import torch
@@ -98,13 +97,12 @@ class YOLOv5n(nn.Module):
 
     Args:
         last_channels: Channels of the last stage.
-        image_size: Side of the square pictures in pixels.
 
     Shape:
-        (n, 3, image_size, image_size) float32 -> (n, out_features): last_channels * 4 * 4 at 112.
+        (n, 3, 112, 112) float32 -> (n, out_features).
     """
 
-    def __init__(self, *, last_channels: int, image_size: int = 112) -> None:
+    def __init__(self, *, last_channels: int) -> None:
         super().__init__()
         layers: list[nn.Module] = [Convolution(3, STEM_CHANNELS, 6, stride=2, padding=2)]
         channels_in = STEM_CHANNELS
@@ -113,8 +111,7 @@ class YOLOv5n(nn.Module):
             layers.append(C3(channels=channels, depth=depth))
             channels_in = channels
         self.layers = nn.Sequential(*layers, SPPF(channels=last_channels))
-        # The stem rounds an odd side down, the four stages after it round up.
-        self.out_features = last_channels * math.ceil(image_size // 2 / 16) ** 2
+        self.out_features = last_channels * 4 * 4  # 112 px, halved five times and rounded up
         he_initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -123,11 +120,11 @@ class YOLOv5n(nn.Module):
         return features.flatten(1)
 
 
-def yolov5n_x(*, image_size: int = 112) -> YOLOv5n:
+def yolov5n_x() -> YOLOv5n:
     """Make the stock YOLOv5n backbone."""
-    return YOLOv5n(last_channels=256, image_size=image_size)
+    return YOLOv5n(last_channels=256)
 
 
-def yolov5n_xx(*, image_size: int = 112) -> YOLOv5n:
+def yolov5n_xx() -> YOLOv5n:
     """Make the YOLOv5n backbone with half the channels in its last stage."""
-    return YOLOv5n(last_channels=128, image_size=image_size)
+    return YOLOv5n(last_channels=128)
