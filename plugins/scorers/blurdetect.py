@@ -23,7 +23,7 @@ import numpy as np
 from blurgate.errors import EnvironmentLackError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
-from blurgate.plugins.scorers.measures import MeasureScorer
+from blurgate.plugins.scorers.measures import MeasureScorer, half_at
 from blurgate.types import F32, U8
 
 W0 = 10.0
@@ -74,7 +74,7 @@ def degree_of_width(width: F32) -> F32:
     """
     # A width may be 0 and, without an edge, infinite; neither is a number to divide by.
     known = np.clip(width.astype(np.float64), 1e-9, 1e9)
-    return (1 / (1 + (W0 / known) ** P)).astype(np.float32)
+    return half_at(W0, -P)(known)
 
 
 def _make(model: ModelFile | None, runtime: Runtime) -> MeasureScorer:

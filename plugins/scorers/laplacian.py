@@ -14,12 +14,11 @@ edges of the background count as sharpness.
 from __future__ import annotations
 
 import cv2
-import numpy as np
 
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
-from blurgate.plugins.scorers.measures import MeasureScorer, one_by_one
-from blurgate.types import F32, U8
+from blurgate.plugins.scorers.measures import MeasureScorer, half_at, one_by_one
+from blurgate.types import U8
 
 V0 = 29.0
 P = 1.1
@@ -41,19 +40,10 @@ def variance_of_laplacian(crop: U8) -> float:
     return float(deviation[0, 0] ** 2)
 
 
-def degree_of_variance(variance: F32) -> F32:
-    """Map variances of the Laplacian in [0, inf) to blur degrees in [0, 1], falling.
-
-    >>> degree_of_variance(np.float32([0, V0])).tolist()
-    [1.0, 0.5]
-    """
-    return (1 / (1 + (variance / V0) ** P)).astype(np.float32)
-
-
 def _make(model: ModelFile | None, runtime: Runtime) -> MeasureScorer:
     del model, runtime  # it has no weights and runs on the CPU
     return MeasureScorer(
-        ModelInfo("laplacian", ""), one_by_one(variance_of_laplacian), degree_of_variance
+        ModelInfo("laplacian", ""), one_by_one(variance_of_laplacian), half_at(V0, P)
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blurgate.interfaces import ModelInfo
 from blurgate.types import CROP_SIZE, F32, U8, check_array
@@ -33,3 +34,12 @@ class MeasureScorer:
 def one_by_one(measure: Callable[[U8], float]) -> Callable[[U8], F32]:
     """Turn a measure of one crop into one of many."""
     return lambda crops: np.array([measure(crop) for crop in crops], np.float32)
+
+
+def half_at(middle: float, power: float) -> Callable[[NDArray[np.floating[Any]]], F32]:
+    """Make a map of measures to degrees, 0.5 at `middle`: falling, with a negative power rising.
+
+    >>> half_at(29.0, 1.1)(np.float32([0, 29, np.inf])).tolist()
+    [1.0, 0.5, 0.0]
+    """
+    return lambda measures: (1 / (1 + (measures / middle) ** power)).astype(np.float32)

@@ -13,12 +13,11 @@ ranking is the plain measure's.
 from __future__ import annotations
 
 import cv2
-import numpy as np
 
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
-from blurgate.plugins.scorers.measures import MeasureScorer, one_by_one
-from blurgate.types import F32, U8
+from blurgate.plugins.scorers.measures import MeasureScorer, half_at, one_by_one
+from blurgate.types import U8
 
 E0 = 3100.0
 P = 1.9
@@ -40,19 +39,10 @@ def mean_squared_gradient(crop: U8) -> float:
     return float((across**2 + down**2).mean())
 
 
-def degree_of_energy(energy: F32) -> F32:
-    """Map energies in [0, inf) to blur degrees in [0, 1], falling.
-
-    >>> degree_of_energy(np.float32([0, E0])).tolist()
-    [1.0, 0.5]
-    """
-    return (1 / (1 + (energy / E0) ** P)).astype(np.float32)
-
-
 def _make(model: ModelFile | None, runtime: Runtime) -> MeasureScorer:
     del model, runtime  # it has no weights and runs on the CPU
     return MeasureScorer(
-        ModelInfo("tenengrad", ""), one_by_one(mean_squared_gradient), degree_of_energy
+        ModelInfo("tenengrad", ""), one_by_one(mean_squared_gradient), half_at(E0, P)
     )
 
 

@@ -8,12 +8,8 @@ import pytest
 
 from blurgate import blur_degree
 from blurgate.errors import ShapeError
-from blurgate.plugins.scorers.laplacian import (
-    V0,
-    P,
-    degree_of_variance,
-    variance_of_laplacian,
-)
+from blurgate.plugins.scorers.laplacian import V0, P, variance_of_laplacian
+from blurgate.plugins.scorers.measures import half_at
 
 
 def noise(n=1, seed=0):
@@ -39,7 +35,7 @@ def test_the_border_does_not_count():
 
 def test_the_map_falls_from_one_to_zero_and_is_half_at_v0():
     v = np.float32([0, 1, V0, 100, 1e4, 1e9])
-    degrees = degree_of_variance(v)
+    degrees = half_at(V0, P)(v)
     assert (np.diff(degrees) < 0).all()
     assert degrees[0] == 1
     assert degrees[2] == pytest.approx(0.5)

@@ -12,6 +12,7 @@ from blurgate import blur_degree
 from blurgate.errors import EnvironmentLackError, ShapeError
 from blurgate.interfaces import Runtime
 from blurgate.plugins.scorers import blurdetect, tenengrad
+from blurgate.plugins.scorers.measures import half_at
 
 
 def noise(n=1, seed=0):
@@ -95,7 +96,7 @@ def test_blurdetect_may_be_called_from_several_threads():
 
 def test_the_maps_are_half_at_their_middles_and_monotone():
     e = np.float32([0, 1, tenengrad.E0, 1e5, 1e12])
-    falling = tenengrad.degree_of_energy(e)
+    falling = half_at(tenengrad.E0, tenengrad.P)(e)
     assert falling[0] == 1
     assert falling[2] == pytest.approx(0.5)
     assert (np.diff(falling) < 0).all()
