@@ -119,7 +119,7 @@ def synth_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Make training data: clean faces, blurred on purpose, labelled by what that does to them."""
-    _one_thread_each()
+    options.one_thread_each()
     from blurgate import zoo
     from blurgate.errors import NO_ROOM, ConfigError, EnvironmentLackError
     from blurgate.interfaces import DetectorOptions, Runtime
@@ -190,17 +190,6 @@ def synth_command(
         raise typer.Exit(EXIT_NOTHING)
     if counts.n_skipped:
         raise typer.Exit(EXIT_SOME_FAILED)
-
-
-def _one_thread_each() -> None:
-    """Let the workers be all the threads there are: libraries that start their own slow them."""
-    import os
-
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")  # read when NumPy is imported
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 def _torch_device(device: str) -> torch.device | None:

@@ -152,6 +152,7 @@ def calibrate_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Choose the threshold for a target on faces of your own; writes a profile for `filter`."""
+    options.one_thread_each()
     from blurgate import zoo
     from blurgate.errors import ConfigError
     from blurgate.evaluation import calibration

@@ -157,6 +157,7 @@ def evaluate_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure scorers side by side: are their degrees right, and what are they worth?"""
+    options.one_thread_each()
     from blurgate.errors import ConfigError, InputError
 
     if detector:
@@ -183,7 +184,6 @@ def evaluate_command(
         return
     if negatives:
         raise ConfigError("--negatives goes with --detector")
-    _one_thread_each()
     from blurgate.evaluation.output import check_out
 
     check_out(out)
@@ -310,17 +310,6 @@ def evaluate_command(
 def _is_given(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _one_thread_each() -> None:
-    """Let the workers be all the threads there are: libraries that start their own slow them."""
-    import os
-
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")  # read when NumPy is imported
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 @contextmanager

@@ -50,3 +50,12 @@ def usable_cores() -> int:
     """Give how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def one_thread_each() -> None:
+    """Let the workers be all the threads there are: libraries that start their own slow them."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # read when NumPy is imported
+    import cv2
+
+    cv2.setNumThreads(1)

@@ -9,7 +9,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import cv2
 import typer
 
 from blurgate import zoo
@@ -111,7 +110,6 @@ def run(
             raise ConfigError(f"{what} is given twice")
     check_out(out)
     options = options or DetectorOptions()
-    cv2.setNumThreads(1)
     annotated = {
         _title(where, data): read_annotations(part_for_evaluation(where)) for where in data
     }

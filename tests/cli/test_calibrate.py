@@ -12,6 +12,11 @@ import pytest
 pytestmark = pytest.mark.usefixtures("tiny_plugin")
 
 
+@pytest.fixture(autouse=True)
+def _threads(monkeypatch):
+    monkeypatch.setattr(cv2, "setNumThreads", lambda n: None)  # it is the whole process's
+
+
 @pytest.fixture(scope="module")
 def drawn(tiny, tmp_path_factory):
     """24 people with four crops each, of which every fourth one is soft."""

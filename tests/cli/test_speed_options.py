@@ -1,4 +1,4 @@
-"""`--detect-every` and `--profile-stages` of `blurgate filter`."""
+"""`--detect-every` and `--profile-stages` of `blurgate filter`, and who has threads."""
 
 from __future__ import annotations
 
@@ -82,3 +82,12 @@ def test_a_run_is_not_resumed_with_another_detect_every(filter_):
     assert filter_("--quiet").code == 0
     ran = filter_("--quiet", "--resume", "--detect-every", 1)
     assert ran.code == 2
+
+
+@pytest.mark.parametrize("command", ["synth", "evaluate", "calibrate"])
+def test_the_workers_are_all_the_threads_there_are(run, tmp_path, monkeypatch, command):
+    asked = []
+    monkeypatch.setattr(cv2, "setNumThreads", asked.append)
+    ran = run(command, tmp_path, "--out", tmp_path / "out")  # there are no pictures
+    assert ran.code != 0
+    assert asked == [1]
