@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -64,10 +64,7 @@ def synth_command(
         int | None,
         typer.Option(metavar="S", help="Decides whose identities these are [default: --seed]."),
     ] = None,
-    identity: Annotated[
-        Literal["auto", "folder", "name", "file"],
-        typer.Option(help="What tells who a picture shows: see docs/training-data.md."),
-    ] = "auto",
+    identity: options.Identity = "auto",
     align: Annotated[
         bool,
         typer.Option(
@@ -78,14 +75,7 @@ def synth_command(
     detector: options.Detector = None,
     det_size: options.DetSize = 640,
     min_score: options.MinScore = 0.5,
-    embedder: Annotated[
-        str | None,
-        typer.Option(
-            "--embedder",
-            metavar="NAME|PATH",
-            help="Recogniser that labels: a model's name or .onnx.",
-        ),
-    ] = None,
+    embedder: options.Embedder = None,
     size: Annotated[
         int,
         typer.Option(min=112, metavar="PX", help="Largest side that is worked on before 112 px."),
@@ -107,9 +97,7 @@ def synth_command(
         str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; cuda blurs with torch.")
     ] = "auto",
     workers: options.Workers = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")
-    ] = False,
+    resume: options.Resume = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the dataset of an earlier run.")
     ] = False,
@@ -153,9 +141,8 @@ def synth_command(
     detection = DetectorOptions(det_size, min_score)
     finder = zoo.open_detector(detector, runtime, detection) if align else None
     reader = FaceReader(size, finder, repr(detection) if align else "")
-    listed = [line.rstrip("\n") for line in sys.stdin] if "-" in faces else []
     who = seed if val_seed is None else val_seed
-    found = list_faces(faces, identity=identity, val=val, seed=who, stdin=listed)
+    found = list_faces(faces, identity=identity, val=val, seed=who, stdin=sys.stdin)
 
     with progress_bar(len(found), "faces", quiet=quiet) as bar:
 

@@ -124,9 +124,7 @@ def train_command(
             min=1, metavar="N", help="Threads; for a detector also processes [default: cores]."
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")
-    ] = False,
+    resume: options.Resume = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
     quiet: options.Quiet = False,
 ) -> None:

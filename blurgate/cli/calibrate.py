@@ -74,26 +74,12 @@ def calibrate_command(
         typer.Option(min=-1, max=1, metavar="T", help="Your match threshold, instead of --fmr."),
     ] = None,
     model: options.Model = None,
-    embedder: Annotated[
-        str | None,
-        typer.Option(
-            "--embedder", metavar="NAME|PATH", help="Recogniser: a model's name or .onnx."
-        ),
-    ] = None,
-    align: Annotated[
-        bool,
-        typer.Option(
-            "--align/--aligned",
-            help="Detect and align the face in the middle of each photo, or take ready crops.",
-        ),
-    ] = False,
+    embedder: options.Embedder = None,
+    align: options.Align = False,
     detector: options.Detector = None,
     det_size: options.DetSize = 640,
     min_score: options.MinScore = 0.5,
-    identity: Annotated[
-        Literal["auto", "folder", "name", "file"],
-        typer.Option(help="What tells who a picture shows: see docs/training-data.md."),
-    ] = "auto",
+    identity: options.Identity = "auto",
     pairs: Annotated[
         Path | None,
         typer.Option(
@@ -255,8 +241,7 @@ class _Faces:
         from blurgate.interfaces import DetectorOptions
         from blurgate.training.faces import list_faces
 
-        listed = [line.rstrip("\n") for line in sys.stdin] if "-" in arguments else []
-        self._faces = list_faces(arguments, identity=identity, stdin=listed)
+        self._faces = list_faces(arguments, identity=identity, stdin=sys.stdin)
         detection = DetectorOptions(det_size, min_score)
         self._finder = zoo.open_detector(detector, runtime, detection) if align else None
 

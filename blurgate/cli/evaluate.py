@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -103,27 +103,15 @@ def evaluate_command(
             "parentheses name groups of people; may be given several times.",
         ),
     ] = None,
-    identity: Annotated[
-        Literal["auto", "folder", "name", "file"],
-        typer.Option(help="What tells who a picture shows: see docs/training-data.md."),
-    ] = "auto",
-    align: Annotated[
-        bool,
-        typer.Option(
-            "--align/--aligned",
-            help="Detect and align the face in the middle of each photo, or take ready crops.",
-        ),
-    ] = False,
+    identity: options.Identity = "auto",
+    align: options.Align = False,
     align_with: Annotated[
         str | None,
         typer.Option(metavar="NAME|PATH", help="Detector for --align, which this implies."),
     ] = None,
     det_size: options.DetSize = 640,
     min_score: options.MinScore = 0.5,
-    embedder: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|PATH", help="Recogniser that labels: a name or .onnx."),
-    ] = None,
+    embedder: options.Embedder = None,
     judge: Annotated[
         str | None,
         typer.Option(

@@ -77,10 +77,7 @@ def filter_command(
         int, typer.Option(min=1, metavar="N", help="Look at every N-th frame only.")
     ] = 1,
     detect_every: options.DetectEvery = 8,
-    shard: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="Take part I of N of the files only, 1 <= I <= N."),
-    ] = None,
+    shard: options.Shard = None,
     crops: Annotated[
         Literal["aligned", "loose", "none"],
         typer.Option(help="Pictures of faces: aligned 112x112, loose around the box, or none."),
@@ -88,10 +85,7 @@ def filter_command(
     keep_rejected: Annotated[
         bool, typer.Option("--keep-rejected", help="Write rejected faces too, to rejected/.")
     ] = False,
-    blur_kind: Annotated[
-        bool,
-        typer.Option("--blur-kind", help="Add columns: motion, defocus, lowres or sharp; angle."),
-    ] = False,
+    blur_kind: options.BlurKind = False,
     best_shot: Annotated[
         int | None,
         typer.Option(
@@ -121,9 +115,7 @@ def filter_command(
     table: Annotated[str, typer.Option(help="Format of the table: csv, jsonl or parquet.")] = "csv",
     device: options.Device = "auto",
     workers: options.Workers = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")
-    ] = False,
+    resume: options.Resume = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")
     ] = False,
@@ -153,7 +145,6 @@ def filter_command(
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
     get_host().registry("sink")[table]  # an unknown format is an error before anything is written
-    listed = [line.rstrip("\n") for line in sys.stdin] if "-" in source else []
     there = None
     if out is not None and is_remote(out):
         from blurgate.remote_output import RemoteFolder
@@ -166,7 +157,7 @@ def filter_command(
     )  # fmt: skip
     part = Shard.parse(shard) if shard is not None else None
     live = LiveOptions(duration, reconnects, stream_timeout)
-    found = list(expand(source, stdin=listed))
+    found = list(expand(source, stdin=sys.stdin))
     _check_live(found, outputs, live, part)
     if overwrite:
         check_not_replaced(found, folder)

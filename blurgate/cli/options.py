@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,12 +15,35 @@ Model = Annotated[
     str | None,
     typer.Option("--model", metavar="NAME|PATH", help="Blur model: a scorer's name or .onnx."),
 ]
+Embedder = Annotated[
+    str | None,
+    typer.Option("--embedder", metavar="NAME|PATH", help="Recogniser: a model's name or .onnx."),
+]
 DetSize = Annotated[
     int, typer.Option("--det-size", min=32, metavar="PX", help="Longer side of the detector input.")
 ]
 MinScore = Annotated[
     float,
     typer.Option("--min-score", min=0, max=1, help="Least detector confidence of a face."),
+]
+Align = Annotated[
+    bool,
+    typer.Option(
+        "--align/--aligned",
+        help="Detect and align the face in the middle of each photo, or take ready crops.",
+    ),
+]
+Identity = Annotated[
+    Literal["auto", "folder", "name", "file"],
+    typer.Option("--identity", help="What tells who a picture shows: see docs/training-data.md."),
+]
+BlurKind = Annotated[
+    bool,
+    typer.Option("--blur-kind", help="Add columns: motion, defocus, lowres or sharp; angle."),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Take part I of N of the files only, 1 <= I <= N."),
 ]
 DetectEvery = Annotated[
     int,
@@ -41,6 +64,9 @@ Workers = Annotated[
         metavar="N",
         help="Threads; the results do not depend on it [default: cores].",
     ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue an interrupted run in the same folder.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -56,13 +56,8 @@ def score_command(
     model: options.Model = None,
     det_size: options.DetSize = 640,
     min_score: options.MinScore = 0.5,
-    blur_kind: Annotated[
-        bool,
-        typer.Option("--blur-kind", help="Add columns: motion, defocus, lowres or sharp; angle."),
-    ] = False,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Score part I of N only, 1 <= I <= N.")
-    ] = None,
+    blur_kind: options.BlurKind = False,
+    shard: options.Shard = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     engine: Annotated[
@@ -125,7 +120,7 @@ def score_command(
         check_kinds(scorer)
     finder = None if aligned else zoo.open_detector(detector, runtime, detection)
     division = Shard.parse(shard) if shard is not None else None
-    names = list_images(path, stdin=sys.stdin if "-" in path else ())
+    names = list_images(path, stdin=sys.stdin)
     part = part_of(names, division) if division is not None else None
     mine = names if part is None else part.names
 
@@ -165,7 +160,7 @@ def _score_with_ray(
     from blurgate.engines.ray import run_ray
     from blurgate.scoring import list_images
 
-    names = list_images(paths, stdin=sys.stdin if "-" in paths else ())
+    names = list_images(paths, stdin=sys.stdin)
     with progress_bar(len(names), "pictures", quiet=quiet) as bar:
         counts = run_ray(
             score, names, folder,
