@@ -224,7 +224,7 @@ EmbedderFactory: TypeAlias = Callable[["ModelFile | None", Runtime], Embedder]
 SinkFactory: TypeAlias = Callable[["Path | None", Sequence[Column], "int | None"], Sink]
 """(path or None for stdout, columns, mark to resume at or None) -> sink."""
 
-# Made of torch, which the core does not import; blurgate.training states their protocols.
+# Made of torch, which the core does not import: blurgate.training.interfaces has their protocols.
 BackboneFactory: TypeAlias = Callable[..., Any]
 SynthesizerFactory: TypeAlias = Callable[..., Any]
 LossFactory: TypeAlias = Callable[..., Any]

@@ -1,4 +1,7 @@
-"""What a synthesizer offers; `blurgate.training.blur` has what most of them share."""
+"""What training asks of synthesizers, backbones and losses.
+
+`blurgate.training.blur` has what most synthesizers share.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from blurgate.training.arrays import Array
+    from blurgate.training.heads import HeadKind
     from blurgate.training.streams import Streams
 
 Params: TypeAlias = dict[str, Any]
@@ -54,5 +59,43 @@ class Synthesizer(Protocol):
             What came in, blurred: same library, shape, dtype and range. NumPy is the reference;
             torch agrees with it within 1e-3. On NumPy an image's result is the same to the bit
             whatever else is in the batch.
+        """
+        ...
+
+
+class Backbone(Protocol):
+    """Turns images into features. An `nn.Module`; its factory takes keyword arguments only."""
+
+    out_features: int
+
+    def __call__(self, images: Tensor, /) -> Tensor:
+        """Give the features.
+
+        Args:
+            images: (n, 3, 112, 112) float32, about zero mean and unit size.
+
+        Returns:
+            (n, out_features); an image's features do not depend on the others in eval mode.
+        """
+        ...
+
+
+class Loss(Protocol):
+    """Measures how wrong a batch is."""
+
+    @property
+    def head(self) -> HeadKind:
+        """The kind of head whose output this can be taken of."""
+        ...
+
+    def __call__(self, output: Tensor, target_degree: Tensor, /) -> Tensor:
+        """Give the mean loss of a batch.
+
+        Args:
+            output: A head's raw output: (n, 1) for regression, (n, bins) for bins.
+            target_degree: (n,) float true degrees in [0, 1].
+
+        Returns:
+            A scalar.
         """
         ...

@@ -51,7 +51,8 @@ from blurgate.training.scores import Scores, score
 if TYPE_CHECKING:
     from blurgate.training.batches import Feed, Pictures
     from blurgate.training.config import TrainConfig
-    from blurgate.training.model import BlurModel, Loss
+    from blurgate.training.interfaces import Loss
+    from blurgate.training.model import BlurModel
 
 __all__ = ["INPUT", "Fit", "fit", "learning_rate", "make_fabric", "predict", "prepare"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from blurgate.training.heads import Head, HeadKind
-    from blurgate.training.model import Loss
+    from blurgate.training.interfaces import Loss
 
 __all__ = ["WeightedSum", "check_head", "parse_loss"]
 

@@ -1,60 +1,23 @@
-"""What training asks of backbones and losses, and the network made of a backbone and a head."""
+"""The network made of a backbone and a head."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from blurgate.errors import PluginError, ShapeError, blamed
 from blurgate.host import Host, get_host
-from blurgate.training.heads import Head, HeadKind, make_head
+from blurgate.training.heads import Head, make_head
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
     from blurgate.training.config import TrainConfig
+    from blurgate.training.interfaces import Backbone
 
-__all__ = ["Backbone", "BlurModel", "Loss", "build_model", "model_of"]
-
-
-class Backbone(Protocol):
-    """Turns images into features. An `nn.Module`; its factory takes keyword arguments only."""
-
-    out_features: int
-
-    def __call__(self, images: Tensor, /) -> Tensor:
-        """Give the features.
-
-        Args:
-            images: (n, 3, 112, 112) float32, about zero mean and unit size.
-
-        Returns:
-            (n, out_features); an image's features do not depend on the others in eval mode.
-        """
-        ...
-
-
-class Loss(Protocol):
-    """Measures how wrong a batch is."""
-
-    @property
-    def head(self) -> HeadKind:
-        """The kind of head whose output this can be taken of."""
-        ...
-
-    def __call__(self, output: Tensor, target_degree: Tensor, /) -> Tensor:
-        """Give the mean loss of a batch.
-
-        Args:
-            output: A head's raw output: (n, 1) for regression, (n, bins) for bins.
-            target_degree: (n,) float true degrees in [0, 1].
-
-        Returns:
-            A scalar.
-        """
-        ...
+__all__ = ["BlurModel", "build_model", "model_of"]
 
 
 class BlurModel(nn.Module):
@@ -125,7 +88,7 @@ def build_model(
             "out_features (the number of features it gives)",
             plugin=entry.plugin,
         )
-    features = cast(Backbone, network).out_features
+    features = cast("Backbone", network).out_features
     with blamed("backbone", entry.name):
         _try(network, features)
     return BlurModel(network, make_head(head, in_features=features, hidden=hidden))

@@ -1,4 +1,4 @@
-"""The contract of a backbone; see `blurgate.training.model.Backbone`."""
+"""The contract of a backbone; see `blurgate.training.interfaces.Backbone`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a loss; see `blurgate.training.model.Loss`."""
+"""The contract of a loss; see `blurgate.training.interfaces.Loss`."""
 
 from __future__ import annotations
 
