@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import cached_property, lru_cache
@@ -197,7 +198,7 @@ class Gate:
         routed = self.decide(ready_crops(frames))
         return [v for faces in routed if isinstance(faces, RoutedFaces) for v in faces.verdicts]
 
-    def stream(self, source: str, *, every: int = 1) -> Iterator[Verdict]:
+    def stream(self, source: str | os.PathLike[str], *, every: int = 1) -> Iterator[Verdict]:
         """Decide about every face of a video, image, folder, glob, address or camera.
 
         Args:
@@ -212,7 +213,7 @@ class Gate:
             InputError: The source does not exist or holds nothing to read.
         """
         frames = read_sources(
-            expand([source]), every=every, workers=self.workers, device=self.device
+            expand([os.fsdecode(source)]), every=every, workers=self.workers, device=self.device
         )
         # After an error the threads and files of `frames` would wait for the traceback to go.
         with closing(frames), closing(self.run(frames, keep_pixels=False)) as stream:

@@ -66,8 +66,12 @@ def onnxruntime() -> Any:
             'onnxruntime is not installed; run: pip install "blurgate[cpu]" '
             '(or "blurgate[gpu]" on a machine with an NVIDIA GPU)'
         )
-    import onnxruntime as ort
-
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C within its C++, by pybind11
+            raise KeyboardInterrupt from error
+        raise
     return ort
 
 

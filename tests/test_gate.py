@@ -52,7 +52,7 @@ def test_a_stream_gives_what_single_images_give(picture, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), picture)
     cv2.imwrite(str(tmp_path / "b.png"), picture[:, :180])
     gate = Gate(threshold=0.4, detector="marker", scorer="laplacian", workers=2)
-    verdicts = list(gate.stream(str(tmp_path)))
+    verdicts = list(gate.stream(tmp_path))
     assert [v.source[-5:] for v in verdicts] == ["a.png", "a.png", "b.png"]
     assert [v.blur_degree for v in verdicts[:2]] == [v.blur_degree for v in gate(picture)]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import logging
@@ -55,6 +56,19 @@ def outside(tensor: onnx.TensorProto) -> onnx.TensorProto:
 
 
 # --- sessions ---
+
+
+def test_ctrl_c_within_the_import_of_onnxruntime_is_ctrl_c(monkeypatch, tmp_path):
+    # What pybind11 makes of an exception in a module's own C++ code.
+    text = "raise ImportError('initialization failed') from {}"
+    monkeypatch.syspath_prepend(tmp_path)
+    for cause, wanted in (("KeyboardInterrupt()", KeyboardInterrupt), ("OSError()", ImportError)):
+        (tmp_path / "onnxruntime.py").write_text(text.format(cause))
+        monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+        importlib.invalidate_caches()
+        with pytest.raises(wanted):
+            runtime.onnxruntime()
+        (tmp_path / "onnxruntime.py").unlink()
 
 
 def test_a_session_computes_on_the_cpu(

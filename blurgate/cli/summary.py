@@ -49,7 +49,7 @@ def plain_summary(progress: Progress, where: Path | str) -> Iterator[str]:
     )
     yield (
         f"{counts.faces} faces: {counts.kept} kept, {counts.review} to review, "
-        f"{counts.rejected} rejected" + (f" ({why})" if why else "")
+        f"{counts.rejected} rejected" + (f"; reasons: {why}" if why else "")
     )
     yield (f"{progress.elapsed_s:.1f} s, {progress.frames_per_s:.1f} frames/s; results in {where}")
 

@@ -429,7 +429,7 @@ def progress():
 def test_a_summary_for_logs(tmp_path):
     assert list(plain_summary(progress(), tmp_path)) == [
         "31 sources, 1500 frames (2 more could not be read) (7 dropped: not looked at in time)",
-        "40 faces: 10 kept, 5 to review, 25 rejected (20 blur, 10 not_best_shot)",
+        "40 faces: 10 kept, 5 to review, 25 rejected; reasons: 20 blur, 10 not_best_shot",
         f"10.0 s, 150.0 frames/s; results in {tmp_path}",
     ]
 
