@@ -13,7 +13,7 @@ import pytest
 
 from blurgate.errors import ConfigError, InputError, ShapeError
 from blurgate.interfaces import ModelInfo
-from blurgate.training.detection import augment, compose, framing, layout, paste
+from blurgate.training.detection import augment, compose, framing, paste, scene_layout
 from blurgate.training.detection.annotations import (
     Annotated,
     Face,
@@ -22,7 +22,6 @@ from blurgate.training.detection.annotations import (
 )
 from blurgate.training.detection.backdrops import drawn, part_without_faces, sign
 from blurgate.training.detection.compose import Composed
-from blurgate.training.detection.layout import cells
 from blurgate.training.detection.pictures import (
     Picture,
     Pictures,
@@ -30,6 +29,7 @@ from blurgate.training.detection.pictures import (
     backgrounds_in,
 )
 from blurgate.training.detection.samples import Held, Sample
+from blurgate.training.detection.scene_layout import cells
 from blurgate.training.detection.teacher import Search, Teacher
 from blurgate.types import Detections
 
@@ -674,7 +674,7 @@ def test_mosaics_of_close_samples_show_whole_faces_that_fill_their_cells(photo, 
         return sides.max(axis=1) / samples._size, whole
 
     share, whole = shown(ordinary.close(256))
-    low, high = layout.close_mix(256).fills
+    low, high = scene_layout.close_mix(256).fills
     # Only what is left of a photo may cut a face: in cells much longer than wide.
     assert whole.mean() > 0.8
     # Cells take 0.38 to 0.62 of the side in a grid of 2, the least 0.21 in a grid of 3.

@@ -51,14 +51,6 @@ from blurgate.training.detection.crowd import (
     people,
 )
 from blurgate.training.detection.framing import angle, cut, stretched
-from blurgate.training.detection.layout import (
-    MAX_FACES,
-    ORDINARY,
-    SMALLEST,
-    cells,
-    close_mix,
-    rows,
-)
 from blurgate.training.detection.occlude import occluded
 from blurgate.training.detection.paste import (
     Faces,
@@ -71,6 +63,14 @@ from blurgate.training.detection.paste import (
 )
 from blurgate.training.detection.pictures import Picture, Pictures
 from blurgate.training.detection.samples import Sample
+from blurgate.training.detection.scene_layout import (
+    MAX_FACES,
+    ORDINARY,
+    SMALLEST,
+    cells,
+    close_mix,
+    rows,
+)
 
 if TYPE_CHECKING:
     from numpy.random import Generator
