@@ -39,7 +39,7 @@ from blurgate.training.feeds import FolderFeed, open_feed
 from blurgate.training.kinds import fit_kinds
 from blurgate.training.losses import parse_loss
 from blurgate.training.model import model_of
-from blurgate.training.runs import BEST, Fit, device_name
+from blurgate.training.runs import BEST, TrainState, device_name
 from blurgate.training.train import CONFIG, export_run
 
 BASE: Final = {
@@ -178,15 +178,15 @@ def finish(arguments: argparse.Namespace) -> None:
         model = model_of(config)
         model.load_state_dict({key: value.float() if value.is_floating_point() else value
                                for key, value in tensors.items()})  # fmt: skip
-        fit = Fit(**{key: facts[key] for key in Fit().facts()})
+        state = TrainState(**{key: facts[key] for key in TrainState().facts()})
         kinds = fit_kinds(model, data, seed=config.seed) if name in arguments.kinds else None
         config = replace(config, licence=arguments.licence)
         device = facts.get("device", "GPU")
         out, _ = export_run(
-            model.eval(), config, path.parent, facts["data"], fit,
+            model.eval(), config, path.parent, facts["data"], state,
             device=device, pictures=seen, kinds=kinds,
         )  # fmt: skip
-        print(f"{out}: MAE {fit.best['mae']:.4f}, rho {fit.best['spearman']:.4f}", flush=True)
+        print(f"{out}: MAE {state.best['mae']:.4f}, rho {state.best['spearman']:.4f}", flush=True)
     rows = []
     for log in sorted(arguments.finish.glob("*/log.csv")):
         with log.open(newline="", encoding="utf-8") as file:

@@ -17,7 +17,7 @@ import numpy as np
 from blurgate.interfaces import Runtime
 from blurgate.journal import write_atomically
 from blurgate.runtime import make_session, onnxruntime, run
-from blurgate.training.runs import Fit, run_names
+from blurgate.training.runs import TrainState, run_names
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ _FROM_CONFIG: Final = (
 
 
 def about(
-    config: TrainConfig, data: Mapping[str, Any], fit: Fit, *, parameters: int, device: str
+    config: TrainConfig, data: Mapping[str, Any], state: TrainState, *, parameters: int, device: str
 ) -> dict[str, Any]:
     """Give what is known about a model before its file exists.
 
     Args:
         config: How it was trained.
         data: The feed's facts.
-        fit: What came of it.
+        state: What came of it.
         parameters: Number of the network's parameters.
         device: Where it was trained.
     """
@@ -61,12 +61,12 @@ def about(
         "seed": config.seed,
         "training": {key: getattr(config, key) for key in _FROM_CONFIG},
         **({"begun_with": run_names(config.init)} if config.init else {}),
-        "epochs_done": fit.epoch,
-        "best_epoch": fit.best_epoch,
-        "validation": fit.best,
+        "epochs_done": state.epoch,
+        "best_epoch": state.best_epoch,
+        "validation": state.best,
         "threshold_from": "the configuration; not calibrated on data",
         "trained_on": device,
-        "seconds": round(sum(row["seconds"] for row in fit.history), 1),
+        "seconds": round(sum(row["seconds"] for row in state.history), 1),
         "versions": {"blurgate": version("blurgate"), "torch": version("torch")},
         "commit": source_commit(),
     }

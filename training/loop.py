@@ -39,8 +39,8 @@ from blurgate.training.runs import (
     BEST,
     LAST,
     LOG,
-    Fit,
     OnStep,
+    TrainState,
     freeze_norms,
     log_lines,
     restore,
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from blurgate.training.interfaces import Loss
     from blurgate.training.model import BlurModel
 
-__all__ = ["INPUT", "Fit", "fit", "learning_rate", "make_fabric", "predict", "prepare"]
+__all__ = ["INPUT", "fit", "learning_rate", "make_fabric", "predict", "prepare"]
 
 COLUMNS: Final = (
     "epoch",
@@ -71,7 +71,7 @@ INPUT: Final = InputCard()
 
 _AHEAD: Final = 2  # batches that are made before they are asked for
 
-OnEpoch = Callable[["BlurModel", "Fit"], None]
+OnEpoch = Callable[["BlurModel", "TrainState"], None]
 """Called after an epoch's validation with the network that was validated, in eval mode."""
 
 
@@ -146,8 +146,8 @@ def fit(
     fabric: Fabric | None = None,
     resume: bool = False,
     on_step: OnStep = lambda done, total, text: None,
-    on_epoch: OnEpoch = lambda model, fit: None,
-) -> Fit:
+    on_epoch: OnEpoch = lambda model, state: None,
+) -> TrainState:
     """Train.
 
     Args:
@@ -194,7 +194,7 @@ class _Run:
         self.model, self.loss, self.feed, self.config = model, loss, feed, config
         self.folder, self.fabric = folder, fabric
         self.steps = feed.steps(config.batch, world=fabric.world_size)
-        self.fit = Fit()
+        self.state = TrainState()
         # Channels last: 1.6 times as fast for MobileNetV2 on a CPU, and what tensor cores want.
         model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(
@@ -204,28 +204,28 @@ class _Run:
         self.average = deepcopy(model).eval() if config.ema else None
         self.board = Board(folder) if fabric.is_global_zero else None
 
-    def go(self, resume: bool) -> Fit:
+    def go(self, resume: bool) -> TrainState:
         path = self.folder / LAST
         if resume and path.is_file():
-            self.fit = restore(path, self.model, self.average, self.optimizer, self._facts())
+            self.state = restore(path, self.model, self.average, self.optimizer, self._facts())
         self.fabric.barrier()
-        while not self.fit.is_over(self.config.epochs, self.config.patience):
+        while not self.state.is_over(self.config.epochs, self.config.patience):
             began = time.perf_counter()
             with rounded_activations(self.model) if self.config.for_int8 else nullcontext():
                 mean_loss, pictures = self._train_epoch()
             if self.fabric.is_global_zero:
                 self._close_epoch(mean_loss, pictures, began)
-            facts = self.fabric.broadcast(self.fit.facts())
-            self.fit = Fit(**facts)
+            facts = self.fabric.broadcast(self.state.facts())
+            self.state = TrainState(**facts)
         self.fabric.barrier()
         self.model.load_state_dict(checkpoints.load(self.folder / BEST)[0])
-        return self.fit
+        return self.state
 
     def _train_epoch(self) -> tuple[float, int]:
         """Train one epoch; gives the mean loss and the number of pictures, over all processes."""
         if self.config.freeze_norm:
             freeze_norms(self.model)
-        config, fabric, epoch = self.config, self.fabric, self.fit.epoch
+        config, fabric, epoch = self.config, self.fabric, self.state.epoch
         seeds = np.random.SeedSequence([config.seed, epoch, fabric.global_rank])
         own, mirror = (int(seed) for seed in seeds.generate_state(2))
         torch.manual_seed(own)  # for what a backbone may draw, such as dropout
@@ -280,29 +280,29 @@ class _Run:
             scores = score(*predict(chosen, ready, self.fabric.device))
         if not math.isfinite(scores.mae):
             raise ModelError("the network's degrees are not numbers: lower --lr, or set clip=1")
-        fit = self.fit
-        fit.epoch += 1
-        fit.history.append(self._row(mean_loss, scores, seconds, pictures))
-        if not fit.best or scores.mae < fit.best["mae"]:
-            fit.best_epoch = fit.epoch
-            fit.best = asdict(scores)
+        state = self.state
+        state.epoch += 1
+        state.history.append(self._row(mean_loss, scores, seconds, pictures))
+        if not state.best or scores.mae < state.best["mae"]:
+            state.best_epoch = state.epoch
+            state.best = asdict(scores)
             checkpoints.save(self.folder / BEST, chosen.state_dict(), self._facts())
         checkpoints.save_run(
             self.folder / LAST, self.model, self.average, self.optimizer, self._facts()
         )
-        write_atomically(self.folder / LOG, log_lines(fit.history, COLUMNS))
+        write_atomically(self.folder / LOG, log_lines(state.history, COLUMNS))
         if self.board is not None:
-            self.board.write(fit.history[-1])
+            self.board.write(state.history[-1])
         was_training = chosen.training
-        self.on_epoch(chosen.eval(), fit)
+        self.on_epoch(chosen.eval(), state)
         chosen.train(was_training)
 
     def _row(
         self, mean_loss: float, scores: Scores, seconds: float, pictures: int
     ) -> dict[str, Any]:
-        last_step = (self.fit.epoch) * self.steps - 1
+        last_step = self.state.epoch * self.steps - 1
         values = (
-            self.fit.epoch,
+            self.state.epoch,
             learning_rate(self.config, last_step, self.steps),
             mean_loss,
             scores.mae,
@@ -318,13 +318,14 @@ class _Run:
             "config": self.config.facts(),
             "data": dict(self.feed.facts),
             "processes": self.fabric.world_size,
-            **self.fit.facts(),
+            **self.state.facts(),
         }
 
     def _text(self) -> str:
-        text = f"epoch {self.fit.epoch + 1} of {self.config.epochs}"
-        if self.fit.history:
-            text += f", MAE {self.fit.history[-1]['val_mae']:.4f} (best {self.fit.best['mae']:.4f})"
+        state = self.state
+        text = f"epoch {state.epoch + 1} of {self.config.epochs}"
+        if state.history:
+            text += f", MAE {state.history[-1]['val_mae']:.4f} (best {state.best['mae']:.4f})"
         return text
 
 

@@ -21,8 +21,8 @@ __all__ = [
     "BEST",
     "LAST",
     "LOG",
-    "Fit",
     "OnStep",
+    "TrainState",
     "begin_with",
     "checkpoint_of",
     "compare",
@@ -46,7 +46,7 @@ Reader = Callable[[str, nn.Module], Mapping[str, torch.Tensor]]
 
 
 @dataclass(slots=True)
-class Fit:
+class TrainState:
     """How far a run is, and what came of it."""
 
     epoch: int = 0
@@ -174,7 +174,7 @@ def restore(
     average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
     now: Mapping[str, Any],
-) -> Fit:
+) -> TrainState:
     """Bring a run to where `checkpoints.save_run` left it.
 
     Args:
@@ -182,15 +182,16 @@ def restore(
         model: Changed in place, as are the average and the optimiser's state.
         average: Averaged weights, if the run has them.
         optimizer: Of the model's parameters.
-        now: The facts that would be saved now. All but those of a `Fit` must be the checkpoint's.
+        now: The facts that would be saved now. All but those of a `TrainState` must be
+            the checkpoint's.
 
     Raises:
         ConfigError: It was begun with other settings or other data.
         WeightsError: There is no such checkpoint.
     """
     tensors, facts = checkpoints.load(path)
-    progress = Fit().facts().keys()
-    for key in (key for key in now if key not in progress):
+    own = TrainState().facts().keys()
+    for key in (key for key in now if key not in own):
         old, new = facts[key], now[key]
         nested = isinstance(new, Mapping)
         compare(path, old if nested else {key: old}, new if nested else {key: new})
@@ -198,7 +199,7 @@ def restore(
     if average is not None:
         average.load_state_dict(checkpoints.select(tensors, "ema"))
     checkpoints.restore_optimizer(optimizer, tensors)
-    return Fit(**{key: facts[key] for key in progress})
+    return TrainState(**{key: facts[key] for key in own})
 
 
 @torch.no_grad()

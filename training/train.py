@@ -35,7 +35,7 @@ from blurgate.training.losses import check_head, parse_loss
 from blurgate.training.model import model_of
 from blurgate.training.pairs import torch_device
 from blurgate.training.quantize import measure, note, quantize
-from blurgate.training.runs import BEST, LAST, LOG, Fit, OnStep, begin_with, device_name
+from blurgate.training.runs import BEST, LAST, LOG, OnStep, TrainState, begin_with, device_name
 from blurgate.training.viz import PEOPLE, Curves
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Trained:
     path: Path
     """The ONNX file."""
     card: Mapping[str, Any]
-    fit: Fit
+    state: TrainState
     int8: Twin | None = None
     kinds: Kinds | None = None
 
@@ -180,7 +180,7 @@ def run_training(
     if fabric.is_global_zero:
         prepare_folder(folder, config.to_yaml(), resume=resume)
     fabric.barrier()
-    fit = loop.fit(
+    state = loop.fit(
         model,
         loss,
         feed,
@@ -189,7 +189,7 @@ def run_training(
         fabric=fabric,
         resume=resume,
         on_step=on_step,
-        on_epoch=drawn or (lambda model, fit: None),
+        on_epoch=drawn or (lambda model, state: None),
     )
     if not fabric.is_global_zero:
         return None
@@ -197,12 +197,12 @@ def run_training(
     with closing(feed.val(config.batch)) as batches:
         seen = next(batches).pictures
     path, written = export_run(
-        model, config, folder, feed.facts, fit, device=device_name(fabric.device),
+        model, config, folder, feed.facts, state, device=device_name(fabric.device),
         pictures=seen, kinds=told,
     )  # fmt: skip
     has_kinds = told is not None and told.good
     twin = _quantized(path, feed, config, workers, has_kinds) if int8 else None
-    return Trained(path, written, fit, twin, told)
+    return Trained(path, written, state, twin, told)
 
 
 def export_run(
@@ -210,7 +210,7 @@ def export_run(
     config: TrainConfig,
     folder: Path,
     data: Mapping[str, Any],
-    fit: Fit,
+    state: TrainState,
     *,
     device: str,
     pictures: Tensor,
@@ -223,7 +223,7 @@ def export_run(
         config: How it was trained.
         folder: Where to.
         data: The feed's facts.
-        fit: What came of it.
+        state: What came of it.
         device: What it was trained on, for the card.
         pictures: (n, 3, 112, 112) uint8 BGR on which the file is compared with torch.
         kinds: The head for kinds of blur, if there is one; it is exported if it is good.
@@ -236,7 +236,7 @@ def export_run(
     """
     name = _name(config)
     parameters = sum(p.numel() for p in model.parameters())
-    about = card.about(config, data, fit, parameters=parameters, device=device)
+    about = card.about(config, data, state, parameters=parameters, device=device)
     good = kinds if kinds is not None and kinds.good else None
     facts = card_facts(
         name,
@@ -286,15 +286,15 @@ def _drawer(config: TrainConfig, feed: Feed, folder: Path, device: torch.device)
         )
     curves = Curves(feed.clean_val(PEOPLE), Labeller(embedder), seed=config.seed)
 
-    def draw(model: BlurModel, fit: Fit) -> None:
+    def draw(model: BlurModel, state: TrainState) -> None:
         def degree(pictures: U8) -> F32:
             tensor = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device)
             with torch.inference_mode():
                 found: F32 = model.degree(loop.prepare(tensor)).cpu().numpy()
             return found
 
-        path = folder / VIZ / f"epoch_{fit.epoch:03d}.png"
-        curves.draw(degree, f"{_name(config)}, epoch {fit.epoch}", path)
+        path = folder / VIZ / f"epoch_{state.epoch:03d}.png"
+        curves.draw(degree, f"{_name(config)}, epoch {state.epoch}", path)
 
     return draw
 

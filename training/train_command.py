@@ -226,7 +226,7 @@ def need_training() -> None:
 
 
 def _print_summary(trained: Trained) -> None:
-    facts, best = trained.card["about"], trained.fit.best
+    facts, state = trained.card["about"], trained.state
     if trained.kinds is not None:
         told = trained.kinds
         end = "exported" if told.good else "too few, so not exported"
@@ -245,8 +245,8 @@ def _print_summary(trained: Trained) -> None:
         )
     typer.echo(
         f"{trained.path}: {facts['bytes'] / 1e6:.2f} MB, {facts['latency_ms']['batch 1']} ms a "
-        f"face; epoch {trained.fit.best_epoch} of {trained.fit.epoch}: MAE {best['mae']:.4f}, "
-        f"rank correlation {best['spearman']:.4f}; try: blurgate filter VIDEO --model "
+        f"face; epoch {state.best_epoch} of {state.epoch}: MAE {state.best['mae']:.4f}, "
+        f"rank correlation {state.best['spearman']:.4f}; try: blurgate filter VIDEO --model "
         f"{trained.path}",
         err=True,
     )

@@ -145,7 +145,7 @@ def test_an_interrupted_run_is_resumed_without_any_option(train, trainset, tmp_p
     close = loop._Run._close_epoch
 
     def interrupted(self, *arguments):
-        if self.fit.epoch == 1:
+        if self.state.epoch == 1:
             raise KeyboardInterrupt
         close(self, *arguments)
 

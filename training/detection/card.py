@@ -15,7 +15,7 @@ from blurgate.training.card import source_commit, time_ms, write_files
 from blurgate.training.detection.config import DetectionConfig
 from blurgate.training.detection.network import DetectorNet, count_macs
 from blurgate.training.detection.scores import DetectionScores
-from blurgate.training.runs import Fit, device_name, run_names
+from blurgate.training.runs import TrainState, device_name, run_names
 
 __all__ = ["about", "number", "validation_facts", "write_card"]
 
@@ -43,7 +43,7 @@ _SHAPE: Final = ("stem", "widths", "depths", "neck", "head", "stacked")
 def about(
     config: DetectionConfig,
     data: Mapping[str, Any],
-    fit: Fit,
+    state: TrainState,
     network: DetectorNet,
     device: torch.device,
 ) -> dict[str, Any]:
@@ -58,11 +58,11 @@ def about(
         "seed": config.seed,
         "training": {key: facts[key] for key in _FROM_CONFIG},
         **({"begun_with": run_names(config.init)} if config.init else {}),
-        "epochs_done": fit.epoch,
-        "best_epoch": fit.best_epoch,
-        "validation": fit.best,
+        "epochs_done": state.epoch,
+        "best_epoch": state.best_epoch,
+        "validation": state.best,
         "trained_on": device_name(device),
-        "seconds": round(sum(row["seconds"] for row in fit.history), 1),
+        "seconds": round(sum(row["seconds"] for row in state.history), 1),
         "versions": {"blurgate": version("blurgate"), "torch": version("torch")},
         "commit": source_commit(),
     }

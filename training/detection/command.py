@@ -102,11 +102,12 @@ def run_detector_command(
 
 
 def _print_summary(trained: TrainedDetector) -> None:
-    facts, best = trained.card["about"], trained.fit.best
+    facts, state = trained.card["about"], trained.state
+    best = state.best
     typer.echo(
         f"{trained.path}: {facts['bytes'] / 1e6:.2f} MB, {facts['gflops_480x640']} GFLOPs at "
-        f"480x640, {facts['latency_ms']['384x640']} ms at 384x640; epoch {trained.fit.best_epoch} "
-        f"of {trained.fit.epoch}: AP {number(best['ap'])}, landmark error "
+        f"480x640, {facts['latency_ms']['384x640']} ms at 384x640; epoch {state.best_epoch} "
+        f"of {state.epoch}: AP {number(best['ap'])}, landmark error "
         f"{number(best['kps_error'])}; try: blurgate filter VIDEO --detector {trained.path}",
         err=True,
     )

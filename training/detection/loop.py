@@ -44,8 +44,8 @@ from blurgate.training.runs import (
     BEST,
     LAST,
     LOG,
-    Fit,
     OnStep,
+    TrainState,
     freeze_norms,
     log_lines,
     restore,
@@ -126,7 +126,7 @@ def fit_detector(
     facts: Mapping[str, Any] | None = None,
     resume: bool = False,
     on_step: OnStep = lambda done, total, text: None,
-) -> Fit:
+) -> TrainState:
     """Train.
 
     Args:
@@ -177,33 +177,33 @@ class _Run:
         if config.learn_from:
             network.learn_from(config.learn_from)
         self.steps = max(1, len(samples) // config.batch)
-        self.fit = Fit()
+        self.state = TrainState()
         self.optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.lr)
         self.average = deepcopy(network).eval() if config.ema else None
         self.board = Board(folder)
         self.data: dict[str, Any] = {}
 
-    def go(self, facts: dict[str, Any], resume: bool, on_step: OnStep) -> Fit:
+    def go(self, facts: dict[str, Any], resume: bool, on_step: OnStep) -> TrainState:
         self.data = facts | {"pictures": len(self.samples), "val_pictures": len(self.validation)}
         path = self.folder / LAST
         if resume and path.is_file():
-            self.fit = restore(path, self.network, self.average, self.optimizer, self._facts())
-        if not self.fit.is_over(self.config.epochs, self.config.patience):
+            self.state = restore(path, self.network, self.average, self.optimizer, self._facts())
+        if not self.state.is_over(self.config.epochs, self.config.patience):
             self._train(on_step)
         self.network.load_state_dict(checkpoints.load(self.folder / BEST)[0])
-        return self.fit
+        return self.state
 
     def _train(self, on_step: OnStep) -> None:
         feeding = batches(
             self.samples,
             self.close,
             self.config,
-            first=self.fit.epoch,
+            first=self.state.epoch,
             workers=self.workers,
             pin=self.device.type == "cuda",
         )
         with feeding as ready:
-            while not self.fit.is_over(self.config.epochs, self.config.patience):
+            while not self.state.is_over(self.config.epochs, self.config.patience):
                 began = time.perf_counter()
                 losses, pictures = self._train_epoch(ready, on_step)
                 self._close_epoch(losses, pictures, began)
@@ -215,7 +215,7 @@ class _Run:
         total = torch.zeros(5, device=self.device)
         pictures = taught = 0
         for step, batch in enumerate(islice(ready, self.steps), 1):
-            number = self.fit.epoch * self.steps + step - 1
+            number = self.state.epoch * self.steps + step - 1
             total += torch.stack(self._step(batch.to(self.device), number)).detach()
             pictures += len(batch.pictures)
             taught += bool(batch.features)
@@ -224,7 +224,9 @@ class _Run:
         total[4] /= max(taught, 1)
         losses: list[float] = total.tolist()
         if not math.isfinite(losses[0]):
-            raise ModelError(f"the loss of epoch {self.fit.epoch + 1} is not a number: lower --lr")
+            raise ModelError(
+                f"the loss of epoch {self.state.epoch + 1} is not a number: lower --lr"
+            )
         return losses, pictures
 
     def _step(self, batch: Batch, number: int) -> Losses:
@@ -265,13 +267,13 @@ class _Run:
             device=self.device,
             workers=self.workers,
         )
-        fit = self.fit
-        fit.epoch += 1
+        state = self.state
+        state.epoch += 1
         last = learning_rate(
-            self.config, fit.epoch * self.steps - 1, self.config.epochs * self.steps
+            self.config, state.epoch * self.steps - 1, self.config.epochs * self.steps
         )
         values = (
-            fit.epoch,
+            state.epoch,
             last,
             *losses,
             scores.ap,
@@ -280,24 +282,25 @@ class _Run:
             seconds,
             pictures / seconds,
         )
-        fit.history.append(dict(zip(COLUMNS, values, strict=True)))
-        if not fit.best or not scores.ap <= fit.best["ap"]:
-            fit.best_epoch = fit.epoch
-            fit.best = asdict(scores)
+        state.history.append(dict(zip(COLUMNS, values, strict=True)))
+        if not state.best or not scores.ap <= state.best["ap"]:
+            state.best_epoch = state.epoch
+            state.best = asdict(scores)
             checkpoints.save(self.folder / BEST, chosen.state_dict(), self._facts())
         checkpoints.save_run(
             self.folder / LAST, self.network, self.average, self.optimizer, self._facts()
         )
-        write_atomically(self.folder / LOG, log_lines(fit.history, COLUMNS))
-        self.board.write(fit.history[-1])
+        write_atomically(self.folder / LOG, log_lines(state.history, COLUMNS))
+        self.board.write(state.history[-1])
 
     def _facts(self) -> dict[str, Any]:
-        return {"config": self.config.facts(), "data": self.data, **self.fit.facts()}
+        return {"config": self.config.facts(), "data": self.data, **self.state.facts()}
 
     def _text(self) -> str:
-        text = f"epoch {self.fit.epoch + 1} of {self.config.epochs}"
-        if self.fit.history:
-            text += f", AP {self.fit.history[-1]['val_ap']:.4f} (best {self.fit.best['ap']:.4f})"
+        state = self.state
+        text = f"epoch {state.epoch + 1} of {self.config.epochs}"
+        if state.history:
+            text += f", AP {state.history[-1]['val_ap']:.4f} (best {state.best['ap']:.4f})"
         return text
 
 

@@ -31,7 +31,7 @@ from blurgate.training.detection.network import STRIDES, DetectorNet, lower_scor
 from blurgate.training.detection.pictures import backgrounds_in
 from blurgate.training.detection.samples import Held
 from blurgate.training.exported import is_exported, read_weights, settle
-from blurgate.training.runs import LAST, Fit, OnStep, begin_with
+from blurgate.training.runs import LAST, OnStep, TrainState, begin_with
 from blurgate.training.train import check_folder, prepare_folder
 
 __all__ = ["TrainedDetector", "parts", "train_detector"]
@@ -49,7 +49,7 @@ class TrainedDetector:
     path: Path
     """The ONNX file."""
     card: Mapping[str, Any]
-    fit: Fit
+    state: TrainState
 
 
 def parts(folders: Sequence[str], share: float) -> tuple[list[Annotated], list[Annotated]]:
@@ -143,7 +143,7 @@ def train_detector(
     )
     validation = Held(other)
     prepare_folder(folder, config.to_yaml(), resume=resume)
-    fit = fit_detector(
+    state = fit_detector(
         network,
         samples,
         validation,
@@ -172,7 +172,7 @@ def train_detector(
         name,
         **told,
         about={
-            **about(config, facts, fit, network, device),
+            **about(config, facts, state, network, device),
             "validation": validation_facts(exported),
             "score_0.5_was": raw,
         },
@@ -181,7 +181,7 @@ def train_detector(
     some = [validation.sample(0, i).image for i in range(min(4, len(validation)))]
     seen = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2)
     difference = export_detector(network, path, card, pictures=seen)
-    return TrainedDetector(path, write_card(path, card, difference), fit)
+    return TrainedDetector(path, write_card(path, card, difference), state)
 
 
 def _weights(run: str, network: nn.Module) -> Mapping[str, Tensor]:
