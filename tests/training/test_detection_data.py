@@ -23,6 +23,7 @@ from blurgate.training.detection.annotations import (
 from blurgate.training.detection.backdrops import drawn, part_without_faces, sign
 from blurgate.training.detection.compose import Composed
 from blurgate.training.detection.pictures import (
+    LEAST_PX,
     Picture,
     Pictures,
     annotated_in,
@@ -688,7 +689,7 @@ def test_occluded_and_tiny_faces(photo):
     tiny = ignored = 0
     for i in range(60):
         sample = samples.sample(0, i)
-        small = (sample.boxes[:, 2:] - sample.boxes[:, :2]).min(axis=1) < compose.LEAST_PX
+        small = (sample.boxes[:, 2:] - sample.boxes[:, :2]).min(axis=1) < LEAST_PX
         assert sample.ignore[small].all()
         tiny += int(small.sum())
         ignored += int(sample.ignore.sum())

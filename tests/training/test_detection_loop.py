@@ -110,11 +110,11 @@ def network(seed=0, **given):
 
 
 def test_a_sample_becomes_targets():
-    boxes = np.float32([[8, 8, 40, 40], [50, 0, 57, 6], [56, 20, 90, 60], [10, 44, 21, 55]])
+    boxes = np.float32([[8, 8, 40, 40], [50, 0, 57, 6], [54, 20, 79, 60], [10, 44, 21, 55]])
     kps = np.ones((4, 5, 2), np.float32)
     sample = Sample(np.zeros((64, 64, 3), np.uint8), boxes, kps, np.zeros(4, bool))
     got = feeding.targets_of(sample, config(least=8, least_kps=12))
-    np.testing.assert_array_equal(got.boxes[2], [56, 20, 64, 60])  # as far as it can be seen
+    np.testing.assert_array_equal(got.boxes[2], [54, 20, 64, 60])  # as far as it can be seen
     present = set(got.faces)
     assert {0, 3, IGNORED, BACKGROUND} == present  # 1 is too small, of 2 too little is left
     assert np.isfinite(got.kps[0]).all()
@@ -400,6 +400,7 @@ def test_a_file_that_is_not_the_network_is_not_written(tmp_path, monkeypatch):
         ({"depths": [1, 1, 1, 0]}, "depths must be four numbers of at least 1"),
         ({"epoch": 3}, "unknown key 'epoch'; did you mean 'epochs'?"),
         ({"lr": 0}, "lr must be from 1e-09 to 10"),
+        ({"least": 2}, "least must be from 7 to 1024, got 2"),
         ({"name": "a/b"}, "name becomes a file's name"),
         ({"schedule": "steps"}, "schedule must be one of cosine, constant"),
         ({"learn_from": 24}, "learn_from must be 0, 16 or 32, got 24"),

@@ -61,7 +61,7 @@ from blurgate.training.detection.paste import (
     seen,
     smear,
 )
-from blurgate.training.detection.pictures import Picture, Pictures
+from blurgate.training.detection.pictures import LEAST_PX, Picture, Pictures
 from blurgate.training.detection.samples import Sample
 from blurgate.training.detection.scene_layout import (
     MAX_FACES,
@@ -78,8 +78,6 @@ if TYPE_CHECKING:
 
     from blurgate.types import F32, U8
 
-LEAST_PX: Final = 7.0
-"""Faces with a shorter side than this in the sample are ignored."""
 _NOWHERE: Final = Path()
 
 

@@ -11,6 +11,7 @@ from blurgate.errors import ConfigError
 from blurgate.training.config import Config, check_name, check_ranges, fill
 from blurgate.training.detection.losses import Weights
 from blurgate.training.detection.network import STRIDES, NetShape
+from blurgate.training.detection.pictures import LEAST_PX
 
 __all__ = ["DetectionConfig", "make_detection_config"]
 
@@ -140,7 +141,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "close": (0, 1),
     "pictures": (2, math.inf),
     "val_pictures": (1, math.inf),
-    "least": (0, 1024),
+    "least": (LEAST_PX, 1024),
     "least_kps": (0, 1024),
     "epochs": (1, math.inf),
     "batch": (2, math.inf),

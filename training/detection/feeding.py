@@ -24,6 +24,7 @@ from blurgate.errors import BlurgateError
 from blurgate.training.detection.assign import assign
 from blurgate.training.detection.distil import DenseTeacher
 from blurgate.training.detection.losses import Targets
+from blurgate.training.detection.pictures import LEAST_VISIBLE
 
 if TYPE_CHECKING:
     from typing import Any
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "batches", "collate", "targets_of", "teacher_of"]
 
-_LEAST_SEEN = 0.3  # share of a box inside the picture from which a face is learnt
 _AHEAD = 3  # batches that every process makes before they are asked for
 
 
@@ -106,7 +106,7 @@ def targets_of(
     sides = boxes[:, 2:] - boxes[:, :2]
     whole = (sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(1)
     side = sides.min(1, initial=np.inf)
-    ignore = sample.ignore | (side < config.least) | (sides.prod(1) < _LEAST_SEEN * whole)
+    ignore = sample.ignore | (side < config.least) | (sides.prod(1) < LEAST_VISIBLE * whole)
     kps = sample.kps.reshape(-1, 10).copy()
     kps[side < config.least_kps] = np.nan
     faces = assign(boxes, ignore, (h, w))

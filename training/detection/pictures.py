@@ -30,6 +30,8 @@ CACHE_MIB: Final = 3072
 LONGEST: Final = 640
 """Longer side of a kept picture: samples are at most that large, and far smaller as a rule."""
 
+LEAST_PX: Final = 7.0
+"""Faces with a shorter side than this in a sample are ignored."""
 LEAST_VISIBLE: Final = 0.45
 """Share of a face's box that must lie in the picture, and not under another, for it to count."""
 _LEAST_LEVEL: Final = 32
