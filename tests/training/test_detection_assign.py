@@ -9,8 +9,9 @@ import pytest
 
 pytest.importorskip("torch", reason='training needs: pip install "blurgate[train]"')
 
+from blurgate.plugins.detectors.scrfd import STRIDES
 from blurgate.training.detection.assign import BACKGROUND, IGNORED, assign
-from blurgate.training.detection.network import STRIDES, anchors
+from blurgate.training.detection.network import anchors
 
 SIZE = (160, 224)
 

@@ -41,12 +41,6 @@ def test_rows_and_columns_for_every_stride():
     assert all(level.dtype == torch.float32 for level in raw)
 
 
-def test_the_constants_are_the_runners():
-    assert net.STRIDES == scrfd.STRIDES
-    assert net.ANCHORS == scrfd.ANCHORS
-    assert net.COLUMNS == scrfd.COLUMNS
-
-
 def test_anchors_are_listed_row_by_row_small_before_large():
     listed = net.anchors(64, 96)
     expected = [
@@ -74,7 +68,7 @@ def test_a_fresh_network_gives_boxes_near_its_anchors_and_low_scores():
 
 def test_predictions_are_decoded_in_units_of_half_an_anchor():
     listed = net.anchors(32, 32)
-    raw = [torch.zeros(1, (32 // s) ** 2, 2, 15) for s in net.STRIDES]
+    raw = [torch.zeros(1, (32 // s) ** 2, 2, 15) for s in scrfd.STRIDES]
     row, anchor = 6, 1  # cell (2, 1) of stride 8: its anchor of 32 pixels
     raw[0][0, row, anchor] = torch.tensor([2.0, 0, np.log(2), 9, -9, *range(10)])
     found = net.predictions(raw, listed)
@@ -94,7 +88,7 @@ def test_runner_outputs_say_the_same_in_strides():
         outputs = net.RunnerOutputs(network)(x)
         found = net.predictions(network(x), net.anchors(64, 96))
     start = 0
-    for level, stride in enumerate(net.STRIDES):
+    for level, stride in enumerate(scrfd.STRIDES):
         score, box, kps = (outputs[level + 3 * part] for part in range(3))
         rows = score.shape[1]
         part = slice(start, start + rows)

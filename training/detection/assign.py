@@ -8,12 +8,14 @@ inside it. An anchor that two faces claim goes to the one it overlaps more.
 
 from __future__ import annotations
 
+import math
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blurgate.training.detection.network import SIDES, STRIDES
+from blurgate.plugins.detectors.scrfd import ANCHORS, STRIDES
+from blurgate.training.detection.network import SIDES, rows_below
 from blurgate.types import F32
 
 __all__ = ["BACKGROUND", "IGNORED", "assign"]
@@ -39,17 +41,14 @@ def assign(boxes: F32, ignore: NDArray[np.bool_], size: tuple[int, int]) -> Targ
         (rows,) as `blurgate.training.detection.network.anchors` lists them: the index of a box,
         `BACKGROUND` or `IGNORED`.
     """
-    h, w = size
-    rows = [2 * (h // stride) * (w // stride) for stride in STRIDES]
-    starts = np.concatenate([[0], np.cumsum(rows)])
-    targets = np.full(starts[-1], BACKGROUND, np.int32)
+    targets = np.full(rows_below(math.inf, *size), BACKGROUND, np.int32)
     for box in boxes[ignore]:
-        _ignore(targets, box, size, starts)
+        _ignore(targets, box, size)
     known = np.flatnonzero(~ignore)
     if not len(known):
         return targets
     faces = boxes[known].astype(np.float64)
-    row, centre, half = _candidates(faces, size, starts)
+    row, centre, half = _candidates(faces, size)
     iou = _iou(faces, centre, half)
     inside = np.minimum(centre - faces[:, None, :2], faces[:, None, 2:] - centre).min(-1) > 0
     floor = iou.mean(1, keepdims=True) + iou.std(1, ddof=1, keepdims=True)
@@ -65,12 +64,12 @@ def assign(boxes: F32, ignore: NDArray[np.bool_], size: tuple[int, int]) -> Targ
 
 
 def _candidates(
-    faces: NDArray[np.float64], size: tuple[int, int], starts: NDArray[np.int64]
+    faces: NDArray[np.float64], size: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Give the anchors that are asked: rows (n, k), centres (n, k, 2) and half sides (k,)."""
     middle = (faces[:, :2] + faces[:, 2:]) / 2
     rows, centres, halves = [], [], []
-    for start, stride, sides in zip(starts, STRIDES, SIDES, strict=False):
+    for stride, sides in zip(STRIDES, SIDES, strict=True):
         height, width = size[0] // stride, size[1] // stride
         xs, ys = _window(middle[:, 0] / stride, width), _window(middle[:, 1] / stride, height)
         cells = np.stack(np.broadcast_arrays(xs[:, None, :], ys[:, :, None]), -1)
@@ -78,9 +77,9 @@ def _candidates(
         away = ((cells * stride - middle[:, None]) ** 2).sum(-1)
         nearest = np.argsort(away, axis=1, kind="stable")[:, :NEAREST]
         cells = np.take_along_axis(cells, nearest[..., None], 1)
-        number = start + 2 * (cells[..., 1] * width + cells[..., 0])
-        rows.append(np.stack([number, number + 1], -1).reshape(len(faces), -1))
-        centres.append((cells * float(stride)).repeat(2, 1))
+        first = rows_below(stride, *size) + ANCHORS * (cells[..., 1] * width + cells[..., 0])
+        rows.append((first[..., None] + np.arange(ANCHORS)).reshape(len(faces), -1))
+        centres.append((cells * float(stride)).repeat(ANCHORS, 1))
         halves.append(np.tile(np.array(sides) / 2, nearest.shape[1]))
     return np.concatenate(rows, 1), np.concatenate(centres, 1), np.concatenate(halves)
 
@@ -103,11 +102,12 @@ def _iou(
     return shared
 
 
-def _ignore(targets: Targets, box: F32, size: tuple[int, int], starts: NDArray[np.int64]) -> None:
+def _ignore(targets: Targets, box: F32, size: tuple[int, int]) -> None:
     """Mark the anchors whose centre lies in a box, or within half a cell of it."""
-    for start, stride in zip(starts, STRIDES, strict=False):
+    for stride in STRIDES:
         height, width = size[0] // stride, size[1] // stride
         x1, y1 = np.ceil(box[:2] / stride - 0.5).astype(int).clip(0)
         x2, y2 = np.floor(box[2:] / stride + 0.5).astype(int) + 1
-        level = targets[start : start + 2 * height * width].reshape(height, width, 2)
+        start, rows = rows_below(stride, *size), ANCHORS * height * width
+        level = targets[start : start + rows].reshape(height, width, ANCHORS)
         level[y1 : max(y2, 0), x1 : max(x2, 0)] = IGNORED

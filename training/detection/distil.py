@@ -30,10 +30,9 @@ from blurgate import zoo
 from blurgate.errors import ConfigError
 from blurgate.geometry import iou
 from blurgate.interfaces import DetectorOptions, Runtime
-from blurgate.plugins.detectors.scrfd import Scrfd
+from blurgate.plugins.detectors.scrfd import STRIDES, Scrfd
 from blurgate.training.detection.assign import IGNORED
 from blurgate.training.detection.mimic import neck_of
-from blurgate.training.detection.network import STRIDES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,14 +25,12 @@ from torch import Tensor, nn
 from blurgate.cards import read_card
 from blurgate.errors import ModelError
 from blurgate.interfaces import Runtime
+from blurgate.plugins.detectors.scrfd import ANCHORS, COLUMNS, STRIDES
 from blurgate.runtime import make_session, run
 from blurgate.training import export as shared
 from blurgate.training.detection.network import (
-    ANCHORS,
-    COLUMNS,
     LARGEST,
     SIDES,
-    STRIDES,
     DetectorNet,
     RunnerOutputs,
     fold,

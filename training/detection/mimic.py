@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from blurgate.errors import ConfigError
+from blurgate.plugins.detectors.scrfd import ANCHORS, STRIDES
 from blurgate.runtime import read_model
-from blurgate.training.detection.network import ANCHORS, STRIDES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,12 +27,11 @@ from typing import Final, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from blurgate.plugins.detectors.scrfd import ANCHORS, COLUMNS, STRIDES
+
 __all__ = [
-    "ANCHORS",
-    "COLUMNS",
     "LARGEST",
     "SIDES",
-    "STRIDES",
     "DetectorNet",
     "NetShape",
     "Predictions",
@@ -45,12 +44,8 @@ __all__ = [
     "rows_below",
 ]
 
-STRIDES: Final = (8, 16, 32)
 SIDES: Final = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
 """Sides in pixels of the two square anchors of each stride's cells."""
-ANCHORS: Final = 2
-COLUMNS: Final = (1, 4, 10)
-"""A prediction: score, distances to the box's sides, offsets of the five landmarks."""
 MEAN: Final = 127.5
 STD: Final = 128.0
 _PRIOR: Final = 0.01  # the score of a fresh network, as in the focal loss paper
@@ -206,8 +201,8 @@ def anchors(h: int, w: int, device: torch.device | str = "cpu") -> Anchors:
     return Anchors(torch.cat(centres).to(device), torch.cat(halves).to(device))
 
 
-def rows_below(stride: int, h: int, w: int) -> int:
-    """Count the anchors of the strides that are finer than one.
+def rows_below(stride: float, h: int, w: int) -> int:
+    """Count the anchors of the strides that are finer than one; `math.inf`: of all.
 
     >>> rows_below(32, 64, 96)
     240

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from blurgate.evaluation.detection_ap import Matches, average_precision, match
 from blurgate.geometry import nms
+from blurgate.plugins.detectors.scrfd import NMS_IOU
 from blurgate.training.detection.network import Predictions
 from blurgate.training.detection.samples import Sample
 from blurgate.types import F32
@@ -23,7 +24,6 @@ __all__ = ["DetectionScores", "Found", "found", "score"]
 
 _LEAST: Final = 0.05  # a lower score is not looked at
 _MOST: Final = 300  # per picture, before suppression
-_NMS: Final = 0.4
 _MATCH: Final = 0.5  # IoU of a found face
 
 
@@ -58,7 +58,7 @@ def found(predictions: Predictions) -> list[Found]:
     for score_, box, points in zip(scores, boxes, kps, strict=True):
         best = np.argsort(-score_, kind="stable")[:_MOST]
         best = best[score_[best] >= _LEAST]
-        kept = best[nms(box[best], score_[best], _NMS)]
+        kept = best[nms(box[best], score_[best], NMS_IOU)]
         out.append(Found(box[kept], score_[kept], points[kept].reshape(-1, 5, 2)))
     return out
 

@@ -19,6 +19,7 @@ from blurgate import zoo
 from blurgate.errors import ConfigError
 from blurgate.geometry import nms
 from blurgate.interfaces import DetectorOptions, Runtime
+from blurgate.plugins.detectors.scrfd import NMS_IOU
 from blurgate.training.detection.annotations import Face
 from blurgate.types import Frame
 
@@ -30,7 +31,6 @@ SURE: Final = 0.55
 """Score from which a find is a face."""
 SEEN: Final = 0.3
 """Least score of a find that is kept, to be ignored."""
-NMS_IOU: Final = 0.4
 BORDER: Final = 0.5
 """Width of the border of the padded search, as a share of the longer side."""
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from blurgate.errors import ConfigError
+from blurgate.plugins.detectors.scrfd import STRIDES
 from blurgate.training.detection.annotations import Annotated, own_parts, read_annotations
 from blurgate.training.detection.card import about, validation_facts, write_card
 from blurgate.training.detection.compose import Composed
@@ -27,7 +28,7 @@ from blurgate.training.detection.default_score import default_score
 from blurgate.training.detection.export import card_facts, export_detector
 from blurgate.training.detection.feeding import teacher_of
 from blurgate.training.detection.loop import fit_detector, validate
-from blurgate.training.detection.network import STRIDES, DetectorNet, lower_scores, prepare
+from blurgate.training.detection.network import DetectorNet, lower_scores, prepare
 from blurgate.training.detection.pictures import backgrounds_in
 from blurgate.training.detection.samples import Held
 from blurgate.training.exported import is_exported, read_weights, settle
