@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import cv2
 import numpy as np
 
-from blurgate.training.detection.paste import Faces
+from blurgate.training.detection.paste import Faces, lay_over, soft_mask
 from blurgate.training.detection.pictures import LEAST_VISIBLE, area
 
 if TYPE_CHECKING:
@@ -177,16 +177,9 @@ def _fill(canvas: U8, outline: NDArray[np.float64], stuff: U8, soft: float) -> N
     x2, y2 = (int(v) for v in high.clip(0, side))
     if x2 - x1 < 2 or y2 - y1 < 2:
         return
-    mask = np.zeros((y2 - y1, x2 - x1), np.uint8)
-    points = np.rint((outline - (x1, y1)) * 16).astype(np.int32)
-    cv2.fillPoly(mask, [points[:, None]], 255, cv2.LINE_AA, 4)
-    if soft >= 1:
-        width = 2 * round(soft) + 1
-        mask = cv2.blur(mask, (width, width))  # type: ignore[assignment]
-    region = canvas[y1:y2, x1:x2]
     filled: Any = cv2.resize(stuff, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
-    share = mask.astype(np.float32)
-    region[:] = cv2.blendLinear(filled, np.ascontiguousarray(region), share, 255 - share)
+    mask = soft_mask(outline - (x1, y1), filled.shape[:2], soft)
+    lay_over(canvas[y1:y2, x1:x2], filled, mask)
 
 
 def dressed(

@@ -211,22 +211,38 @@ def paste(
         return Faces.none(), placed
     matrix[:, 2] -= (x1, y1)
     patch = _warped(picture, matrix, scale, (x2 - x1, y2 - y1), placing.mirror)
-    mask = np.zeros((y2 - y1, x2 - x1), np.uint8)
-    shifted = np.rint((placed - (x1, y1)) * 16).astype(np.int32)
-    cv2.fillPoly(mask, [shifted[:, None]], 255, cv2.LINE_AA, 4)
-    if soft >= 1:
-        side = round(soft) * 2 + 1
-        mask = cv2.blur(mask, (side, side))  # type: ignore[assignment]
+    mask = soft_mask(placed - (x1, y1), (y2 - y1, x2 - x1), soft)
     if change is not None:
         local = Faces(kept.boxes - np.array([x1, y1, x1, y1], np.float32),
                       kept.kps - np.array([x1, y1], np.float32), kept.ignore)  # fmt: skip
         patch = change(patch, local)
     if kernel is not None:
         patch, mask = _blurred(patch, mask, kernel, kept, placing.size)
-    region = canvas[y1:y2, x1:x2]
+    lay_over(canvas[y1:y2, x1:x2], patch, mask)
+    return kept, placed
+
+
+def soft_mask(points: NDArray[np.float64], size: tuple[int, int], soft: float) -> U8:
+    """Draw a filled outline: 255 inside, 0 outside.
+
+    Args:
+        points: (p, 2) the outline.
+        size: (h, w) of the mask.
+        soft: Width of the edge in pixels.
+    """
+    mask: Any = np.zeros(size, np.uint8)
+    sixteenths = np.rint(points * 16).astype(np.int32)
+    cv2.fillPoly(mask, [sixteenths[:, None]], 255, cv2.LINE_AA, 4)
+    if soft >= 1:
+        side = round(soft) * 2 + 1
+        mask = cv2.blur(mask, (side, side))
+    return mask  # type: ignore[no-any-return]
+
+
+def lay_over(region: U8, patch: U8, mask: U8) -> None:
+    """Lay a patch over a region as large, which is written to, as far as a mask lets it be seen."""
     share = mask.astype(np.float32)
     region[:] = cv2.blendLinear(patch, np.ascontiguousarray(region), share, 255 - share)
-    return kept, placed
 
 
 def crop_px(size: float, kps: F32) -> float:
