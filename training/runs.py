@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from blurgate.errors import ConfigError
+from blurgate.journal import write_atomically
 from blurgate.training import checkpoints
 
 __all__ = [
@@ -27,10 +28,10 @@ __all__ = [
     "checkpoint_of",
     "compare",
     "freeze_norms",
-    "log_lines",
     "restore",
     "run_names",
     "run_weights",
+    "save_epoch",
     "update_average",
 ]
 
@@ -202,6 +203,25 @@ def restore(
     return TrainState(**{key: facts[key] for key in own})
 
 
+def save_epoch(
+    folder: Path,
+    state: TrainState,
+    model: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write what an epoch has left: its weights if they are the best, the checkpoint, log.csv.
+
+    What was validated are the averaged weights, if the run has them.
+    """
+    if state.best_epoch == state.epoch:
+        chosen = average if average is not None else model
+        checkpoints.save(folder / BEST, chosen.state_dict(), facts)
+    checkpoints.save_run(folder / LAST, model, average, optimizer, facts)
+    write_atomically(folder / LOG, _log_lines(state.history))
+
+
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float, number: int) -> None:
     """Move averaged weights towards the model's; statistics and counters likewise.
@@ -224,10 +244,10 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, number: i
             old.copy_(new)
 
 
-def log_lines(history: list[dict[str, Any]], columns: Sequence[str]) -> Iterator[str]:
+def _log_lines(history: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Give the text of log.csv."""
     text = io.StringIO()
-    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table = csv.DictWriter(text, list(history[-1]), lineterminator="\n")
     table.writeheader()
     for row in history:
         table.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})

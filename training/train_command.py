@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -135,7 +136,7 @@ def train_command(
     import torch
 
     from blurgate.host import get_host
-    from blurgate.training.config import TrainConfig, make_config, parse_settings
+    from blurgate.training.config import TrainConfig, parse_settings
     from blurgate.training.detection.command import (
         check_detector_options,
         is_detector_run,
@@ -184,7 +185,7 @@ def train_command(
         TrainConfig, config, {**parse_settings(setting or []), **chosen}, out, resume=resume
     )
     backbone = get_host().registry("backbone")[settings.backbone].name
-    settings = make_config(settings.facts(), {"backbone": backbone})
+    settings = replace(settings, backbone=backbone)
     place = choose_device(device)
     torch.set_num_threads(threads)
     is_first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun

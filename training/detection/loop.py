@@ -22,7 +22,6 @@ import torch
 from torch import nn
 
 from blurgate.errors import ModelError
-from blurgate.journal import write_atomically
 from blurgate.pipeline import ordered_map
 from blurgate.training import checkpoints
 from blurgate.training.board import Board
@@ -43,12 +42,11 @@ from blurgate.training.detection.scores import DetectionScores, Found, found, sc
 from blurgate.training.runs import (
     BEST,
     LAST,
-    LOG,
     OnStep,
     TrainState,
     freeze_norms,
-    log_lines,
     restore,
+    save_epoch,
     update_average,
 )
 
@@ -150,28 +148,32 @@ def fit_detector(
         ModelError: The loss is no longer a number.
         KeyboardInterrupt: Passed on; a later run can resume.
     """
-    run = _Run(network, samples, validation, config, folder, torch.device(device), workers)
-    run.close = close
-    return run.go(dict(facts or {}), resume, on_step)
+    place = torch.device(device)
+    run = _Run(
+        network, samples, close, validation, config, folder, place, workers, facts or {}, on_step
+    )
+    return run.go(resume)
 
 
 class _Run:
     """One call of `fit_detector`."""
 
-    close: Samples | None = None
-
     def __init__(
         self,
         network: DetectorNet,
         samples: Samples,
+        close: Samples | None,
         validation: Samples,
         config: DetectionConfig,
         folder: Path,
         device: torch.device,
         workers: int,
+        facts: Mapping[str, Any],
+        on_step: OnStep,
     ) -> None:
-        self.samples, self.validation, self.config = samples, validation, config
-        self.folder, self.device, self.workers = folder, device, workers
+        self.samples, self.close, self.validation = samples, close, validation
+        self.config, self.folder, self.on_step = config, folder, on_step
+        self.device, self.workers = device, workers
         self.network = network.to(device).train()
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.learn_from:
@@ -181,19 +183,18 @@ class _Run:
         self.optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.lr)
         self.average = deepcopy(network).eval() if config.ema else None
         self.board = Board(folder)
-        self.data: dict[str, Any] = {}
+        self.data = {**facts, "pictures": len(samples), "val_pictures": len(validation)}
 
-    def go(self, facts: dict[str, Any], resume: bool, on_step: OnStep) -> TrainState:
-        self.data = facts | {"pictures": len(self.samples), "val_pictures": len(self.validation)}
+    def go(self, resume: bool) -> TrainState:
         path = self.folder / LAST
         if resume and path.is_file():
             self.state = restore(path, self.network, self.average, self.optimizer, self._facts())
         if not self.state.is_over(self.config.epochs, self.config.patience):
-            self._train(on_step)
+            self._train()
         self.network.load_state_dict(checkpoints.load(self.folder / BEST)[0])
         return self.state
 
-    def _train(self, on_step: OnStep) -> None:
+    def _train(self) -> None:
         feeding = batches(
             self.samples,
             self.close,
@@ -205,10 +206,10 @@ class _Run:
         with feeding as ready:
             while not self.state.is_over(self.config.epochs, self.config.patience):
                 began = time.perf_counter()
-                losses, pictures = self._train_epoch(ready, on_step)
+                losses, pictures = self._train_epoch(ready)
                 self._close_epoch(losses, pictures, began)
 
-    def _train_epoch(self, ready: Iterator[Batch], on_step: OnStep) -> tuple[list[float], int]:
+    def _train_epoch(self, ready: Iterator[Batch]) -> tuple[list[float], int]:
         """Train one epoch; gives the mean losses and the number of pictures."""
         if self.config.freeze_norm:
             freeze_norms(self.network)
@@ -219,7 +220,7 @@ class _Run:
             total += torch.stack(self._step(batch.to(self.device), number)).detach()
             pictures += len(batch.pictures)
             taught += bool(batch.features)
-            on_step(number + 1, self.config.epochs * self.steps, self._text())
+            self.on_step(number + 1, self.config.epochs * self.steps, self._text())
         total[:4] /= self.steps
         total[4] /= max(taught, 1)
         losses: list[float] = total.tolist()
@@ -284,13 +285,8 @@ class _Run:
         )
         state.history.append(dict(zip(COLUMNS, values, strict=True)))
         if not state.best or not scores.ap <= state.best["ap"]:
-            state.best_epoch = state.epoch
-            state.best = asdict(scores)
-            checkpoints.save(self.folder / BEST, chosen.state_dict(), self._facts())
-        checkpoints.save_run(
-            self.folder / LAST, self.network, self.average, self.optimizer, self._facts()
-        )
-        write_atomically(self.folder / LOG, log_lines(state.history, COLUMNS))
+            state.best_epoch, state.best = state.epoch, asdict(scores)
+        save_epoch(self.folder, state, self.network, self.average, self.optimizer, self._facts())
         self.board.write(state.history[-1])
 
     def _facts(self) -> dict[str, Any]:
