@@ -22,8 +22,9 @@ from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
     from blurgate.training.config import TrainConfig
+    from blurgate.training.detection.config import DetectionConfig
 
-__all__ = ["about", "source_commit", "time_ms", "write_card", "write_files"]
+__all__ = ["about", "run_facts", "table_of", "time_ms", "write_card", "write_files"]
 
 _RUNS: Final = 60
 _FROM_CONFIG: Final = (
@@ -57,22 +58,40 @@ def about(
         "backbone": config.backbone,
         **({"backbone_options": dict(options)} if (options := config.backbone_options) else {}),
         "parameters": parameters,
+        **run_facts(
+            config, _FROM_CONFIG, data, state, device,
+            threshold_from="the configuration; not calibrated on data",
+        ),
+    }  # fmt: skip
+
+
+def run_facts(
+    config: TrainConfig | DetectionConfig,
+    keys: Sequence[str],
+    data: Mapping[str, Any],
+    state: TrainState,
+    device: str,
+    **more: str,
+) -> dict[str, Any]:
+    """Give what every card says of a run: of its configuration `keys`, after the scores `more`."""
+    facts = config.facts()
+    return {
         "data": dict(data),
         "seed": config.seed,
-        "training": {key: getattr(config, key) for key in _FROM_CONFIG},
+        "training": {key: facts[key] for key in keys},
         **({"begun_with": run_names(config.init)} if config.init else {}),
         "epochs_done": state.epoch,
         "best_epoch": state.best_epoch,
         "validation": state.best,
-        "threshold_from": "the configuration; not calibrated on data",
+        **more,
         "trained_on": device,
         "seconds": round(sum(row["seconds"] for row in state.history), 1),
         "versions": {"blurgate": version("blurgate"), "torch": version("torch")},
-        "commit": source_commit(),
+        "commit": _source_commit(),
     }
 
 
-def source_commit() -> str:
+def _source_commit() -> str:
     """Give the git commit of the source that runs, with `-dirty` where it was changed since.
 
     Returns:
@@ -175,6 +194,13 @@ def write_files(
     return whole
 
 
+def table_of(name: str, rows: Mapping[str, Any]) -> Iterator[str]:
+    """Give a page's title and its table of two columns."""
+    yield f"# {name}\n\n| | |\n| --- | --- |\n"
+    for key, value in rows.items():
+        yield f"| {key} | {str(value).replace('|', chr(92) + '|')} |\n"
+
+
 def _kinds_row(facts: Mapping[str, Any]) -> dict[str, str]:
     told = facts.get("kinds")
     if not told:
@@ -232,9 +258,7 @@ def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
         **_difference_row(facts),
         "licence": card["licence"],
     }
-    yield f"# {card['name']}\n\n| | |\n| --- | --- |\n"
-    for key, value in rows.items():
-        yield f"| {key} | {str(value).replace('|', chr(92) + '|')} |\n"
+    yield from table_of(card["name"], rows)
     yield (
         "\nThe licence of a model also depends on the faces and on the embedder that it was "
         "trained with.\n"

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from blurgate.training.card import source_commit, time_ms, write_files
+from blurgate.training.card import run_facts, table_of, time_ms, write_files
 from blurgate.training.detection.config import DetectionConfig
 from blurgate.training.detection.network import DetectorNet, count_macs
 from blurgate.training.detection.scores import DetectionScores
-from blurgate.training.runs import TrainState, device_name, run_names
+from blurgate.training.runs import TrainState, device_name
 
 __all__ = ["about", "number", "validation_facts", "write_card"]
 
@@ -54,17 +53,7 @@ def about(
         "shape": {key: facts[key] for key in _SHAPE},
         "parameters": sum(p.numel() for p in network.parameters()),
         "gflops_480x640": round(count_macs(network, 480, 640) / 1e9, 3),
-        "data": dict(data),
-        "seed": config.seed,
-        "training": {key: facts[key] for key in _FROM_CONFIG},
-        **({"begun_with": run_names(config.init)} if config.init else {}),
-        "epochs_done": state.epoch,
-        "best_epoch": state.best_epoch,
-        "validation": state.best,
-        "trained_on": device_name(device),
-        "seconds": round(sum(row["seconds"] for row in state.history), 1),
-        "versions": {"blurgate": version("blurgate"), "torch": version("torch")},
-        "commit": source_commit(),
+        **run_facts(config, _FROM_CONFIG, data, state, device_name(device)),
     }
 
 
@@ -127,9 +116,7 @@ def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
         "licence": card["licence"],
         "source": card["source"],
     }
-    yield f"# {card['name']}\n\n| | |\n| --- | --- |\n"
-    for key, value in rows.items():
-        yield f"| {key} | {str(value).replace('|', chr(92) + '|')} |\n"
+    yield from table_of(card["name"], rows)
     yield (
         "\nThe licence of a detector also depends on the pictures that it was trained with, and on "
         "the teacher if a model labelled them.\n"
