@@ -28,7 +28,7 @@ from blurgate.training.batches import Feed, Pictures
 from blurgate.training.bench import rate, training_steps
 from blurgate.training.config import TrainConfig, make_config, parse_settings
 from blurgate.training.feeds import open_feed
-from blurgate.training.losses import parse_loss
+from blurgate.training.loss_sums import parse_loss
 from blurgate.training.model import model_of
 from blurgate.training.train import choose_device
 

@@ -60,7 +60,7 @@ BUILTIN: Final[Mapping[str, tuple[str, ...]]] = {
         "blurgate.cli.filter",
         "blurgate.cli.score",
         "blurgate.cli.merge",
-        "blurgate.training.commands",
+        "blurgate.training.synth_command",
         "blurgate.training.train_command",
         "blurgate.cli.bench",
         "blurgate.cli.evaluate",

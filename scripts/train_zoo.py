@@ -37,7 +37,7 @@ from blurgate.training.config import (
 )
 from blurgate.training.feeds import FolderFeed, open_feed
 from blurgate.training.kinds import fit_kinds
-from blurgate.training.losses import parse_loss
+from blurgate.training.loss_sums import parse_loss
 from blurgate.training.model import model_of
 from blurgate.training.runs import BEST, TrainState, device_name
 from blurgate.training.train import CONFIG, export_run

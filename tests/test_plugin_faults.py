@@ -195,7 +195,7 @@ def test_a_synthesizer(bad):
 
 
 def test_a_loss(bad):
-    from blurgate.training.losses import parse_loss
+    from blurgate.training.loss_sums import parse_loss
 
     class Bad:
         head = "regression"

@@ -19,7 +19,7 @@ from blurgate.host import get_host
 from blurgate.interfaces import ModelFile, ModelInfo, Runtime
 from blurgate.training.export import card_facts, export
 from blurgate.training.loop import make_fabric, prepare
-from blurgate.training.losses import parse_loss
+from blurgate.training.loss_sums import parse_loss
 from blurgate.training.model import build_model, model_of
 
 if TYPE_CHECKING:

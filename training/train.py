@@ -31,7 +31,7 @@ from blurgate.training.exported import is_exported, read_weights, settle
 from blurgate.training.feeds import open_feed
 from blurgate.training.kinds import KINDS, Kinds, fit_kinds, measure_kinds
 from blurgate.training.labels import Labeller
-from blurgate.training.losses import check_head, parse_loss
+from blurgate.training.loss_sums import check_head, parse_loss
 from blurgate.training.model import model_of
 from blurgate.training.pairs import torch_device
 from blurgate.training.quantize import measure, note, quantize

@@ -58,7 +58,7 @@ def test_a_presets_loss_fits_its_head_and_its_names_are_registered(name):
     pytest.importorskip("torch", reason="heads and losses are made of torch")
     from blurgate.host import get_host
     from blurgate.training.heads import make_head
-    from blurgate.training.losses import check_head, parse_loss
+    from blurgate.training.loss_sums import check_head, parse_loss
     from blurgate.training.pairs import make_chain
 
     config = make_config(read_config(f"original_{name}"))

@@ -27,7 +27,7 @@ from blurgate.training.batches import Pictures, order
 from blurgate.training.config import TrainConfig
 from blurgate.training.heads import make_head
 from blurgate.training.loop import fit, learning_rate, make_fabric, predict, prepare
-from blurgate.training.losses import parse_loss
+from blurgate.training.loss_sums import parse_loss
 from blurgate.training.model import BlurModel
 from blurgate.training.runs import compare
 from blurgate.training.scores import score, spearman

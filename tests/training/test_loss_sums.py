@@ -10,7 +10,7 @@ import torch
 
 from blurgate.errors import ConfigError, UnknownNameError
 from blurgate.training.heads import make_head
-from blurgate.training.losses import check_head, parse_loss
+from blurgate.training.loss_sums import check_head, parse_loss
 
 
 @pytest.mark.parametrize(

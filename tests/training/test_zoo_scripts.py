@@ -37,7 +37,7 @@ def without(tmp_path):
 
 def test_training_and_detection_need_neither_pyav_nor_insightface(without, tmp_path):
     code = (
-        "import blurgate.training.commands, blurgate.training.train\n"
+        "import blurgate.training.synth_command, blurgate.training.train\n"
         "import blurgate.training.detection.train, blurgate.plugins.detectors.scrfd\n"
         "import sys; assert sys.modules['av'] is None\n"
     )
