@@ -26,7 +26,7 @@ from blurgate.stages import (
     route,
     route_one,
     score,
-    score_crops,
+    score_faces,
 )
 from blurgate.tracking import link_faces
 from blurgate.types import (
@@ -35,7 +35,6 @@ from blurgate.types import (
     FaceBatch,
     Frame,
     RoutedFaces,
-    ScoredFaces,
     SourceEnd,
     Stream,
     Verdict,
@@ -168,6 +167,7 @@ class Gate:
         Raises:
             ShapeError: An array has another shape or dtype, or the image no pixels.
             MissingModelError: The gate is to detect, and no detector is on this machine.
+            PluginError: The detector or the scorer fails, or gives something impossible.
         """
         frame = Frame(image, "", 0, None)
         if not image.size:
@@ -176,9 +176,7 @@ class Gate:
             detections = detect_one(self.detector, frame)
         else:
             detections = given_faces(frame, boxes, kps, scores)
-        faces = align_one(detections)
-        degrees, kinds = score_crops(faces.crops, self.scorer, self.kinds)
-        scored = ScoredFaces(faces, degrees, str(self.scorer.info), kinds)
+        (scored,) = score_faces([align_one(detections)], self.scorer, self.kinds)
         return list(route_one(scored, self.rule).verdicts)
 
     def crops(self, crops: U8 | Sequence[U8]) -> list[Verdict]:

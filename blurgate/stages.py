@@ -9,7 +9,7 @@ passes through unchanged and in its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import cast
@@ -38,6 +38,7 @@ from blurgate.types import (
     SourceEnd,
     Stream,
     Verdict,
+    check_array,
 )
 
 _DIGITS = 9
@@ -67,7 +68,8 @@ def score(
     """
 
     def work(batch: list[FaceBatch | SourceEnd]) -> list[ScoredFaces | SourceEnd]:
-        return list(_score_batch(batch, scorer, kinds))
+        scored = iter(score_faces([f for f in batch if isinstance(f, FaceBatch)], scorer, kinds))
+        return [item if isinstance(item, SourceEnd) else next(scored) for item in batch]
 
     with closing(ordered_map(work, _batches(faces), workers, ahead=workers + 1)) as done:
         for items in done:
@@ -116,34 +118,39 @@ def check_kinds(scorer: Scorer) -> None:
         )
 
 
-def score_crops(crops: U8, scorer: Scorer, kinds: bool) -> tuple[F32, tuple[BlurKind, ...] | None]:
-    """Score aligned faces, with their kinds of blur if these are wanted."""
-    if not kinds:
-        return scorer(crops), None
-    degrees, told = cast("KindScorer", scorer).with_kinds(crops)
-    return degrees, tuple(told)
+def score_faces(batches: Sequence[FaceBatch], scorer: Scorer, kinds: bool) -> list[ScoredFaces]:
+    """Score the faces of some frames at once, with their kinds of blur if these are wanted.
 
-
-def _score_batch(
-    items: list[FaceBatch | SourceEnd], scorer: Scorer, kinds: bool
-) -> Stream[ScoredFaces]:
-    crops = [item.crops for item in items if isinstance(item, FaceBatch) and len(item)]
+    Raises:
+        PluginError: The scorer fails, or gives something else than one value per face.
+    """
     degrees: F32 = np.empty(0, np.float32)
     told: tuple[BlurKind, ...] | None = () if kinds else None
-    if crops:
-        with timed("score"), blamed("scorer", scorer.info.name):
-            degrees, told = score_crops(np.concatenate(crops), scorer, kinds)
+    crops = [batch.crops for batch in batches if len(batch)]
+    scored = []
     start = 0
-    for item in items:
-        if isinstance(item, SourceEnd):
-            yield item
-        else:
-            stop = start + len(item)
-            with blamed("scorer", scorer.info.name):
-                own = None if told is None else told[start:stop]
-                scored = ScoredFaces(item, degrees[start:stop], str(scorer.info), own)
-            yield scored
+    with blamed("scorer", scorer.info.name):
+        if crops:
+            with timed("score"):
+                degrees, told = _score_crops(np.concatenate(crops), scorer, kinds)
+        for batch in batches:
+            stop = start + len(batch)
+            own = None if told is None else told[start:stop]
+            scored.append(ScoredFaces(batch, degrees[start:stop], str(scorer.info), own))
             start = stop
+    return scored
+
+
+def _score_crops(crops: U8, scorer: Scorer, kinds: bool) -> tuple[F32, tuple[BlurKind, ...] | None]:
+    told: tuple[BlurKind, ...] | None = None
+    if kinds:
+        degrees, each = cast("KindScorer", scorer).with_kinds(crops)
+        told = tuple(each)
+    else:
+        degrees = scorer(crops)
+    # Slices of an array that is too long would have the right length.
+    check_array("blur_degree", degrees, (len(crops),), "float32")
+    return degrees, told
 
 
 @dataclass(frozen=True, slots=True)

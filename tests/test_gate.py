@@ -125,6 +125,20 @@ def test_after_an_error_of_score_no_thread_stays(picture, tmp_path):
     assert threading.active_count() == before
 
 
+def test_a_scorer_that_fails_is_named(picture, marker):
+    class Broken:
+        info = marker.ModelInfo("broken", "")
+        threshold = 0.5
+
+        def __call__(self, crops):
+            raise KeyError("x")
+
+    gate = Gate(detector="marker", scorer=Broken())
+    with pytest.raises(PluginError, match="the scorer broken failed: KeyError: 'x'"):
+        gate(picture)
+    assert gate(np.zeros((50, 50, 3), np.uint8)) == []
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [

@@ -65,6 +65,10 @@ def lost_weights(self: Any, crops: Any) -> Any:
         (scorer(threshold=None), "failed: ValueError: its threshold is None, not a number in"),
         (scorer(threshold=1.5), "failed: ValueError: its threshold is 1.5, not a number in"),
         (scorer(lost_weights), "failed: FileNotFoundError: [Errno 2] No such file or directory"),
+        (
+            scorer(lambda self, crops: np.zeros(2 * len(crops), np.float32)),
+            "gave something impossible: blur_degree must be float32 of shape (1), got float32 of (",
+        ),
     ],
 )
 def test_a_scorer(bad, run, marker, tmp_path, monkeypatch, factory, why):
