@@ -148,8 +148,10 @@ def _score_crops(crops: U8, scorer: Scorer, kinds: bool) -> tuple[F32, tuple[Blu
         told = tuple(each)
     else:
         degrees = scorer(crops)
-    # Slices of an array that is too long would have the right length.
+    # Slices of what is too long would have the right length.
     check_array("blur_degree", degrees, (len(crops),), "float32")
+    if told is not None and len(told) != len(crops):
+        raise ShapeError(f"{len(told)} kinds of blur for {len(crops)} faces")
     return degrees, told
 
 

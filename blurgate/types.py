@@ -11,6 +11,7 @@ x1 y1 x2 y2 in float pixels of the frame, not clipped; the centre of the top-lef
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -247,10 +248,19 @@ class ScoredFaces:
     """The kinds of blur, one per face; None when they were not asked for."""
 
     def __post_init__(self) -> None:
-        """Check the length, and that every degree is a number in [0, 1]."""
+        """Check the lengths, that every degree is in [0, 1], and that every angle is a number."""
         check_array("blur_degree", self.blur_degree, (len(self.faces),), "float32")
         if not bool(((self.blur_degree >= 0) & (self.blur_degree <= 1)).all()):
             raise ShapeError(f"{self.model} gave blur degrees outside [0, 1]: {self.blur_degree}")
+        if self.kinds is None:
+            return
+        if len(self.kinds) != len(self.faces):
+            raise ShapeError(f"{len(self.kinds)} kinds of blur for {len(self.faces)} faces")
+        for kind in self.kinds:
+            if not isinstance(kind, BlurKind):
+                raise ShapeError(f"{type(kind).__name__} and not BlurKind for a face")
+            if kind.angle is not None and not math.isfinite(kind.angle):
+                raise ShapeError(f"an angle of {kind.angle}; None where there is none")
 
     def __len__(self) -> int:
         """Number of faces."""

@@ -10,14 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
-from blurgate import zoo
+from blurgate import Gate, zoo
 from blurgate.errors import PluginError
 from blurgate.hookspecs import hookimpl
 from blurgate.host import get_host
 from blurgate.interfaces import ModelInfo, Runtime
 from blurgate.tables import SCORE_COLUMNS, open_table
+from blurgate.types import BlurKind
 
 INFO = ModelInfo("bad", "")
+ZERO = np.zeros(1, np.float32)
 
 
 @pytest.fixture
@@ -80,6 +82,27 @@ def test_a_scorer(bad, run, marker, tmp_path, monkeypatch, factory, why):
     ran = run("filter", "a.png", "--detector", "marker", "--model", "bad", "--out", "o")
     assert (ran.code, ran.err.count("\n")) == (5, 1), ran.err
     assert ran.err.startswith(f"blurgate: error: the scorer bad {why}")
+
+
+SHARP = BlurKind("sharp", None)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "why"),
+    [
+        ([], "0 kinds of blur for 1 faces"),
+        ([SHARP] * 2, "2 kinds of blur for 1 faces"),
+        (["sharp"], "str and not BlurKind for a face"),
+        ([BlurKind("motion", float("nan"))], "an angle of nan; None where there is none"),
+    ],
+)
+def test_a_scorer_that_tells_kinds(bad, kinds, why):
+    told = {"kinds": ("sharp", "motion"), "with_kinds": lambda self, crops: (ZERO, kinds)}
+    bad("scorer", scorer(**told))
+    gate = Gate(scorer="bad", kinds=True)
+    with pytest.raises(PluginError) as caught:
+        gate.crops(np.zeros((1, 112, 112, 3), np.uint8))
+    assert str(caught.value) == f"the scorer bad gave something impossible: {why}"
 
 
 def test_a_detector_that_gives_no_detections(bad, run, tmp_path, monkeypatch):

@@ -98,9 +98,11 @@ class OnnxScorer:
             if kind.shape != (len(tensor), len(self.kinds)) or direction.shape != (len(tensor), 2):
                 self._fail(f"gave kinds of {kind.shape} and directions of {direction.shape}")
             parts.append(self._checked(raw, len(some)))
+            kind, direction = kind[: len(some)], direction[: len(some)]
+            if not (np.isfinite(kind).all() and np.isfinite(direction).all()):
+                self._fail("gave kinds or directions that are not numbers")
             angles = np.degrees(np.arctan2(direction[:, 1], direction[:, 0])) / 2 % 180
-            bests = kind.argmax(axis=1)[: len(some)]
-            for best, angle in zip(bests, angles[: len(some)], strict=True):
+            for best, angle in zip(kind.argmax(axis=1), angles, strict=True):
                 name = self.kinds[int(best)]
                 told.append(BlurKind(name, float(angle) if name == "motion" else None))
         return np.concatenate(parts), told

@@ -121,6 +121,18 @@ def test_a_card_that_promises_more_than_the_model_gives_is_an_error(tmp_path):
         scorer(tmp_path / "m.onnx", {**CARD, "output": formula})
 
 
+@pytest.mark.parametrize("name", ["kind", "direction"])
+def test_kinds_that_are_not_numbers_are_an_error(tmp_path, name):
+    whole = onnx.load(model(tmp_path / "m.onnx"))
+    (weight,) = [w for w in whole.graph.initializer if w.name == f"w_{name}"]
+    broken = np.full(list(weight.dims), np.nan, np.float32)
+    weight.CopyFrom(numpy_helper.from_array(broken, weight.name))
+    onnx.save(whole, tmp_path / "n.onnx")
+    told = scorer(tmp_path / "n.onnx")
+    with pytest.raises(WeightsError, match="kinds or directions that are not numbers"):
+        told.with_kinds(flat((10, 200, 0)))
+
+
 def test_a_gate_carries_the_kind(tmp_path):
     path = model(tmp_path / "m.onnx")
     (tmp_path / "m.json").write_text(json.dumps(CARD))
