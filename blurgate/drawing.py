@@ -20,6 +20,8 @@ COLOURS: Final[dict[Decision, tuple[int, int, int]]] = {
 _PASSED_OVER: Final = (160, 160, 160)  # good enough, but its track has better ones
 _WHITE: Final = (255, 255, 255)
 _DARK: Final = (24, 24, 24)
+_FAR: Final = 2**30
+"""OpenCV's coordinates are of 32 bits."""
 _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -49,9 +51,9 @@ def draw_faces(image: U8, marks: Iterable[Mark]) -> None:
     thick = max(1, round(min(image.shape[:2]) / 300))
     for mark in marks:
         colour = _colour(mark)
-        x1, y1, x2, y2 = (round(v) for v in mark.box)
+        x1, y1, x2, y2 = (round(v) for v in np.clip(mark.box, -_FAR, _FAR))
         cv2.rectangle(image, (x1, y1), (x2, y2), colour, thick, cv2.LINE_AA)
-        for x, y in mark.kps:
+        for x, y in np.clip(mark.kps, -_FAR, _FAR):
             centre = (round(float(x)), round(float(y)))
             cv2.circle(image, centre, thick + 1, _DARK, -1, cv2.LINE_AA)
             cv2.circle(image, centre, thick, _WHITE, -1, cv2.LINE_AA)

@@ -53,10 +53,21 @@ def _searched(detector: Detector, frames: Sequence[Frame]) -> list[Detections]:
         given = detector(frames)
         if len(given) != len(frames):
             raise ShapeError(f"{len(given)} results for {len(frames)} frames")
-        for one in given:
-            if not isinstance(one, Detections):
-                raise ShapeError(f"{type(one).__name__} and not Detections for a frame")
+        for one, frame in zip(given, frames, strict=True):
+            _check(one, frame)
     return given
+
+
+def _check(found: Detections, frame: Frame) -> None:
+    """Refuse what cannot be the faces of a frame."""
+    if not isinstance(found, Detections):
+        raise ShapeError(f"{type(found).__name__} and not Detections for a frame")
+    if found.frame is not frame:
+        raise ShapeError("Detections of another frame; they must hold the one that was given")
+    if not ((found.det_scores >= 0) & (found.det_scores <= 1)).all():
+        raise ShapeError(f"det_scores outside [0, 1]: {found.det_scores}")
+    if not (found.boxes[:, 2:] > found.boxes[:, :2]).all():
+        raise ShapeError("boxes without an extent; they must be x1 y1 x2 y2")
 
 
 def align_one(detections: Detections) -> FaceBatch:

@@ -550,6 +550,16 @@ def test_pictures(tmp_path):
     assert drawn.shape == image.shape
 
 
+def test_a_box_beyond_all_bounds_is_drawn_as_far_as_it_is_seen():
+    near, far = np.zeros((2, 60, 200, 3), np.uint8)
+    box, kps = (10.0, -900.0, 900.0, 50.0), np.full((5, 2), 900, np.float32)
+    draw_faces(near, [replace(mark(0, None), box=box, kps=kps)])
+    box = (10.0, -1e25, 1e25, 50.0)
+    draw_faces(far, [replace(mark(0, None), box=box, kps=kps * np.float32(1e25))])
+    assert near.any()
+    np.testing.assert_array_equal(far, near)
+
+
 def test_what_no_encoder_takes_is_an_error_of_ours(tmp_path, capfd):
     for size, fits in (((2, 65_500), True), ((2, 65_501), False), ((65_501, 2), False)):
         image = np.zeros((*size, 3), np.uint8)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,11 +14,12 @@ import pytest
 
 from blurgate import Gate, zoo
 from blurgate.errors import PluginError
+from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.hookspecs import hookimpl
 from blurgate.host import get_host
 from blurgate.interfaces import ModelInfo, Runtime
 from blurgate.tables import SCORE_COLUMNS, open_table
-from blurgate.types import BlurKind
+from blurgate.types import BlurKind, Detections, Frame, SourceEnd
 
 INFO = ModelInfo("bad", "")
 ZERO = np.zeros(1, np.float32)
@@ -116,6 +119,40 @@ def test_a_detector_that_gives_no_detections(bad, run, tmp_path, monkeypatch):
         "blurgate: error: the detector bad gave something impossible: "
         "dict and not Detections for a frame\n"
     )
+
+
+@pytest.mark.parametrize("detect_every", [1, 8])
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, ""),
+        ({"frame": None}, "Detections of another frame; they must hold the one that was given"),
+        ({"det_scores": ZERO - 3}, "det_scores outside [0, 1]: [-3.]"),
+        ({"det_scores": ZERO + 1.7}, "det_scores outside [0, 1]: [1.7]"),
+        (
+            {"boxes": np.float32([[90, 10, 10, 90]])},
+            "boxes without an extent; they must be x1 y1 x2 y2",
+        ),
+    ],
+)
+def test_a_detector_that_gives_what_cannot_be(change, why, detect_every):
+    def detect(self: Any, frames: Any) -> list[Detections]:
+        box = np.float32([[10, 10, 90, 90]])
+        own = [Detections(f, box, ZERO + 1, ARCFACE_TEMPLATE[None]) for f in frames]
+        other = {"frame": Frame(frames[0].image, "", 0, None)} if "frame" in change else {}
+        return [replace(found, **{**change, **other}) for found in own]
+
+    detector = type("Detector", (), {"info": INFO, "__call__": detect})()
+    gate = Gate(0.5, detector=detector, scorer="laplacian", detect_every=detect_every)
+    image = np.zeros((99, 99, 3), np.uint8)
+    if not why:
+        assert len(gate(image)) == 1
+        return
+    said = f"^the detector bad gave something impossible: {re.escape(why)}$"
+    with pytest.raises(PluginError, match=said):
+        gate(image)
+    with pytest.raises(PluginError, match=said):
+        list(gate.run([Frame(image, "v", 0, 0.0), SourceEnd("v", "ok", 1, 0)]))
 
 
 def test_an_embedder(bad):
