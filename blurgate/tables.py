@@ -13,6 +13,7 @@ from typing import Final, Self
 from blurgate.errors import blamed
 from blurgate.host import get_host
 from blurgate.interfaces import Column, Scalar, Sink
+from blurgate.journal import is_count
 from blurgate.types import RoutedFaces, Verdict
 
 FACES_COLUMNS: Final = (
@@ -115,7 +116,10 @@ class _PluginSink:
 
     def mark(self) -> int:
         with blamed("sink", self._name):
-            return self._open.mark()
+            mark = self._open.mark()
+            if not is_count(mark):  # the journal would be worth nothing
+                raise TypeError(f"its mark is {mark!r}, not an int from 0 on")
+            return mark
 
     def sync(self) -> None:
         with blamed("sink", self._name):

@@ -231,6 +231,17 @@ def test_a_sink_that_fails_later(bad, run, marker, tmp_path, monkeypatch, method
     assert (ran.code, "No space left on device: 'o/faces.bad'; make room" in ran.err) == (5, True)
 
 
+@pytest.mark.parametrize("mark", [None, -1, 7.0, np.int64(7), True])
+def test_a_sink_whose_mark_is_no_whole_number(bad, tmp_path, mark):
+    bad("sink", type("Odd", (Lines,), {"mark": lambda self: mark}))
+    said = f"the sink bad failed: TypeError: its mark is {mark!r}, not an int from 0 on"
+    with (
+        open_table("bad", tmp_path / "o", SCORE_COLUMNS, None) as sink,
+        pytest.raises(PluginError, match=re.escape(said)),
+    ):
+        sink.mark()
+
+
 def test_a_synthesizer(bad):
     from blurgate.training.pairs import make_chain
     from blurgate.training.streams import Streams
