@@ -97,7 +97,7 @@ class PartFolder:
             ConfigError: The folder is in use, or was begun with other settings or another list.
         """
         found = self.manifest()
-        if found is None and self._names():
+        if found is None and self._in_use():
             raise ConfigError(f"{self.place} is not empty and holds no parts of blurgate score")
         if found is not None and not resume:
             raise ConfigError(f"{self.place} holds parts: use --resume, or another folder")
@@ -226,11 +226,14 @@ class PartFolder:
             self._files.makedirs(self._path, exist_ok=True)
             put(self._files, source, f"{self._path}/{name}")
 
-    def _names(self) -> list[str]:
-        if self._files is None:
-            path = Path(self._path)
-            return [entry.name for entry in path.iterdir()] if path.is_dir() else []
-        return list(self._files.ls(self._path)) if self._files.exists(self._path) else []
+    def _in_use(self) -> bool:
+        """Tell whether it holds anything but what a kill left while the manifest was written."""
+        paths: Iterable[str | Path] = ()
+        if self._files is None and Path(self._path).is_dir():
+            paths = Path(self._path).iterdir()
+        elif self._files is not None and self._files.exists(self._path):
+            paths = self._files.ls(self._path, detail=False)
+        return any(not Path(path).name.startswith(f".{MANIFEST}.") for path in paths)
 
 
 def _noted(data: bytes) -> dict[str, Any] | None:

@@ -200,6 +200,37 @@ def test_a_folder_that_is_not_ours(folder, scorer, pictures, tmp_path):
         folder.begin({**whole, "settings": {**SETTINGS, "model": "b"}}, resume=True)
 
 
+def test_a_kill_while_the_manifest_is_written_costs_nothing(folder, tmp_path, monkeypatch):
+    whole = {"settings": SETTINGS, "files": 1, "parts": 1, "length": 4}
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", killed)
+        folder.begin(whole, resume=False)
+    (left,) = (tmp_path / "parts").iterdir()
+    folder.begin(whole, resume=False)
+    assert folder.manifest() == whole
+    assert left.name.startswith(".parts.json.")
+
+
+def test_a_kill_while_the_manifest_goes_to_an_address_costs_nothing():
+    fsspec = pytest.importorskip("fsspec")
+    whole = {"settings": SETTINGS, "files": 1, "parts": 1, "length": 4}
+    memory, folder = fsspec.filesystem("memory"), PartFolder("memory://out/parts")
+    try:
+        memory.pipe("/out/parts/.parts.json.uploading", b"{")
+        folder.begin(whole, resume=False)
+        assert folder.manifest() == whole
+        memory.rm("/out/parts/parts.json")
+        memory.pipe("/out/parts/x", b"")
+        with pytest.raises(ConfigError, match="holds no parts of blurgate score"):
+            folder.begin(whole, resume=False)
+    finally:
+        memory.store.clear()
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"settings": {}}', '{"settings": {"a": [1]}, "files": 1, "parts": 1}',
