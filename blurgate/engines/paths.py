@@ -27,7 +27,8 @@ class ScorePaths:
 
     The object itself is small and can be sent anywhere; the models are loaded in the process that
     first calls it, once per process. The rows are those of `blurgate score` for the same paths, in
-    the order of the batch; a path that cannot be read has a row with status `unreadable`.
+    the order of the batch; a path that cannot be read has a row with status `unreadable`, and so
+    has a null, whose `file` is empty. Paths may be bytes, as file systems have them.
 
     Args:
         model: A scorer's name or ONNX file; None for the default. A file must be there on every
@@ -67,14 +68,14 @@ class ScorePaths:
         """
         kind = type(batch).__module__.partition(".")[0]
         if kind == "pyarrow":
-            return self.table(self._paths(batch.column_names, batch).to_pylist())
+            return self.table(self._paths(batch.column_names, batch))
         if kind == "pandas":
-            return self._frame(list(self._paths(batch.columns, batch)))
+            return self._frame(self._paths(batch.columns, batch))
         if not isinstance(batch, Mapping):
             raise ConfigError(f"a batch must hold columns, and this is {type(batch).__name__}")
         import numpy as np
 
-        rows = list(self.rows(map(str, self._paths(batch, batch))))
+        rows = list(self.rows(self._paths(batch, batch)))
         columns = {}
         for column in SCORE_COLUMNS:
             columns[column.name] = array = np.empty(len(rows), object)
@@ -124,13 +125,16 @@ class ScorePaths:
         options = DetectorOptions(self.det_size, self.min_score)
         return score_settings(*self.models(), options, "parquet")
 
-    def _paths(self, names: Iterable[str], batch: Any) -> Any:
+    def _paths(self, names: Iterable[str], batch: Any) -> list[str]:
         if self.column not in names:
             raise ConfigError(
                 f"the batch has no column {self.column!r} but {', '.join(names) or 'none'}; name "
                 "the one that holds the paths with column="
             )
-        return batch[self.column]
+        paths = batch[self.column]
+        if hasattr(paths, "to_pylist"):  # Arrow's values are objects of its own
+            paths = paths.to_pylist()
+        return [_text(path) for path in paths]
 
     def _frame(self, paths: list[str]) -> Any:
         import pandas as pd
@@ -140,6 +144,14 @@ class ScorePaths:
         return pd.DataFrame(
             {c.name: pd.Series([row[c.name] for row in rows], dtype=object) for c in SCORE_COLUMNS}
         )
+
+
+def _text(path: Any) -> str:
+    """Give a path as text; none for a null, whatever a library has for one."""
+    try:
+        return str(os.fsdecode(path))
+    except TypeError:
+        return ""
 
 
 @cache

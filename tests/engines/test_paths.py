@@ -81,6 +81,36 @@ def test_pandas_batches_and_spark(scorer, pictures, local, tmp_path):
     assert len(SPARK_SCHEMA.split(", ")) == len(NAMES)
 
 
+def batch_of(kind, paths):
+    if kind == "dict":
+        array = np.empty(len(paths), object)
+        array[:] = paths
+        return {"path": array}
+    module = pytest.importorskip(kind)
+    columns = {"path": paths}
+    return module.table(columns) if kind == "pyarrow" else module.DataFrame(columns)
+
+
+@pytest.mark.parametrize("kind", ["dict", "pyarrow", "pandas"])
+def test_a_null_is_a_path_that_cannot_be_read(scorer, pictures, kind):
+    given = scorer(batch_of(kind, [pictures[1], None, pictures[2]]))
+    rows = given.to_pydict() if kind == "pyarrow" else given
+    assert list(rows["file"]) == [pictures[1], "", pictures[2], pictures[2]]
+    assert list(rows["status"]) == ["ok", "unreadable", "ok", "ok"]
+
+
+def test_not_a_number_is_a_null(scorer, pictures):
+    assert list(scorer(batch_of("dict", [float("nan")]))["status"]) == ["unreadable"]
+
+
+@pytest.mark.parametrize("kind", ["dict", "pyarrow", "pandas"])
+def test_paths_may_be_bytes(scorer, pictures, kind):
+    given = scorer(batch_of(kind, [pictures[1].encode(), b"no\xe9"]))
+    rows = given.to_pydict() if kind == "pyarrow" else given
+    assert list(rows["status"]) == ["ok", "unreadable"]
+    assert rows["file"][0] == pictures[1]
+
+
 def test_a_batch_without_paths_is_refused(scorer):
     with pytest.raises(ConfigError, match="no column 'path' but file; name"):
         scorer({"file": ["a"]})
