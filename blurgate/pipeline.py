@@ -63,16 +63,13 @@ def prefetch(
 
     def produce() -> None:
         error: BaseException | None = None
-        iterator: Iterator[T] | None = None
         try:
-            iterator = iter(items)
-            for item in iterator:
-                if not put(item):
-                    break
+            with _closed(items) as iterator:
+                for item in iterator:
+                    if not put(item):
+                        break
         except BaseException as caught:  # noqa: BLE001 - raised again in the consumer
             error = caught
-        finally:
-            _close(iterator)
         put(_Done(error))
 
     thread = threading.Thread(target=produce, name="blurgate-prefetch", daemon=True)
@@ -111,42 +108,46 @@ def ordered_map(
     >>> list(ordered_map(abs, [-3, 1, -2], workers=2))
     [3, 1, 2]
     """
-    iterator = iter(items)
     if workers == 1:
-        try:
-            yield from map(function, iterator)
-        finally:
-            _close(iterator)
+        with _closed(items) as iterator:
+            for item in iterator:
+                yield function(item)
         return
     most = 2 * workers if ahead is None else ahead
     running: deque[Future[U]] = deque()
     broken: Exception | None = None
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="blurgate-worker")
-    try:
-        while True:
-            try:
-                item = next(iterator)
-            except StopIteration:
-                break
-            except Exception as error:  # noqa: BLE001 - raised below, after what came before it
-                broken = error
-                break
-            running.append(pool.submit(function, item))
-            if len(running) >= most:
+    with _closed(items) as iterator:
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="blurgate-worker")
+        try:
+            while True:
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    break
+                except Exception as error:  # noqa: BLE001 - raised below, after what came before it
+                    broken = error
+                    break
+                running.append(pool.submit(function, item))
+                if len(running) >= most:
+                    yield running.popleft().result()
+            while running:
                 yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-        if broken is not None:
-            raise broken
+            if broken is not None:
+                raise broken
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _closed(items: Iterable[T]) -> Generator[Iterator[T], None, None]:
+    """Iterate over items, and close them at the end of the block if they can be closed."""
+    iterator = iter(items)
+    try:
+        yield iterator
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        _close(iterator)
-
-
-def _close(iterator: object) -> None:
-    close = getattr(iterator, "close", None)
-    if close is not None:
-        close()
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
 
 
 @contextmanager
@@ -196,27 +197,24 @@ def newest(
     state: dict[str, BaseException | bool | None] = {"error": None, "done": False, "stop": False}
 
     def produce() -> None:
-        iterator: Iterator[T] | None = None
         try:
-            iterator = iter(items)
-            for item in iterator:
-                with changed:
-                    while len(waiting) >= depth and not state["stop"]:
-                        if may_drop():
-                            on_drop(waiting.popleft())
-                        else:
-                            changed.wait(0.1)
-                    if state["stop"]:
-                        break
-                    waiting.append(item)
-                    changed.notify_all()
+            with _closed(items) as iterator:
+                for item in iterator:
+                    with changed:
+                        while len(waiting) >= depth and not state["stop"]:
+                            if may_drop():
+                                on_drop(waiting.popleft())
+                            else:
+                                changed.wait(0.1)
+                        if state["stop"]:
+                            break
+                        waiting.append(item)
+                        changed.notify_all()
         except BaseException as caught:  # noqa: BLE001 - raised again in the consumer
             state["error"] = caught
-        finally:
-            _close(iterator)
-            with changed:
-                state["done"] = True
-                changed.notify_all()
+        with changed:
+            state["done"] = True
+            changed.notify_all()
 
     thread = threading.Thread(target=produce, name="blurgate-newest", daemon=True)
     thread.start()

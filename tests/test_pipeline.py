@@ -113,6 +113,46 @@ def test_what_cannot_be_iterated_is_an_error_and_no_wait_for_ever(start):
         next(start(5))
 
 
+class Unclosable:
+    """Items that cannot be closed."""
+
+    def __init__(self):
+        self.items = iter((1, 2))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.items)
+
+    def close(self):
+        raise OSError("cannot be closed")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda items: prefetch(items, 3),
+        lambda items: newest(items, 3, on_drop=print, may_drop=lambda: True),
+        lambda items: ordered_map(abs, items, 1),
+        lambda items: ordered_map(abs, items, 2),
+    ],
+)
+def test_what_cannot_be_closed_is_an_error_and_no_wait_for_ever(start):
+    got = []
+    with pytest.raises(OSError, match="cannot be closed"):
+        for item in start(Unclosable()):
+            got.append(item)
+    assert got == [1, 2]
+    assert blurgate_threads() == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_function_that_stops_iteration_does_not_end_the_items(workers):
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(ordered_map(lambda i: next(iter(())), range(3), workers))
+
+
 def test_ordered_map_reads_a_bounded_number_ahead():
     taken = []
 
