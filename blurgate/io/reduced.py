@@ -14,6 +14,7 @@ more than every second or fourth pixel of a photo of 12 megapixels. The rule:
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from typing import Final
 
@@ -97,9 +98,10 @@ class ReducedPhoto(Pixels):
         """Cut out of the coarsest picture of which no pixel is enlarged."""
         wanted = next((r for r in self._reductions if scale * r <= 1), 1)
         r, image = self._at(wanted)
-        x1, y1 = box[0] // r, box[1] // r
-        part = image[y1 : -(-box[3] // r), x1 : -(-box[2] // r)]
         middle = (r - 1) / 2  # a pixel of the reduced picture stands for r x r
+        x1, y1 = (max(math.floor((low - middle) / r), 0) for low in box[:2])
+        x2, y2 = (math.ceil((high - 1 - middle) / r) + 1 for high in box[2:])
+        part = image[y1:y2, x1:x2]  # its outermost centres surround those of the box
         return View(part, (x1 * r + middle, y1 * r + middle), (r, r))
 
     def shrink(self, out: U8) -> None:

@@ -115,3 +115,16 @@ def test_a_photo_that_vanished_is_replaced_by_what_was_read(tmp_path, caplog):
         assert got.view((0, 0, 50, 50), 1.0).step == (2, 2)
         assert got.image().shape == (H, W, 3)
     assert "a reduced picture is used" in caplog.text
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+def test_a_crop_has_no_dark_edge(reduction):
+    """Its outermost pixels are made of the photo alone, wherever the face lies."""
+    h, w = 240 * reduction, 320 * reduction
+    flat = np.full((240, 320, 3), 200, np.uint8)
+    frame = Frame(ReducedPhoto("a", (h, w), {reduction: flat}, (1, reduction)), "a", 0, None)
+    rng = np.random.default_rng(4)
+    for factor in rng.uniform(reduction, 1.4 * reduction, 50):
+        kps = at(factor, rng.uniform(80 * factor, (w - 80 * factor, h - 80 * factor)))
+        crop = align_frame(frame, kps)
+        assert crop.min() == crop.max() == 200
