@@ -6,6 +6,7 @@ import glob
 import itertools
 import logging
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal["image", "video", "live"]
+
+_SEPARATORS: Final = re.escape(os.sep + (os.altsep or ""))
+_ANY_DEPTH: Final = re.compile(rf"(?<![^{_SEPARATORS}])(?:\*\*(?:[{_SEPARATORS}]+|$))+")
+"""`**` as a whole part of a path, once or several times in a row."""
 
 _AHEAD_FRAMES: Final = 4
 """Video frames that are decoded before they are asked for: 25 MB of full HD."""
@@ -58,7 +63,8 @@ def expand(
     An argument is, in this order: `-` for a list of paths on standard input; a network address; an
     fsspec address such as s3://bucket/folder, which may be a folder or pattern too; a file; a
     folder, searched with its subfolders for names that end like pictures and videos, hidden ones
-    and results of `blurgate filter` left out; a camera index; a glob pattern (`**` for any depth).
+    and results of `blurgate filter` left out; a camera index; a glob pattern (`**` for any depth,
+    where a folder is walked in the same way).
 
     The list has one path per line; its paths are not patterns. What it names and is missing becomes
     a source all the same, whose reading fails: one lost file must not end a run of a million.
@@ -159,7 +165,7 @@ def _checked(argument: str) -> Iterator[Source]:
     if is_remote(argument) and glob.has_magic(argument):
         paths = remote.matching(argument)
     elif glob.has_magic(argument) and not is_live(argument) and not os.path.lexists(argument):
-        paths = sorted(glob.iglob(argument, recursive=True))  # noqa: PTH207 - keeps a leading "./"
+        paths = sorted(set(_matching(argument)))
         if "**" in argument:  # it matches a folder's files as well as the folder
             paths = [path for path in paths if not Path(path).is_dir()]
     if paths is None:
@@ -176,6 +182,20 @@ def _checked(argument: str) -> Iterator[Source]:
             source=argument,
         )
     return itertools.chain((first,), found)
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """Give what matches a pattern; a folder's files, too, where `**` is its end."""
+    deep = _ANY_DEPTH.search(pattern)
+    if deep is None:
+        yield from glob.iglob(pattern)  # noqa: PTH207 - keeps a leading "./"
+        return
+    above = os.path.dirname(pattern[: deep.start()])  # noqa: PTH120 - likewise
+    for top in glob.iglob(above) if above else [""]:  # noqa: PTH207 - likewise
+        for path, what in _walk(top):
+            if what == "folder":
+                rest = pattern[deep.end() :] or "*"
+                yield from _matching(os.path.join(glob.escape(path), rest))  # noqa: PTH118
 
 
 def _listed(lines: Iterable[str], kind: Kind | None) -> Iterator[Source]:
@@ -248,35 +268,42 @@ def _at_address(address: str) -> Iterator[Source]:
 
 
 def _in_folder(folder: str) -> Iterator[Source]:
-    """Walk a folder in the order of the paths, as strings.
+    """Give the sources below a folder; a folder that cannot be opened fails when it is read."""
+    for path, what in _walk(folder):
+        kind = "image" if what == "shut" else _kind_by_name(path)
+        if what != "folder" and kind is not None:
+            yield Source(path, kind)
 
-    A folder that is reached twice, through links, is walked once. One that cannot be opened becomes
-    a source, whose reading will fail. Results of `blurgate filter` are left out with a warning,
-    unless they are named themselves: a run below whose folder it writes would take its own pictures
-    for new ones.
+
+def _walk(folder: str) -> Iterator[tuple[str, Literal["folder", "file", "shut"]]]:
+    """Walk a folder in the order of the paths, as strings, and say what is at each.
+
+    A folder that is reached twice, through links, is walked once; "shut" is one that cannot be
+    opened. Results of `blurgate filter` are left out with a warning, unless they are named
+    themselves: a run below whose folder it writes would take its own pictures for new ones.
     """
     seen: set[tuple[int, int]] = set()
     todo = [(folder, True)]
     while todo:
         path, is_folder = todo.pop()
         if not is_folder:
-            kind = _kind_by_name(path)
-            if kind is not None:
-                yield Source(path, kind)
+            yield path, "file"
             continue
+        here = path or os.curdir
         try:
-            status = os.stat(path)  # noqa: PTH116 - one style in a function that keeps paths as str
+            status = os.stat(here)  # noqa: PTH116 - one style in a function that keeps paths as str
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            with os.scandir(path) as entries:
+            with os.scandir(here) as entries:
                 inside = [(e.name, _is_folder(e)) for e in entries if not e.name.startswith(".")]
         except OSError:
-            yield Source(path, "image")
+            yield path, "shut"
             continue
         if path != folder and (JOURNAL, False) in inside:
             logger.warning("%s is left out: results of blurgate filter", shown(path))
             continue
+        yield path, "folder"
         # "a-1.jpg" stands before "a/1.jpg", as it does among the finished paths.
         inside.sort(key=lambda item: item[0] + os.sep if item[1] else item[0], reverse=True)
         todo += [(os.path.join(path, name), sub) for name, sub in inside]  # noqa: PTH118

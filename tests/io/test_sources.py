@@ -78,8 +78,13 @@ def test_folder_with_links_that_loop():
         Path("d/lost.jpg").symlink_to("nowhere.jpg")
     except OSError as error:
         pytest.skip(f"this system makes no links: {error}")
-    assert names(["d"]) == ["d/a.jpg", "d/again/c.jpg", "d/lost.jpg", "d/sub/b.jpg"]
+    walked = ["d/a.jpg", "d/again/c.jpg", "d/lost.jpg", "d/sub/b.jpg"]
+    assert names(["d"]) == names(["d/**/*.jpg"]) == names(["d/**/**/*.jpg"]) == walked
+    assert names(["d/**"]) == [*walked[:3], "d/self", walked[3]]
     assert names(["d/*.jpg"]) == ["d/a.jpg", "d/lost.jpg"]
+    assert names(["**/up/*.jpg"]) == ["d/sub/up/a.jpg", "d/sub/up/lost.jpg"]
+    Path("d/sub/here").symlink_to(".", target_is_directory=True)  # two circles: a tree without end
+    assert names(["d/**/*.jpg"]) == walked
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
@@ -118,10 +123,27 @@ def test_patterns():
     assert names(["./d/?.mp4"]) == ["./d/c.mp4"]
     assert names(["d/[ac].*"]) == ["d/a.jpg", "d/c.mp4"]
     assert names(["d/**/*.jpg"]) == ["d/a.jpg", "d/b.jpg", "d/x/e.jpg", "d/x/y/f.jpg"]
+    assert names(["**/x/*.jpg"]) == names(["d//**/e.jpg"]) == ["d/x/e.jpg"]
+    assert names(["d/**/.h.jpg"]) == ["d/.h.jpg"]
+    assert names(["d/**.mp4"]) == ["d/c.mp4"]  # one that is no part of its own is a *
     # Each file once, although ** matches the folders too.
     assert names(["d/x/**"]) == ["d/x/e.jpg", "d/x/y/f.jpg"]
     # As if the shell had done it: a folder is walked.
     assert names(["d/x*"]) == ["d/x/e.jpg", "d/x/y/f.jpg"]
+
+
+def test_a_pattern_of_any_depth_leaves_results_out_unless_they_are_named(caplog):
+    touch(
+        "d/a.png", "d/x/out/journal.jsonl", "d/x/out/kept/1.png", "d/x/out/kept/2/3.png", "d/z.png"
+    )
+    assert names(["d/**/*.png"]) == names(["d/**/?.png"]) == names(["d"]) == ["d/a.png", "d/z.png"]
+    told = os.path.normcase("d/x/out") + " is left out: results of blurgate filter"
+    assert [r.getMessage() for r in caplog.records] == [told] * 3
+    crops = ["d/x/out/kept/1.png", "d/x/out/kept/2/3.png"]
+    for pattern in ("d/x/out/**/*.png", "./d/x/out/kept/**/*.png", "d/x/o*/**/*.png", "d/x/out"):
+        assert [os.path.normpath(name) for name in names([pattern])] == list(
+            map(os.path.normpath, crops)
+        )
 
 
 def test_file_with_the_name_of_a_pattern_is_the_file():
