@@ -14,12 +14,12 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-import av
 import cv2
 import numpy as np
 
 from blurgate.drawing import Mark, Timeline, draw_faces
 from blurgate.errors import ConfigError, InputError
+from blurgate.io.account import span_s
 from blurgate.io.encode import (
     Clock,
     VideoWriter,
@@ -117,9 +117,10 @@ def annotate_video(
             if first is None:
                 return False
             size = first[0].size
-            span_s = (first[1], _end_s(sound) + clock.offset_s(len(clock.joints)))
+            declared = span_s(sound) or (first[1], first[1])
+            shown_s = (first[1], declared[1] + clock.offset_s(len(clock.joints)))
             timed = ((clock.seconds(m.pts_s, m.frame_index), m) for m in marks)
-            timeline = Timeline(timed, span_s, threshold, size)
+            timeline = Timeline(timed, shown_s, threshold, size)
             faces = _ByFrame(marks)
             shown: list[Mark] = []
             with VideoWriter(target, size, clock, pixel_aspect(sound, size)) as writer:
@@ -233,8 +234,10 @@ def _shown(
                 yield (*waiting, at_s)
             waiting = item, at_s
     if waiting is not None:
-        end_s = _pictures_end_s(container) if whole else 0.0
-        yield (*waiting, end_s if end_s > waiting[1] else waiting[1] + (gap_s or clock.frame_s))
+        end_s = _pictures_end_s(container) if whole else None
+        if end_s is None or end_s <= waiting[1]:
+            end_s = waiting[1] + (gap_s or clock.frame_s)
+        yield (*waiting, end_s)
 
 
 class _ByFrame:
@@ -253,18 +256,12 @@ class _ByFrame:
         return found
 
 
-def _end_s(container: InputContainer) -> float:
-    """Say when a video ends, as far as its container tells."""
-    start_s = (container.start_time or 0) / av.time_base
-    return start_s + (container.duration or 0) / av.time_base
-
-
-def _pictures_end_s(container: InputContainer) -> float:
-    """Say when a video's pictures end; 0 where the container does not tell that of its sound."""
-    stream = pictures_of(container)
-    if stream.duration is not None and stream.time_base is not None:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    return 0.0 if container.streams.audio else _end_s(container)
+def _pictures_end_s(container: InputContainer) -> float | None:
+    """Say when a video's pictures end; None where the container does not tell that of its sound."""
+    span = span_s(container, pictures_of(container))
+    if span is None and not container.streams.audio:
+        span = span_s(container)
+    return None if span is None else span[1]
 
 
 def _check_target(source: str, target: Path) -> None:

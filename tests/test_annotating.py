@@ -18,7 +18,7 @@ from blurgate.errors import ConfigError, EnvironmentLackError, InputError
 from blurgate.filtering import Outputs
 from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.io import encode, joints
-from blurgate.io.video import read_video
+from blurgate.io.video import estimate_frames, read_video
 from blurgate.types import SourceEnd
 
 RATE = 16_000
@@ -37,7 +37,7 @@ def index_of(image):
 
 def clip(
     path, ticks=None, *, size=SHAPE, audio="aac", n=12, tick=Fraction(1, 100), start=0, aspect=None,
-    last=None,
+    last=None, codec="libx264",
 ):  # fmt: skip
     """Flat grey frames, each brighter; by default 25 a second; sound: 440 Hz, louder every second.
 
@@ -45,9 +45,10 @@ def clip(
     """
     h, w = size
     options = FAST if last is None else FAST | {"bf": "0"}
+    options = options if codec == "libx264" else {}
     ticks = [4 * i for i in range(n)] if ticks is None else ticks
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25, options=options)
+        video = container.add_stream(codec, rate=25, options=options)
         video.width, video.height = w, h
         video.pix_fmt = "yuv444p" if h % 2 or w % 2 else "yuv420p"
         video.codec_context.time_base = tick
@@ -190,6 +191,28 @@ def test_what_begins_late_begins_at_zero(tmp_path):
     times = np.array([f.pts_s for f in before]) - before[0].pts_s
     np.testing.assert_allclose([f.pts_s for f in after], times + after[0].pts_s, atol=1e-4)
     assert after[0].pts_s < 0.2
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "audio"),
+    [
+        (".mkv", "libx264", None), (".mkv", "libx264", "aac"), (".nut", "libx264", None),
+        (".wmv", "wmv2", None),
+    ],
+)  # fmt: skip
+def test_what_begins_late_lasts_no_longer(tmp_path, suffix, codec, audio):
+    """Formats whose duration is the time of their end."""
+    path, size = tmp_path / f"a{suffix}", (240, 320)
+    source = clip(path, start=3000, size=size, audio=audio, last=4, codec=codec)
+    marks = [mark(i, f.pts_s) for i, f in enumerate(frames_of(source))]
+    assert (len(marks), marks[0].pts_s) == (12, 30.0)
+    # The end is that of the sound, or the time of the last frame.
+    assert estimate_frames(str(source)) == pytest.approx(12, abs=2)
+    after = annotate(source, tmp_path / "o.mp4", marks)
+    assert cut_video(str(source), marks, tmp_path / "c.mp4")
+    for name in ("o.mp4", "c.mp4"):
+        assert facts_of(tmp_path / name)["duration"] == pytest.approx(0.48, abs=0.002)
+    assert after[-1].image[-10].astype(int).sum(-1).argmax() > 250  # where one is, of 320
 
 
 def joined(path, *, audio, n=40):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 import av
@@ -19,6 +20,23 @@ logger = logging.getLogger(__name__)
 
 # VP8 stores reference pictures that are never shown as packets of their own.
 _MORE_PACKETS_THAN_FRAMES: Final = frozenset(("vp8",))
+# Their duration is when they end, even where they begin late, as FFmpeg writes them.
+_DURATION_FROM_0: Final = ("matroska", "nut", "asf")
+
+
+def span_s(
+    container: InputContainer, stream: VideoStream | None = None
+) -> tuple[float, float] | None:
+    """Say when a container, or a stream of it, begins and ends; None where it does not tell."""
+    declared: Any = stream or container
+    tick = Fraction(1, av.time_base) if stream is None else stream.time_base
+    if declared.duration is None or tick is None:
+        return None
+    begin, end = declared.start_time or 0, declared.duration
+    counted_from_0 = any(name in container.format.name for name in _DURATION_FROM_0)
+    if not counted_from_0 or end <= begin:  # another writer counted from the beginning
+        end += begin
+    return float(begin * tick), float(end * tick)
 
 
 class Account:
@@ -76,14 +94,14 @@ class Account:
         if stream.average_rate:
             self._frame_s = float(1 / stream.average_rate)
         # Other formats either count their frames or have nothing but an estimate of their duration.
-        if "matroska" in container.format.name and container.duration is not None:
-            self._declared_end_s = container.duration / av.time_base
+        whole, pictures = span_s(container), span_s(container, stream)
+        if "matroska" in container.format.name and whole is not None:
+            self._declared_end_s = whole[1]
         # An empty chunk says "show the last frame once more"; it is declared, and never given.
         self._skips_empty = container.format.name == "avi"
         # Edit lists: the frames that a user trimmed away are still declared.
-        if "mov" in container.format.name and stream.duration and stream.time_base:
-            end = (stream.start_time or 0) + stream.duration
-            self._declared_video_end_s = float(end * stream.time_base)
+        if "mov" in container.format.name and stream.duration and pictures is not None:
+            self._declared_video_end_s = pictures[1]
 
     def packet(self, packet: Packet[Any], *, video: bool) -> None:
         """Note a packet that was read; `video`: it is of the stream whose frames are counted."""

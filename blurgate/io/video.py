@@ -14,7 +14,7 @@ import av
 
 from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.io import remote
-from blurgate.io.account import Account
+from blurgate.io.account import Account, span_s
 from blurgate.io.address import NETWORK, is_live, masked
 from blurgate.io.colour import pixels_of
 from blurgate.io.opening import open_file, open_handle, open_stream
@@ -120,12 +120,10 @@ def estimate_frames(address: str) -> int | None:
             stream = _video_stream(container, address)
             if stream.frames:
                 return stream.frames
-            duration_s = None if container.duration is None else container.duration / av.time_base
-            if stream.duration is not None and stream.time_base is not None:
-                duration_s = float(stream.duration * stream.time_base)
-            if duration_s is None or not stream.average_rate:
+            span = span_s(container, stream) or span_s(container)
+            if span is None or not stream.average_rate:
                 return None
-            return round(duration_s * float(stream.average_rate))
+            return round((span[1] - span[0]) * float(stream.average_rate))
     except (DecodeError, *_BAD_MEDIA):
         return 0
 
