@@ -193,6 +193,23 @@ def test_what_begins_late_begins_at_zero(tmp_path):
     assert after[0].pts_s < 0.2
 
 
+@pytest.mark.parametrize("audio", [None, "aac"])
+@pytest.mark.parametrize("before_s", [0.8, 10])
+def test_what_begins_before_zero_begins_at_zero(tmp_path, before_s, audio):
+    """The 33-bit clock of a transport stream begins anew in this one, or soon behind it."""
+    tick, ticks = Fraction(1, 90_000), [3600 * i for i in range(40)]
+    start = (1 << 33) - round(before_s / tick)
+    source = clip(tmp_path / "a.ts", ticks, tick=tick, start=start, audio=audio)
+    assert frames_of(source)[0].pts_s == pytest.approx(-before_s, abs=0.001)
+    after = annotate(source, tmp_path / "o.mp4")
+    times = [f.pts_s for f in after]
+    np.testing.assert_allclose(times, 0.04 * np.arange(40) + times[0], atol=1e-4)
+    assert times[0] < 0.2
+    assert facts_of(tmp_path / "o.mp4")["duration"] == pytest.approx(1.6, abs=0.002)
+    if audio:
+        assert sound_of(tmp_path / "o.mp4")[1] == pytest.approx(times[0], abs=0.07)
+
+
 @pytest.mark.parametrize(
     ("suffix", "codec", "audio"),
     [

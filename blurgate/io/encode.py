@@ -70,7 +70,7 @@ class Clock:
     """How long a frame lasts on average."""
     shift_s: float
     """What is taken from all times: 0, unless the source begins late, as recordings of
-    broadcasts do."""
+    broadcasts do, or before 0, as those do during which the broadcast's own clock began anew."""
     joints: tuple[Joint, ...] = ()
     """Where the container's times begin anew, in the order of frames."""
 
@@ -115,7 +115,9 @@ def clock_of(container: InputContainer) -> Clock:
     base = stream.time_base or Fraction(1, 90_000)
     start_s = (container.start_time or 0) / av.time_base
     frame_s = float(1 / stream.average_rate) if stream.average_rate else 0.04
-    return Clock(Fraction(1, base.denominator), frame_s, start_s if start_s > _LATE_S else 0.0)
+    # Not at sound before 0, which may be an encoder's run-in.
+    is_shifted = start_s > _LATE_S or (stream.start_time or 0) < 0
+    return Clock(Fraction(1, base.denominator), frame_s, start_s if is_shifted else 0.0)
 
 
 class VideoWriter:
