@@ -165,7 +165,7 @@ def _checked(argument: str) -> Iterator[Source]:
     if is_remote(argument) and glob.has_magic(argument):
         paths = remote.matching(argument)
     elif glob.has_magic(argument) and not is_live(argument) and not os.path.lexists(argument):
-        paths = sorted(set(_matching(argument)))
+        paths = [path for path in sorted(set(_matching(argument))) if not _is_result(path)]
         if "**" in argument:  # it matches a folder's files as well as the folder
             paths = [path for path in paths if not Path(path).is_dir()]
     if paths is None:
@@ -196,6 +196,14 @@ def _matching(pattern: str) -> Iterator[str]:
             if what == "folder":
                 rest = pattern[deep.end() :] or "*"
                 yield from _matching(os.path.join(glob.escape(path), rest))  # noqa: PTH118
+
+
+def _is_result(path: str) -> bool:
+    """Tell whether a folder holds results of `blurgate filter`, and say that it is left out."""
+    found = os.path.isfile(os.path.join(path, JOURNAL))  # noqa: PTH113, PTH118 - likewise
+    if found:
+        logger.warning("%s is left out: results of blurgate filter", shown(path))
+    return found
 
 
 def _listed(lines: Iterable[str], kind: Kind | None) -> Iterator[Source]:
@@ -300,8 +308,7 @@ def _walk(folder: str) -> Iterator[tuple[str, Literal["folder", "file", "shut"]]
         except OSError:
             yield path, "shut"
             continue
-        if path != folder and (JOURNAL, False) in inside:
-            logger.warning("%s is left out: results of blurgate filter", shown(path))
+        if path != folder and (JOURNAL, False) in inside and _is_result(path):
             continue
         yield path, "folder"
         # "a-1.jpg" stands before "a/1.jpg", as it does among the finished paths.

@@ -146,6 +146,18 @@ def test_a_pattern_of_any_depth_leaves_results_out_unless_they_are_named(caplog)
         )
 
 
+def test_a_folder_that_a_pattern_matches_is_not_named_by_it(caplog):
+    touch("d/a.png", "d/out/journal.jsonl", "d/out/kept/1.png", "d/x/2.png")
+    assert names(["d/*"]) == ["d/a.png", "d/x/2.png"]
+    assert [r.getMessage() for r in caplog.records] == [
+        os.path.normcase("d/out") + " is left out: results of blurgate filter"
+    ]
+    # Here results are gone into by name.
+    assert names(["d/*/kept"]) == names(["d/*/kept/*.png"]) == ["d/out/kept/1.png"]
+    with pytest.raises(InputError, match="nothing matches the pattern d/o"):
+        names(["d/o*"])
+
+
 def test_file_with_the_name_of_a_pattern_is_the_file():
     touch("a[1].jpg", "a1.jpg")
     assert names(["a[1].jpg"]) == ["a[1].jpg"]
