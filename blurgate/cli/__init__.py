@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import logging
 import os
@@ -78,18 +79,22 @@ def program() -> NoReturn:
 
     A camera that keeps silent holds up the thread that reads it (`blurgate.pipeline.newest`), in
     FFmpeg. If FFmpeg lets go of it while the interpreter ends, the process dies of a bad address
-    and not with its exit code. So the interpreter is left out then; all is written by now.
+    and not with its exit code; so it does if Ctrl-C came while a library started threads of its
+    own. So the end of the interpreter is left out then; all is written by now.
     """
     try:
         main()
     except SystemExit as end:
         ours = (one for one in threading.enumerate() if one.name.startswith("blurgate-"))
-        if isinstance(end.code, int) and any(one.daemon for one in ours):
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError, AttributeError):  # closed, or there is none
-                    stream.flush()
-            os._exit(end.code)
-        raise
+        is_held_up = any(one.daemon for one in ours)
+        if not isinstance(end.code, int) or not (is_held_up or end.code == EXIT_INTERRUPTED):
+            raise
+        if not is_held_up:
+            atexit._run_exitfuncs()  # as in a process of `multiprocessing`, which ends likewise
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # closed, or there is none
+                stream.flush()
+        os._exit(end.code)
 
 
 def main() -> NoReturn:

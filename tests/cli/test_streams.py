@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -47,6 +48,23 @@ def test_interrupted_before_the_command_begins(name):
     )
     ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, timeout=60)
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"", b"")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc by its own name")
+@pytest.mark.parametrize(("end", "code"), [(130, 130), (0, -signal.SIGABRT)])
+def test_libraries_cannot_make_a_crash_of_ctrl_c(end, code):
+    """What C++ does at the end of a process is left out; what Python does is not."""
+    program = (
+        "import atexit, ctypes, sys\n"
+        "from blurgate import cli\n"
+        "c = ctypes.CDLL(None)\n"
+        "c.__cxa_atexit(c.abort, None, None)\n"
+        "atexit.register(sys.stdout.write, 'ended')\n"
+        f"cli.make_app = lambda: lambda: sys.exit({end})\n"
+        "cli.program()"
+    )
+    ran = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (code, b"ended")
 
 
 @pytest.mark.parametrize(("silent_s", "end"), [(60, b""), (0, b" and ended")])
