@@ -66,8 +66,8 @@ def _check(found: Detections, frame: Frame) -> None:
         raise ShapeError("Detections of another frame; they must hold the one that was given")
     if not ((found.det_scores >= 0) & (found.det_scores <= 1)).all():
         raise ShapeError(f"det_scores outside [0, 1]: {found.det_scores}")
-    if not (found.boxes[:, 2:] > found.boxes[:, :2]).all():
-        raise ShapeError("boxes without an extent; they must be x1 y1 x2 y2")
+    if not (found.boxes[:, 2:] >= found.boxes[:, :2]).all():
+        raise ShapeError("boxes whose ends lie before their beginnings; they are x1 y1 x2 y2")
 
 
 def align_one(detections: Detections) -> FaceBatch:

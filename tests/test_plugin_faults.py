@@ -126,12 +126,13 @@ def test_a_detector_that_gives_no_detections(bad, run, tmp_path, monkeypatch):
     ("change", "why"),
     [
         ({}, ""),
+        ({"boxes": np.float32([[90, 90, 90, 90]])}, ""),
         ({"frame": None}, "Detections of another frame; they must hold the one that was given"),
         ({"det_scores": ZERO - 3}, "det_scores outside [0, 1]: [-3.]"),
         ({"det_scores": ZERO + 1.7}, "det_scores outside [0, 1]: [1.7]"),
         (
             {"boxes": np.float32([[90, 10, 10, 90]])},
-            "boxes without an extent; they must be x1 y1 x2 y2",
+            "boxes whose ends lie before their beginnings; they are x1 y1 x2 y2",
         ),
     ],
 )
