@@ -17,7 +17,7 @@ from blurgate.evaluation.families import DEFAULT, make_family
 from blurgate.evaluation.groups import GroupNames, check_fit, compare_groups, members
 from blurgate.evaluation.leaks import Leaks, run_leaks
 from blurgate.evaluation.measuring import Rows, measure_faces, measure_synth
-from blurgate.evaluation.names import name_models
+from blurgate.evaluation.names import COLUMNS, name_models
 from blurgate.evaluation.protocol import Protocol, run_protocol
 from blurgate.interfaces import Column, ModelInfo
 from blurgate.tables import open_table
@@ -292,17 +292,12 @@ def compare_all(rows: Rows, degrees: Mapping[str, Sequence[float]]) -> dict[str,
 def write_rows(rows: Rows, path: Path) -> None:
     """Write one CSV row per picture, with a column for each axis of groups and each scorer."""
     axes = {a: a if a == "group" else f"group_{a}" for a in members(rows.group)}
-    head = (
-        Column("file", str),
-        Column("identity", str),
-        *(Column(column, str) for column in axes.values()),
-        Column("family", str),
-        Column("held_out", int),
-        Column("side_px", float),
-        Column("label", float),
-        *([Column("label_judge", float)] if rows.judged else []),
+    head = [name for name in COLUMNS if name != "label_judge" or rows.judged]
+    head[2:2] = axes.values()  # after the identity
+    columns = (
+        *(Column(name, COLUMNS.get(name, str)) for name in head),
+        *(Column(name, float) for name in rows.degree),
     )
-    columns = (*head, *(Column(name, float) for name in rows.degree))
     path.unlink(missing_ok=True)
     with open_table("csv", path, columns, None) as table:
         for i in range(len(rows)):

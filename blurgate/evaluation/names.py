@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,8 +14,16 @@ if TYPE_CHECKING:
     from blurgate.types import F32, U8
 
 
-COLUMNS: Final = ("file", "identity", "family", "held_out", "side_px", "label", "label_judge")
-"""Columns of the table of pictures that come before those of the groups and of the models."""
+COLUMNS: Final[Mapping[str, type]] = {
+    "file": str,
+    "identity": str,
+    "family": str,
+    "held_out": int,
+    "side_px": float,
+    "label": float,
+    "label_judge": float,
+}
+"""Columns of the table of pictures, beside those of the groups and of the models."""
 
 
 @dataclass(frozen=True, slots=True)

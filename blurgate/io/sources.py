@@ -303,12 +303,12 @@ def _walk(folder: str) -> Iterator[tuple[str, Literal["folder", "file", "shut"]]
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
+            if path != folder and _is_result(path):
+                continue
             with os.scandir(here) as entries:
                 inside = [(e.name, _is_folder(e)) for e in entries if not e.name.startswith(".")]
         except OSError:
             yield path, "shut"
-            continue
-        if path != folder and (JOURNAL, False) in inside and _is_result(path):
             continue
         yield path, "folder"
         # "a-1.jpg" stands before "a/1.jpg", as it does among the finished paths.
