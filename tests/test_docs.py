@@ -55,6 +55,15 @@ def test_every_module_of_the_core_is_in_the_table_of_files():
     assert modules - set(re.findall(r"\w+\.py", table)) == set()
 
 
+def test_every_script_and_benchmark_is_in_their_index():
+    root = DOCS.parent
+    files = [p for folder in ("scripts", "benchmarks") for p in (root / folder).iterdir()]
+    there = {p.relative_to(root).as_posix() for p in files if p.suffix in ("", ".py")}
+    there -= {"scripts/__pycache__", "benchmarks/__pycache__"}
+    table = (DOCS / "scripts.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`((?:scripts|benchmarks)/\w+(?:\.py)?)`", table)) == there
+
+
 def test_links_between_the_pages_lead_somewhere():
     root = DOCS.parent
     pages = [*DOCS.rglob("*.md"), *root.glob("*.md"), *root.glob("models_zoo/*.md")]
