@@ -135,7 +135,7 @@ def _check_notes(parts: Sequence[Path]) -> None:
     if len(known) < len(parts):
         without = next(part for part, note in zip(parts, notes, strict=True) if note is None)
         raise ConfigError(
-            f"{without} is no complete part: {note_path(without).name} is not beside it, and "
+            f"{without} is not a complete part: {note_path(without).name} is not beside it, and "
             f"{known[0][0]} has one; score it with --shard"
         )
     for part, note in known:

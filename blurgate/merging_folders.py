@@ -157,11 +157,11 @@ def _digest(facts: list[Any]) -> str:
 def _opened(path: Path) -> _Folder:
     """Look whether a folder is a complete part."""
     if not is_filter_folder(path):
-        raise ConfigError(f"{path} is no folder of blurgate filter: it holds no {JOURNAL}")
+        raise ConfigError(f"{path} is not a folder of blurgate filter: it holds no {JOURNAL}")
     settings, end = read_journal(path / JOURNAL)
     shard = settings.pop("shard", None)
     if shard is None:
-        raise ConfigError(f"{path} was made without --shard; it is no part of anything")
+        raise ConfigError(f"{path} was made without --shard; it is not part of anything")
     if end is None or not _is_end(end):
         raise ConfigError(f"{path} is not complete; {_AGAIN}")
     form = settings.get("table")
@@ -290,7 +290,7 @@ def _files_of(part: _Folder) -> Iterator[str]:
 def _inside(name: str) -> str:
     """Refuse a path that leaves the folder; a table can have been written by anyone."""
     if Path(name).is_absolute() or ".." in Path(name).parts or ":" in name:
-        raise DecodeError(f"{shown(name)} is no path inside a folder of blurgate filter")
+        raise DecodeError(f"{shown(name)} is not a path inside a folder of blurgate filter")
     return name
 
 

@@ -61,7 +61,7 @@ class RemoteTable:
                 table that is there is taken here, to be checked like one of this machine.
 
         Raises:
-            ConfigError: What is there would be replaced, and is no table of `blurgate score`.
+            ConfigError: What is there would be replaced, and is not a table of `blurgate score`.
         """
         begun = resume and self._work.is_dir() and any(self._work.iterdir())
         with told(self.address, self._again):

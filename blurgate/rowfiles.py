@@ -200,7 +200,7 @@ def _parquet_file(path: Path | IO[bytes]) -> Iterator[Any]:
             yield file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DecodeError(
-            f"{shown(str(path))} is no readable Parquet file: {reason(error)}", source=str(path)
+            f"{shown(str(path))} is not a readable Parquet file: {reason(error)}", source=str(path)
         ) from error
 
 

@@ -142,7 +142,7 @@ def run_score(
         The counts; those of a complete table that was to be resumed are taken from its rows.
 
     Raises:
-        ConfigError: What lies at `path` is no table of this command; the interrupted table had
+        ConfigError: What lies at `path` is not a table of this command; the interrupted table had
             other settings or other files; a complete one holds other files; or a part that is to
             be resumed has neither a journal nor the note of a complete one.
         KeyboardInterrupt: Passed on; the table is valid and can be resumed.
@@ -234,7 +234,7 @@ def check_target(path: Path, table: str, option: str) -> None:
         ConfigError: There is something else.
     """
     if path.exists() and not path.is_file():
-        raise ConfigError(f"{shown(str(path))} is no regular file; choose another {option}")
+        raise ConfigError(f"{shown(str(path))} is not a regular file; choose another {option}")
     # A table that was interrupted may have no whole line yet; a journal says that it is one. That
     # of a plugin cannot be read back.
     if table not in FORMATS or not path.exists() or journal_path(path).exists():
@@ -253,7 +253,9 @@ def check_is_table(file: IO[bytes], name: str, option: str) -> None:
     file.seek(0)
     ours = [column.name for column in score_columns(kinds=False)]
     if size and columns_in(file)[: len(ours)] != ours:
-        raise ConfigError(f"{shown(name)} is no table of `blurgate score`; choose another {option}")
+        raise ConfigError(
+            f"{shown(name)} is not a table of `blurgate score`; choose another {option}"
+        )
 
 
 def _count(counts: ScoreCounts, status: str, faces: int) -> None:
@@ -323,7 +325,7 @@ def _recount(path: Path, table: str, names: Names, *, kinds: bool) -> ScoreCount
             found = list(of_file)
             status = found[0]["status"]
             if status not in STATUSES:
-                raise ConfigError(f"{status!r} is no status")
+                raise ConfigError(f"{status!r} is not a status")
             _count(counts, status, len(found) if status == "ok" else 0)
         if (missing := next(rest, None)) is not None:
             raise ConfigError(f"{missing!r} is missing in it")

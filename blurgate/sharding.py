@@ -145,8 +145,8 @@ class PartNote:
             note = None
         if note is None:
             raise ConfigError(
-                f"{shown(str(path))} is no note of a part that this version can read; score that "
-                "part again"
+                f"{shown(str(path))} is not the note of a part that this version can read; "
+                "score that part again"
             )
         return note
 

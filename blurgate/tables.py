@@ -83,7 +83,7 @@ def open_table(
     sink: Sink = entry.make(path, columns, mark)
     with blamed("sink", format_name):
         if not hasattr(sink, "__enter__"):
-            raise TypeError(f"it made {type(sink).__name__}, which is no sink")
+            raise TypeError(f"it made {type(sink).__name__}, which is not a sink")
     # What ours meet are the faults of the file or of stdout, whose reader may have left.
     return sink if entry.distribution == "blurgate" else _PluginSink(sink, format_name)
 

@@ -98,10 +98,10 @@ def test_the_module_keeps_the_contract_of_plugins(kind, registered):
     ("table", "code", "said"),
     [
         (b"source,decision\na,keep\ncaf\xe9,keep\nb,reject\n", 0, "keep 2\nreview 0\nreject 1\n"),
-        (b"", 3, "is no table of blurgate filter: it has no column `decision`"),
-        (b"a,b\n1,2\n", 3, "is no table of blurgate filter: it has no column `decision`"),
-        (b"PAR1" + bytes(range(256)) * 20, 3, "is no table of blurgate filter: "),
-        (b"decision\n" + b"a" * 200_000, 3, "is no table of blurgate filter: field larger"),
+        (b"", 3, "is not a table of blurgate filter: it has no column `decision`"),
+        (b"a,b\n1,2\n", 3, "is not a table of blurgate filter: it has no column `decision`"),
+        (b"PAR1" + bytes(range(256)) * 20, 3, "is not a table of blurgate filter: "),
+        (b"decision\n" + b"a" * 200_000, 3, "is not a table of blurgate filter: field larger"),
     ],
 )
 def test_the_command_counts_a_table_and_nothing_else(registered, run, tmp_path, table, code, said):

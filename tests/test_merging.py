@@ -84,7 +84,7 @@ def test_a_table_of_somebody_else_is_not_replaced(tmp_path, suffix):
     part, mine = tmp_path / f"part.{suffix}", tmp_path / f"mine.{suffix}"
     n_rows = merge_tables([write(part, FILES[:3])], tmp_path / f"all.{suffix}")
     mine.write_text("name,age\nAnna,41\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=f"mine.{suffix} is no table of `blurgate score`"):
+    with pytest.raises(ConfigError, match=f"mine.{suffix} is not a table of `blurgate score`"):
         merge_tables([part], mine)
     assert mine.read_text(encoding="utf-8") == "name,age\nAnna,41\n"
     assert merge_tables([part], tmp_path / f"all.{suffix}") == n_rows
@@ -189,7 +189,9 @@ def test_a_missing_part_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"missing: 1/11, 3/11, .*9/11 and 2 more"):
         merge_tables([a], tmp_path / "out.csv")
     b = write(tmp_path / "b.csv", FILES[3:5])
-    with pytest.raises(ConfigError, match=r"b\.csv is no complete part: b\.csv\.part\.json is not"):
+    with pytest.raises(
+        ConfigError, match=r"b\.csv is not a complete part: b\.csv\.part\.json is not"
+    ):
         merge_tables([a, b], tmp_path / "out.csv")
     with pytest.raises(ConfigError, match=r"c\.csv: there is no such part"):
         merge_tables([a, tmp_path / "c.csv"], tmp_path / "out.csv")
@@ -215,7 +217,9 @@ def test_damaged_notes_are_one_line(tmp_path, note):
     if isinstance(note, dict):
         note = json.dumps({**json.loads(path.read_text()), **note})
     path.write_bytes(note.encode() if isinstance(note, str) else note)
-    with pytest.raises(ConfigError, match=r"a\.csv\.part\.json is no note of .*; score .* again"):
+    with pytest.raises(
+        ConfigError, match=r"a\.csv\.part\.json is not the note of .*; score .* again"
+    ):
         merge_tables([a], tmp_path / "out.csv")
 
 
@@ -243,7 +247,7 @@ def test_most_of_a_great_many_parts_are_missing(tmp_path):
         ("a.jsonl", "[1]\n", r"a\.jsonl, line 1 is not a JSON object"),
         ("a.csv", "a" * 200_000 + "\n1\n", r"a\.csv cannot be read: field larger than"),
         ("a.csv", "HEAD\na.png,,,,,,,,,no_face\nb.png,1,2.5", r"a\.csv, line 3: 3 fields, .* 10"),
-        ("a.parquet", "PAR1 and nothing more", r"a\.parquet is no readable Parquet file"),
+        ("a.parquet", "PAR1 and nothing more", r"a\.parquet is not a readable Parquet file"),
     ],
 )
 def test_damaged_tables_are_one_line(tmp_path, name, text, why):

@@ -138,7 +138,7 @@ def test_what_is_no_whole_is_refused_by_name(filter_, pictures):
     later = filter_(out="later", shard="3/3")
     with pytest.raises(ConfigError, match=r"later was made of another list .*12 and 11 files"):
         merge_folders([one, two, later], out)
-    with pytest.raises(ConfigError, match=r"nothing is no folder of blurgate filter"):
+    with pytest.raises(ConfigError, match=r"nothing is not a folder of blurgate filter"):
         merge_folders([one, pictures / "nothing"], out)
     assert not out.exists()
 
@@ -243,7 +243,7 @@ def test_a_table_cannot_lead_out_of_its_folder(filter_, pictures):
     parts = [filter_(out="p", shard="1/1")]
     text = (pictures / "p/faces.csv").read_text()
     (pictures / "p/faces.csv").write_text(text.replace("kept/", "../in/../p/kept/", 1))
-    with pytest.raises(DecodeError, match="is no path inside a folder"):
+    with pytest.raises(DecodeError, match="is not a path inside a folder"):
         merge_folders(parts, pictures / "all")
 
 

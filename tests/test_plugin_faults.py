@@ -175,8 +175,8 @@ def no_context(path: Any, columns: Any, mark: Any) -> Any:
     ("factory", "why"),
     [
         (raising, "KeyError: "),
-        (lambda path, columns, mark: None, "TypeError: it made NoneType, which is no sink"),
-        (no_context, "TypeError: it made SimpleNamespace, which is no sink"),
+        (lambda path, columns, mark: None, "TypeError: it made NoneType, which is not a sink"),
+        (no_context, "TypeError: it made SimpleNamespace, which is not a sink"),
     ],
 )
 def test_a_sink(bad, tmp_path, factory, why):

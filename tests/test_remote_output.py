@@ -162,7 +162,7 @@ def test_only_a_table_is_replaced_at_an_address(blurgate, memory, tmp_path, monk
     for option, *command in (("--csv", "score", "in"), ("--out", "merge", "part.csv")):
         ran = blurgate(*command, option, "memory://theirs/letter.csv", code=2)
         assert ran.err == (
-            "blurgate: error: memory://theirs/letter.csv is no table of `blurgate score`; "
+            "blurgate: error: memory://theirs/letter.csv is not a table of `blurgate score`; "
             f"choose another {option}\n"
         )
         assert memory.cat_file("/theirs/letter.csv") == b"Dear all,\nwe"
@@ -177,7 +177,7 @@ def test_only_a_table_is_replaced_at_an_address(blurgate, memory, tmp_path, monk
     blurgate("score", "in", "--csv", "memory://theirs/new.csv", code=3)
     memory.pipe_file("/theirs/new.csv", b"mine")
     ran = blurgate("score", "in", "--csv", "memory://theirs/new.csv", "--resume", code=2)
-    assert "memory://theirs/new.csv is no table of `blurgate score`" in ran.err
+    assert "memory://theirs/new.csv is not a table of `blurgate score`" in ran.err
     assert memory.cat_file("/theirs/new.csv") == b"mine"
     memory.rm_file("/theirs/new.csv")
     blurgate("score", "in", "--csv", "memory://theirs/new.csv", "--resume")
@@ -190,7 +190,9 @@ def test_only_a_table_of_parquet_is_replaced_at_an_address(blurgate, memory, tmp
     pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
     memory.pipe_file("/theirs/a", (tmp_path / "a.parquet").read_bytes())
     ran = blurgate("score", "in", "--parquet", "memory://theirs/a", code=2)
-    assert "memory://theirs/a is no table of `blurgate score`; choose another --parquet" in ran.err
+    assert (
+        "memory://theirs/a is not a table of `blurgate score`; choose another --parquet" in ran.err
+    )
     for _ in range(2):
         blurgate("score", "in", "--parquet", "memory://theirs/b")
     assert pq.read_table(pa.BufferReader(memory.cat_file("/theirs/b"))).num_rows == 10

@@ -60,7 +60,7 @@ def read_weights(
     except UnknownNameError as error:
         raise ConfigError(f"there is no run {run!r} here to begin with, and {error}") from error
     if file is None:
-        raise ConfigError(f"{run} is no network: there are no weights to begin with")
+        raise ConfigError(f"{run} is not a network: there are no weights to begin with")
     return weights_of(file.path, network, side=side)
 
 

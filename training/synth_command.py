@@ -43,9 +43,7 @@ def synth_command(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder.")],
     blur: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Synthesizer, may be given several times [default: random]."
-        ),
+        typer.Option(metavar="NAME", help="Synthesizer, may be repeated [default: random]."),
     ] = None,
     per_image: Annotated[
         int, typer.Option(min=1, metavar="N", help="Pictures per face and synthesizer.")
@@ -117,7 +115,7 @@ def synth_command(
     from blurgate.training.synth import run_synth
 
     if resume and overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other")
+        raise ConfigError("use --resume or --overwrite, not both")
     if detector is not None and not align:
         raise ConfigError("--detector finds faces in photos: it goes with --align")
     if plot:

@@ -131,7 +131,7 @@ def train_command(
 ) -> None:
     """Train a blur model and export it to ONNX."""
     if resume and overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other")
+        raise ConfigError("use --resume or --overwrite, not both")
     need_training()
     import torch
 

@@ -68,31 +68,31 @@ def evaluate_command(
         list[str] | None,
         typer.Option(
             metavar="NAME|PATH",
-            help="Scorer, may be given several times [default: the default scorer].",
+            help="Scorer, may be repeated [default: the default scorer].",
         ),
     ] = None,
     part: Annotated[
         list[str] | None,
         typer.Option(
             metavar="|".join(PARTS),
-            help="What to measure, may be given several times [default: all].",
+            help="What to measure, may be repeated [default: all].",
         ),
     ] = None,
     family: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Family of blur, may be given several times [default: see docs/evaluation.md].",
+            help="Family of blur, may be repeated [default: see docs/evaluation.md].",
         ),
     ] = None,
     per_face: Annotated[
         int, typer.Option(min=1, metavar="N", help="Pictures of each face in each family.")
     ] = 1,
     people: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="A sample of so many people.")
+        int | None, typer.Option(min=2, metavar="N", help="Evaluate a sample of N people.")
     ] = None,
     photos: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="At most so many pictures of a person.")
+        int | None, typer.Option(min=1, metavar="N", help="Take at most N pictures of each person.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="S", help="Same seed, same numbers.")] = 0,
     groups: Annotated[
@@ -100,7 +100,7 @@ def evaluate_command(
         typer.Option(
             metavar="PATTERN",
             help="mebeauty, utkface, or a regular expression for file names whose parts in "
-            "parentheses name groups of people; may be given several times.",
+            "parentheses name groups of people; may be repeated.",
         ),
     ] = None,
     identity: options.Identity = "auto",
@@ -132,7 +132,7 @@ def evaluate_command(
         typer.Option(
             "--detector",
             metavar="NAME|PATH",
-            help="Evaluate this detector, may be given several times, instead of scorers.",
+            help="Evaluate this detector, may be repeated, instead of scorers.",
         ),
     ] = None,
     negatives: Annotated[

@@ -59,7 +59,7 @@ def filter_command(
     ] = None,
     review: Annotated[
         float | None,
-        typer.Option(metavar="WIDTH", help="Degrees this near to the threshold: to review/."),
+        typer.Option(metavar="WIDTH", help="Send faces this near to the threshold to review/."),
     ] = None,
     out: Annotated[
         str | None,
@@ -89,7 +89,7 @@ def filter_command(
     best_shot: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Of each person of a video, let the N best faces pass only."
+            min=1, metavar="N", help="Keep only the N best faces of each person in a video."
         ),
     ] = None,
     annotate: Annotated[
@@ -103,14 +103,16 @@ def filter_command(
     ] = 0.5,
     duration: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Stop a camera or stream after so long."),
+        typer.Option(metavar="SECONDS", help="Stop a camera or stream after so many seconds."),
     ] = None,
     reconnects: Annotated[
         int, typer.Option(min=0, metavar="N", help="Attempts to find a lost stream again.")
     ] = 5,
     stream_timeout: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="A stream that is silent for so long is lost."),
+        typer.Option(
+            metavar="SECONDS", help="Seconds of silence after which a stream counts as lost."
+        ),
     ] = 10.0,
     table: Annotated[str, typer.Option(help="Format of the table: csv, jsonl or parquet.")] = "csv",
     device: options.Device = "auto",
@@ -143,7 +145,7 @@ def filter_command(
     from blurgate.sharding import Shard
 
     if resume and overwrite:
-        raise ConfigError("--resume and --overwrite exclude each other")
+        raise ConfigError("use --resume or --overwrite, not both")
     get_host().registry("sink")[table]  # an unknown format is an error before anything is written
     there = None
     if out is not None and is_remote(out):

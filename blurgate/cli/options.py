@@ -24,7 +24,7 @@ DetSize = Annotated[
 ]
 MinScore = Annotated[
     float,
-    typer.Option("--min-score", min=0, max=1, help="Least detector confidence of a face."),
+    typer.Option("--min-score", min=0, max=1, help="Minimum detector confidence of a face."),
 ]
 Align = Annotated[
     bool,
@@ -35,7 +35,7 @@ Align = Annotated[
 ]
 Identity = Annotated[
     Literal["auto", "folder", "name", "file"],
-    typer.Option("--identity", help="What tells who a picture shows: see docs/training-data.md."),
+    typer.Option("--identity", help="How to tell who a picture shows: see docs/training-data.md."),
 ]
 BlurKind = Annotated[
     bool,

@@ -58,7 +58,7 @@ def report_command(
         ),
     ] = None,
     thumbs: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Small pictures in the page at most.")
+        int, typer.Option(min=0, metavar="N", help="Most small pictures on the page.")
     ] = 5000,  # some nine megabytes of it
     workers: options.Workers = None,
     quiet: options.Quiet = False,

@@ -167,7 +167,7 @@ class PartFolder:
 
         manifest = self.manifest()
         if manifest is None:
-            raise ConfigError(f"{self.place} is no folder of parts: it holds no {MANIFEST}")
+            raise ConfigError(f"{self.place} is not a folder of parts: it holds no {MANIFEST}")
         files, paths = 0, hashlib.sha256()
         again = "finish it with: blurgate score --engine ray --resume"
         for index in range(manifest["parts"]):

@@ -128,7 +128,9 @@ def choose(
     """
     faces = len(measured.identities)
     if faces < LEAST_FACES:
-        raise InputError(f"a threshold takes at least {LEAST_FACES} faces, and there are {faces}")
+        raise InputError(
+            f"a threshold needs at least {LEAST_FACES} faces, and there are only {faces}"
+        )
     if isinstance(target, Fnmr):
         if comparisons is None:
             raise ConfigError("an FNMR takes comparisons")

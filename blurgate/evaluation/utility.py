@@ -113,7 +113,7 @@ def evaluate_utility(
         pairs = verification.make_pairs(people, impostors=impostors, seed=seed)
     if not len(pairs.genuine):
         raise InputError(
-            f"no person is there twice among the {len(faces)} faces, so there is nothing to "
+            f"no person appears twice among the {len(faces)} faces, so there is nothing to "
             "verify; see --identity"
         )
     sided = pairs.sided(seed)

@@ -286,7 +286,7 @@ def _csv_rows(path: Path, text: str) -> Iterable[tuple[str, str, bool, int]]:
             yield row["a"], row["b"], row["same"] == "1", 0
     except csv.Error as error:
         raise InputError(
-            f"line {rows.reader.line_num} of {path}: {error}; see to the quotation marks so far",
+            f"line {rows.reader.line_num} of {path}: {error}; check the quotation marks up to here",
             source=str(path),
         ) from error
 

@@ -64,10 +64,10 @@ def filesystem(address: str) -> tuple[Any, str]:
     except ImportError as error:
         package = _PACKAGES.get(protocol)
         way_out = f"run: pip install {package}" if package else reason(error)
-        raise EnvironmentLackError(f"{protocol}:// needs a package more; {way_out}") from error
+        raise EnvironmentLackError(f"{protocol}:// needs another package; {way_out}") from error
     except ValueError as error:
         raise InputError(
-            f"{shown(address)} is no address that fsspec knows: {reason(error)}", source=address
+            f"{shown(address)} is not an address that fsspec knows: {reason(error)}", source=address
         ) from error
     return found, path
 

@@ -126,7 +126,7 @@ def read_results(path: Path) -> Results:
         make = _filter_face(results)
     else:
         raise InputError(
-            f"{shown(str(path))} is no table of faces; report takes what `blurgate filter`, "
+            f"{shown(str(path))} is not a table of faces; report takes what `blurgate filter`, "
             "`blurgate score` or `blurgate synth` wrote",
             source=str(path),
         )

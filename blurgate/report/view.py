@@ -73,7 +73,7 @@ def check_target(out: Path) -> None:
             ours = _MARK.encode() in file.read(2000)
     if not ours:
         raise ConfigError(
-            f"{shown(str(out))} is no page of `blurgate report`; choose another --out"
+            f"{shown(str(out))} is not a page of `blurgate report`; choose another --out"
         )
 
 

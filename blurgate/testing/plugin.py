@@ -60,7 +60,7 @@ def registers_names_that_are_free(subject: Subject) -> None:
     for entry in mine:
         common.require(
             callable(entry.factory),
-            f"the factory of the {entry.kind} {entry.name!r} is no callable",
+            f"the factory of the {entry.kind} {entry.name!r} is not callable",
         )
 
 

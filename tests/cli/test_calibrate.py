@@ -168,7 +168,7 @@ def test_pictures_that_cannot_be_used_are_named(calibrate, drawn, tmp_path):
         (["people", "--keep-rate", 1.5], 2, "a keep rate is a share above 0 and up to 1, got 1.5"),
         (["people", "--keep-rate", 0.5, "--review", 2], 2, "review must be a width in [0, 1]"),
         (["people", "--blur", "nobody", "--keep-rate", 0.5], 2, "is called 'nobody'"),
-        (["people/p00", "--keep-rate", 0.5], 3, "at least 30 faces, and there are 4"),
+        (["people/p00", "--keep-rate", 0.5], 3, "at least 30 faces, and there are only 4"),
         (["people", "--fnmr", 0.1, "--identity", "file"], 3, "there are 0 of 0 people"),
         (["--from-synth", "people", "--keep-rate", 0.5], 3, "holds no dataset of blurgate synth"),
     ],
@@ -200,7 +200,7 @@ def test_the_folder_of_the_profile_is_made_before_any_work(run, drawn, tmp_path,
 def test_a_failure_leaves_no_empty_folder(calibrate, drawn, tmp_path):
     few = drawn / "p00"
     ran = calibrate(few, "--keep-rate", 0.5, "--out", "new/folder/gate.json")
-    assert (ran.code, "there are 4" in ran.err) == (3, True)
+    assert (ran.code, "there are only 4" in ran.err) == (3, True)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "mine").mkdir()
     assert calibrate(few, "--keep-rate", 0.5, "--out", "mine/new/gate.json").code == 3

@@ -373,7 +373,7 @@ def test_wrong_use_is_one_line(run, marker, tmp_path):
         ((folder, "--data", folder), 2, "RESULTS and --data DIR are two reports: give one"),
         ((tmp_path / "nowhere",), 3, "there is no such folder or table"),
         ((tmp_path / "photos",), 3, "holds no results"),
-        ((folder, "--out", folder / "faces.csv"), 2, "is no page of `blurgate report`"),
+        ((folder, "--out", folder / "faces.csv"), 2, "is not a page of `blurgate report`"),
     ):
         ran = run("report", *arguments)
         assert (ran.code, len(ran.err.splitlines()), match in ran.err) == (code, 1, True), ran.err
@@ -393,6 +393,6 @@ def test_only_a_page_is_replaced(run, marker, tmp_path, kind):
     before = out.lstat().st_mode, out.lstat().st_ino
     ran = run("report", folder, "--out", out)
     assert ran.code == 2
-    expected = f"{out} is no page of `blurgate report`; choose another --out"
+    expected = f"{out} is not a page of `blurgate report`; choose another --out"
     assert ran.err == f"blurgate: error: {expected}\n"
     assert (out.lstat().st_mode, out.lstat().st_ino) == before

@@ -174,7 +174,7 @@ def test_only_a_table_is_replaced(score, marker, tmp_path):
         before = (tmp_path / name).read_bytes()
         ran = score("in/001.png", f"--{form}", name)
         assert (ran.code, ran.out) == (2, "")
-        expected = f"{Path(name)} is no table of `blurgate score`; choose another --{form}"
+        expected = f"{Path(name)} is not a table of `blurgate score`; choose another --{form}"
         assert ran.err == f"blurgate: error: {expected}\n"
         assert (tmp_path / name).read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "notes.json", "x.md"]
@@ -201,7 +201,7 @@ def test_a_table_of_parquet_is_replaced_and_another_is_not(score, marker, tmp_pa
     pq.write_table(pa.table({"a": [1]}), tmp_path / "o")
     before = (tmp_path / "o").read_bytes()
     ran = score("in", "--parquet", "o")
-    assert (ran.code, "o is no table of `blurgate score`" in ran.err) == (2, True)
+    assert (ran.code, "o is not a table of `blurgate score`" in ran.err) == (2, True)
     assert (tmp_path / "o").read_bytes() == before
 
 
@@ -210,7 +210,7 @@ def test_the_folder_of_a_table_is_made_and_a_folder_is_no_table(score, marker, t
     assert score("in", "--csv", "new/folder/t.csv").code == 0
     assert len(parse((tmp_path / "new/folder/t.csv").read_text())) == 2
     ran = score("in", "--csv", "new")
-    assert (ran.code, "new is no regular file; choose another --csv" in ran.err) == (2, True)
+    assert (ran.code, "new is not a regular file; choose another --csv" in ran.err) == (2, True)
     assert not (tmp_path / "new.journal").exists()
 
 
@@ -219,7 +219,7 @@ def test_a_pipe_is_no_table(score, marker, tmp_path):
     make_folder(marker, tmp_path / "in", n=2)
     os.mkfifo(tmp_path / "pipe")
     ran = score("in", "--csv", "pipe")
-    assert (ran.code, "pipe is no regular file; choose another --csv" in ran.err) == (2, True)
+    assert (ran.code, "pipe is not a regular file; choose another --csv" in ran.err) == (2, True)
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["in", "pipe"]
 
 
@@ -343,7 +343,7 @@ def test_a_table_without_a_journal_must_hold_the_files(score, marker, tmp_path):
     whole = (tmp_path / "o.csv").read_text()
     for text, why in [
         ("hello\n", "'in/000.png' is missing in it"),
-        (whole.replace("no_face", "fine"), "'fine' is no status"),
+        (whole.replace("no_face", "fine"), "'fine' is not a status"),
         (whole.rsplit("\n", 3)[0] + "\n", "'in/002.png' is missing in it"),
         (whole.replace("in/001.png,0", "in/001.png,x"), "is not a table of blurgate score"),
     ]:

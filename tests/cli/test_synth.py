@@ -141,7 +141,7 @@ def test_exit_codes(synth, run, crops, tmp_path):
         (("in/p0/bad.jpg", "--out", "o1"), 3, "bad.jpg"),
         (("in", "--out", "o2"), 4, "bad.jpg"),
         (("in", "--out", "o3", "--blur", "linera"), 2, "did you mean 'linear'"),
-        (("in", "--out", "o3", "--resume", "--overwrite"), 2, "exclude each other"),
+        (("in", "--out", "o3", "--resume", "--overwrite"), 2, "not both"),
         (("in", "--out", "o3", "--detector", "marker"), 2, "goes with --align"),
         (("in", "--out", "o3", "--val", 1), 2, "--val is a share"),
         (("in", "--out", "o3", "--device", "tpu"), 2, "unknown device 'tpu'"),

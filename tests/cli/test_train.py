@@ -265,7 +265,7 @@ def test_faces_are_blurred_on_the_fly(train, faces, tmp_path):
         (("--data", "set", "--config", "orginal"), 2, "no preset is called 'orginal'; did you"),
         (("--data", "set", "--epochs", "0"), 2, "epochs must be at least 1, got 0"),
         (("--data", "set", "--device", "gpu"), 2, "unknown device 'gpu'; use auto, cpu, cuda"),
-        (("--resume", "--overwrite"), 2, "--resume and --overwrite exclude each other"),
+        (("--resume", "--overwrite"), 2, "use --resume or --overwrite, not both"),
     ],
 )
 def test_wrong_usage_is_one_line(train, trainset, tmp_path, monkeypatch, options, code, message):

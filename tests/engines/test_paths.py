@@ -181,7 +181,7 @@ def test_parts_join_to_the_table_of_one_run(run, folder, scorer, pictures, local
     assert (tmp_path / "all.csv").read_text() == local
     (tmp_path / "mine.csv").write_text("Dear all,\n")
     ran = run("merge", folder.place, "--out", tmp_path / "mine.csv")
-    assert (ran.code, "mine.csv is no table of `blurgate score`" in ran.err) == (2, True)
+    assert (ran.code, "mine.csv is not a table of `blurgate score`" in ran.err) == (2, True)
     assert (tmp_path / "mine.csv").read_text() == "Dear all,\n"
 
 

@@ -81,7 +81,7 @@ def test_pictures_of_one_face_are_drawn_together_and_count_as_one_face():
     )
     assert (tenfold.threshold, tenfold.ci) == (alone.threshold, alone.ci)
     assert tenfold.n == {"faces": 40, "pictures": 400, "identities": 40, "replicates": 1000}
-    with pytest.raises(InputError, match="at least 30 faces, and there are 29"):
+    with pytest.raises(InputError, match="at least 30 faces, and there are only 29"):
         choose(blurred(29), KeepRate(0.7))
 
 
@@ -225,7 +225,7 @@ def test_many_comparisons_are_thinned_out(monkeypatch):
 
 
 def test_too_little_material():
-    with pytest.raises(InputError, match="at least 30 faces, and there are 29"):
+    with pytest.raises(InputError, match="at least 30 faces, and there are only 29"):
         choose(material(np.zeros(29)), KeepRate(0.9))
     measured = faces_on_a_circle(0, people=40, photos=2)
     few = compare(measured, make_pairs(measured.identities))

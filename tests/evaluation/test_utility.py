@@ -261,7 +261,7 @@ def test_the_cache_gives_what_the_embedder_gives(tiny):
 def test_what_cannot_be_evaluated(material, tiny):
     faces, crops = material
     embedder = tiny.TinyEmbedder()
-    with pytest.raises(InputError, match="no person is there twice among the 3 faces"):
+    with pytest.raises(InputError, match="no person appears twice among the 3 faces"):
         evaluate_utility([Flatness()], faces[::24], crops[::24], embedder=embedder)
     with pytest.raises(InputError, match="names that differ"):
         evaluate_utility([Flatness(), Flatness()], faces, crops, embedder=embedder)

@@ -237,14 +237,14 @@ def test_what_is_no_result(tmp_path, make, monkeypatch):
         read_results(tmp_path)
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match=r"other\.csv is no table of faces"):
+    with pytest.raises(InputError, match=r"other\.csv is not a table of faces"):
         read_results(other)
     other.write_text('{"a": 1\n')
     with pytest.raises(DecodeError, match=r"other\.csv, line 1 is not JSON"):
         read_results(other)
     other.write_bytes(b"PAR1 and nothing more")
     pytest.importorskip("pyarrow")
-    with pytest.raises(DecodeError, match="no readable Parquet file"):
+    with pytest.raises(DecodeError, match="not a readable Parquet file"):
         read_results(other)
     monkeypatch.setattr(module, "MOST_FACES", 2)
     with pytest.raises(ConfigError, match="more than 2 faces"):

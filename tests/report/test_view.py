@@ -144,7 +144,7 @@ def test_only_a_page_is_replaced(make, tmp_path):
     first = out.read_bytes()
     write_page(results, Thumbs(), out)
     assert out.read_bytes() == first
-    with pytest.raises(ConfigError, match=r"faces\.csv is no page of `blurgate report`"):
+    with pytest.raises(ConfigError, match=r"faces\.csv is not a page of `blurgate report`"):
         write_page(results, Thumbs(), tmp_path / "run" / "faces.csv")
     with pytest.raises(ConfigError, match="is a folder; --out names the page's file"):
         write_page(results, Thumbs(), tmp_path)

@@ -130,7 +130,9 @@ def test_features_that_are_not_those_of_the_strides_are_refused(monkeypatch):
 
 def test_a_detector_without_such_anchors_is_no_teacher(monkeypatch):
     monkeypatch.setattr(zoo, "open_detector", lambda *given: lambda frames: [])
-    with pytest.raises(ConfigError, match="mine is no SCRFD: a teacher has to have its anchors"):
+    with pytest.raises(
+        ConfigError, match="mine is not an SCRFD: a teacher has to have its anchors"
+    ):
         distil.DenseTeacher("mine").open()
 
 

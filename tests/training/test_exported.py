@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
             read_weights(name, network)
     with pytest.raises(ConfigError, match=r"\(backbone and head\)"):
         read_weights("mobilenetv2_0.25", build_model("mobilenetv2_0.25", head="bins20"))
-    with pytest.raises(ConfigError, match="laplacian is no network"):
+    with pytest.raises(ConfigError, match="laplacian is not a network"):
         read_weights("laplacian", network)
     with pytest.raises(ConfigError, match=r"no run 'mobilenetv2_0\.26' here .+mobilenetv2_0\.25"):
         read_weights("mobilenetv2_0.26", network)

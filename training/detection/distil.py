@@ -78,7 +78,9 @@ class DenseTeacher:
         if self._detector is None:
             made = zoo.open_detector(self._name, Runtime("cpu"), DetectorOptions())
             if not isinstance(made, Scrfd):
-                raise ConfigError(f"{self._name} is no SCRFD: a teacher has to have its anchors")
+                raise ConfigError(
+                    f"{self._name} is not an SCRFD: a teacher has to have its anchors"
+                )
             if self._watched:
                 _watch_neck(made)
             self._detector = made

@@ -113,7 +113,7 @@ def neck_of(path: Path) -> list[str]:
         while True:
             node = made.get(name)
             if node is None:
-                raise ConfigError(f"{path} has no neck to learn from: it is no usual SCRFD")
+                raise ConfigError(f"{path} has no neck to learn from: it is not a usual SCRFD")
             if node.op_type not in _STEPS or (used[name] > 1 and name != common):
                 break
             name = next(value for value in node.input if value not in constants)
