@@ -19,6 +19,7 @@ import numpy as np
 
 from blurgate.drawing import Mark, Timeline, draw_faces
 from blurgate.errors import ConfigError, InputError
+from blurgate.files import written_whole
 from blurgate.io.account import span_s
 from blurgate.io.encode import (
     Clock,
@@ -32,7 +33,6 @@ from blurgate.io.opening import open_file
 from blurgate.io.sound import SoundCopy, SoundCut
 from blurgate.io.text import digest
 from blurgate.io.video import read_video
-from blurgate.journal import written_whole
 from blurgate.pipeline import prefetch
 from blurgate.types import U8, Frame, SourceEnd
 

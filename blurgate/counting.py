@@ -9,7 +9,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
-from blurgate.journal import Entry, is_count
+from blurgate.files import is_count
+from blurgate.journal import Entry
 from blurgate.profiling import current_profile
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from blurgate.errors import InputError
+from blurgate.files import written_whole
 from blurgate.io.text import digest
-from blurgate.journal import written_whole
 from blurgate.types import U8, Decision, RoutedFaces, Verdict
 
 CropStyle: TypeAlias = Literal["aligned", "loose", "none"]

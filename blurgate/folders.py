@@ -18,8 +18,9 @@ from typing import Any, Final
 from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
 from blurgate.crops import FOLDERS
 from blurgate.errors import ConfigError
+from blurgate.files import TEMPORARY, parsed_object, write_atomically
 from blurgate.io.sources import Source
-from blurgate.journal import JOURNAL, TEMPORARY, parsed_object, write_atomically
+from blurgate.journal import JOURNAL
 from blurgate.locking import locked
 from blurgate.rowfiles import FORMATS, ROWS_SUFFIX
 
@@ -126,7 +127,7 @@ def check_not_replaced(sources: Iterable[Source], folder: Path) -> None:
 def _empty(folder: Path) -> None:
     """Delete the results, but not the journal, which says from the beginning that they go."""
     line = {"settings": settings_in(folder), _EMPTYING: True}
-    write_atomically(folder / JOURNAL, iter([json.dumps(line) + "\n"]))
+    write_atomically(folder / JOURNAL, [json.dumps(line) + "\n"])
     for path in _files(folder):
         path.unlink(missing_ok=True)
     for name in PICTURE_FOLDERS:

@@ -14,17 +14,22 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias
 
 from blurgate.errors import ConfigError, naming
+from blurgate.files import (
+    are_plain,
+    first_difference,
+    is_count,
+    parsed_object,
+    write_atomically,
+)
 from blurgate.interfaces import Sink
 
 JOURNAL: Final = "journal.jsonl"
 """Name of the journal in a folder of `blurgate filter`."""
 SECONDS_BETWEEN_SYNCS: Final = 1.0
-TEMPORARY: Final = ".tmp"
 _END_BYTES: Final = 1 << 16
 
 Entry = dict[str, Any]
@@ -68,7 +73,7 @@ class Journal:
 
     def _begin(self) -> None:
         # Whole or not at all: a run that dies here must be able to go on.
-        write_atomically(self._path, iter([json.dumps({"settings": self._settings}) + "\n"]))
+        write_atomically(self._path, [json.dumps({"settings": self._settings}) + "\n"])
         self._size = self._path.stat().st_size
 
     def _resume(self) -> None:
@@ -226,15 +231,6 @@ def entries_of(path: Path, whole: Whole) -> Iterator[Entry]:
             yield from values["done"]
 
 
-def parsed_object(data: bytes) -> dict[str, Any] | None:
-    """Read a JSON object that anybody may have written; None where it is damaged, or none."""
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None
-
-
 def parsed_settings(line: bytes, *, plain: bool = False) -> dict[str, Any]:
     """Read a journal's first line.
 
@@ -251,21 +247,6 @@ def parsed_settings(line: bytes, *, plain: bool = False) -> dict[str, Any]:
     return settings
 
 
-def are_plain(settings: object) -> bool:
-    """Tell whether a value of a file can be the settings of `blurgate filter` or `blurgate score`.
-
-    Nothing in these is nested, so that they can be compared and shown whatever the file held.
-    """
-    return isinstance(settings, dict) and all(
-        value is None or isinstance(value, str | int | float) for value in settings.values()
-    )
-
-
-def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """Give the first key, by name, in which two settings differ."""
-    return next((k for k in sorted({*one, *other}) if one.get(k) != other.get(k)), None)
-
-
 def parsed_line(line: bytes, whole: Whole) -> dict[str, Any] | None:
     """Read a line behind a journal's first one; None if it is torn or none of ours."""
     values = parsed_object(line)
@@ -275,11 +256,6 @@ def parsed_line(line: bytes, whole: Whole) -> dict[str, Any] | None:
     if not (is_count(values.get("mark")) and isinstance(done, list)):
         return None
     return values if all(isinstance(entry, dict) and whole(entry) for entry in done) else None
-
-
-def is_count(value: object) -> TypeGuard[int]:
-    """Tell whether a value of a file is a number of things, or of bytes."""
-    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _append_durably(path: Path, size: int, text: str) -> int:
@@ -292,43 +268,3 @@ def _append_durably(path: Path, size: int, text: str) -> int:
         file.flush()
         os.fsync(file.fileno())
     return size + len(data)
-
-
-@contextmanager
-def written_whole(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside a file, which becomes the file at the end of the block.
-
-    It is brought to the disk before, unless `sync` is off. After an error it is gone, and the old
-    file stays.
-    """
-    temporary = path.with_name(path.name + TEMPORARY)
-    try:
-        with naming(path):
-            yield temporary
-            if sync:
-                with temporary.open("rb+") as file:
-                    os.fsync(file.fileno())
-            temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_atomically(path: Path, chunks: Iterator[str]) -> None:
-    """Write a text file that is there whole or not at all."""
-    with (
-        written_whole(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        file.writelines(chunks)
-
-
-def is_unused(folder: Path, first: str) -> bool:
-    """Whether a folder holds nothing, or nothing but a torn beginning.
-
-    Args:
-        folder: It exists.
-        first: The file that a run writes first, with `write_atomically`.
-    """
-    return all(path.name == first + TEMPORARY for path in folder.iterdir())

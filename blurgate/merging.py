@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from blurgate.errors import ConfigError, DecodeError
+from blurgate.files import written_whole
 from blurgate.interfaces import Column, Sink
 from blurgate.io.text import shown
-from blurgate.journal import written_whole
 from blurgate.rowfiles import FORMATS, Row, column_names, read_table, rows_path
 from blurgate.scoring import check_target, journal_path
 from blurgate.sharding import PartNote, check_set, note_path

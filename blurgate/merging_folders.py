@@ -18,18 +18,11 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
 from blurgate.counting import Progress, count, is_whole, summary
 from blurgate.errors import ConfigError, DecodeError
+from blurgate.files import is_count, write_atomically
 from blurgate.folders import SUMMARY
 from blurgate.interfaces import Column
 from blurgate.io.text import digest, shown
-from blurgate.journal import (
-    JOURNAL,
-    Entry,
-    Journal,
-    entries_of,
-    is_count,
-    read_journal,
-    write_atomically,
-)
+from blurgate.journal import JOURNAL, Entry, Journal, entries_of, read_journal
 from blurgate.rowfiles import FORMATS, Row, read_table, rows_path
 from blurgate.sharding import check_set
 from blurgate.tables import faces_columns, open_table

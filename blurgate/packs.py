@@ -27,7 +27,7 @@ from blurgate.errors import (
     UnknownNameError,
     WeightsError,
 )
-from blurgate.journal import write_atomically
+from blurgate.files import write_atomically
 from blurgate.locking import locked
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _install(pack: Pack, fetched: Path, digest: str, source: str) -> list[Instal
         # pull keeps; the other order would leave a file that nobody vouches for.
         if records:
             lock = json.dumps(catalogue.read_lock() | records, indent=2, sort_keys=True)
-            write_atomically(catalogue.models_folder() / catalogue.LOCK_NAME, iter([lock + "\n"]))
+            write_atomically(catalogue.models_folder() / catalogue.LOCK_NAME, [lock + "\n"])
         for model, staged, _ in ready:
             staged.replace(model.path)
     finally:

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from blurgate.errors import BlurgateError, ConfigError, InputError
+from blurgate.files import TEMPORARY
 from blurgate.folders import PICTURE_FOLDERS, noted_settings, result_files
 from blurgate.io.remote import filesystem
 from blurgate.io.text import digest, reason, shown
-from blurgate.journal import JOURNAL, TEMPORARY, end_of
+from blurgate.journal import JOURNAL, end_of
 from blurgate.scoring import check_is_table, journal_path
 from blurgate.sharding import note_path
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
 from blurgate.errors import DecodeError, EnvironmentLackError
+from blurgate.files import parsed_object
 from blurgate.interfaces import Column, Scalar
 from blurgate.io.text import reason, shown
-from blurgate.journal import parsed_object
 
 Row: TypeAlias = dict[str, Any]
 FORMATS: Final = ("csv", "jsonl", "parquet")

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import IO, Final
 
 from blurgate.errors import ConfigError, DecodeError, InputError
+from blurgate.files import first_difference, is_count
 from blurgate.finding import find_faces
 from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
 from blurgate.io.text import harmless, shown
-from blurgate.journal import Entry, Journal, first_difference, is_count
+from blurgate.journal import Entry, Journal
 from blurgate.pipeline import cores_for_workers
 from blurgate.rowfiles import FORMATS, columns_in, read_table
 from blurgate.sharding import Part, PartNote, note_path

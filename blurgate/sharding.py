@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from blurgate.errors import ConfigError
+from blurgate.files import are_plain, first_difference, is_count, write_json
 from blurgate.io.text import shown
-from blurgate.journal import are_plain, first_difference, is_count, write_atomically
 from blurgate.spool import Names, Spool
 
 NOTE_SUFFIX: Final = ".part.json"
@@ -126,7 +126,7 @@ class PartNote:
 
     def write(self, table: Path) -> None:
         """Put the note beside its table."""
-        write_atomically(note_path(table), iter([json.dumps(asdict(self), indent=1) + "\n"]))
+        write_json(note_path(table), asdict(self))
 
     @classmethod
     def read(cls, table: Path) -> PartNote | None:

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from blurgate.errors import blamed
+from blurgate.files import is_count
 from blurgate.host import get_host
 from blurgate.interfaces import Column, Scalar, Sink
-from blurgate.journal import is_count
 from blurgate.types import RoutedFaces, Verdict
 
 FACES_COLUMNS: Final = (

@@ -8,14 +8,7 @@ import os
 import pytest
 
 from blurgate.errors import ConfigError
-from blurgate.journal import (
-    Journal,
-    end_of,
-    entries_of,
-    parsed_line,
-    read_journal,
-    write_atomically,
-)
+from blurgate.journal import Journal, end_of, entries_of, parsed_line, read_journal
 
 SETTINGS = {"threshold": 0.4, "model": "laplacian"}
 
@@ -199,18 +192,3 @@ def test_without_resume_a_journal_begins_anew(tmp_path):
     filled(path, [["a"]])
     assert opened(path, resume=False).n_done == 0
     assert json.loads(path.read_text())["settings"] == SETTINGS
-
-
-def test_write_atomically_leaves_the_old_file_when_it_fails(tmp_path):
-    path = tmp_path / "s.json"
-    path.write_text("old")
-
-    def chunks():
-        yield "new"
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        write_atomically(path, chunks())
-    assert path.read_text() == "old"
-    write_atomically(path, iter(["n", "ew"]))
-    assert path.read_text() == "new"

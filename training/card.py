@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from blurgate.files import write_atomically
 from blurgate.interfaces import Runtime
-from blurgate.journal import write_atomically
 from blurgate.runtime import make_session, onnxruntime, run
 from blurgate.training.runs import TrainState, run_names
 from blurgate.types import CROP_SIZE
@@ -189,7 +189,7 @@ def write_files(
     }
     whole = {**card, "about": {**card["about"], **measured}}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path.with_suffix(".json"), iter([text]))
+    write_atomically(path.with_suffix(".json"), [text])
     write_atomically(path.with_suffix(".md"), markdown(path.name, whole))
     return whole
 

@@ -16,7 +16,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from blurgate.errors import WeightsError
-from blurgate.journal import written_whole
+from blurgate.files import written_whole
 
 __all__ = ["load", "optimizer_tensors", "restore_optimizer", "save", "save_run", "select"]
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from blurgate.cards import METADATA_KEY, read_card
 from blurgate.errors import ModelError
+from blurgate.files import written_whole
 from blurgate.interfaces import Runtime
-from blurgate.journal import written_whole
 from blurgate.runtime import make_session, run
 from blurgate.training.kinds import KindHead, pooled, taps
 from blurgate.training.loop import INPUT, prepare

@@ -23,8 +23,8 @@ from onnx import numpy_helper
 
 from blurgate.cards import METADATA_KEY
 from blurgate.errors import ModelError
+from blurgate.files import written_whole
 from blurgate.interfaces import Runtime
-from blurgate.journal import written_whole
 from blurgate.runtime import make_session, run
 from blurgate.training.loop import prepare
 from blurgate.training.scores import Scores, score

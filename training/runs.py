@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from blurgate.errors import ConfigError
-from blurgate.journal import write_atomically
+from blurgate.files import write_atomically
 from blurgate.training import checkpoints
 
 __all__ = [

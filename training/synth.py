@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from blurgate.errors import ConfigError, InputError
-from blurgate.journal import Entry, Journal, is_count, is_unused, write_atomically
+from blurgate.files import is_count, is_unused, write_atomically, write_json
+from blurgate.journal import Entry, Journal
 from blurgate.pipeline import ordered_map
 from blurgate.tables import open_table
 from blurgate.training import even, layout
@@ -249,8 +250,7 @@ def _write_facts(
     folder: Path, facts: Mapping[str, Any], curves: Mapping[str, Curve], result: Mapping[str, Any]
 ) -> None:
     known = {method: curve.facts() for method, curve in curves.items()} or None
-    text = json.dumps({**facts, **result, "even": known}, indent=1) + "\n"
-    write_atomically(folder / layout.SETTINGS, iter([text]))
+    write_json(folder / layout.SETTINGS, {**facts, **result, "even": known})
 
 
 def _count(counts: SynthCounts, skipped: list[dict[str, str]], entry: Mapping[str, Any]) -> None:

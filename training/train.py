@@ -21,8 +21,8 @@ from torch import Tensor
 
 from blurgate import zoo
 from blurgate.errors import ConfigError
+from blurgate.files import is_unused, write_atomically
 from blurgate.interfaces import Runtime
-from blurgate.journal import is_unused, write_atomically
 from blurgate.training import card, loop
 from blurgate.training.config import Config, TrainConfig, fill, parse_yaml, read_config
 from blurgate.training.earlier import learnt_before
@@ -360,4 +360,4 @@ def prepare_folder(folder: Path, text: str, *, resume: bool) -> None:
             path.unlink()
     for name in (LAST, BEST, LOG):
         (folder / name).unlink(missing_ok=True)
-    write_atomically(folder / CONFIG, iter([text]))
+    write_atomically(folder / CONFIG, [text])

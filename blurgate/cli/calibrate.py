@@ -142,7 +142,8 @@ def calibrate_command(
     from blurgate import zoo
     from blurgate.errors import ConfigError
     from blurgate.evaluation import calibration
-    from blurgate.evaluation.profile import folder_of, write_profile
+    from blurgate.evaluation.profile import write_profile
+    from blurgate.files import folder_of
     from blurgate.interfaces import Runtime
     from blurgate.stages import Rule
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from blurgate.errors import ConfigError, DecodeError, InputError
+from blurgate.files import are_plain, first_difference, is_count, parsed_object
 from blurgate.io.remote import filesystem, is_remote
 from blurgate.io.text import reason, shown
-from blurgate.journal import are_plain, first_difference, is_count, parsed_object
 from blurgate.remote_output import put
 from blurgate.rowfiles import Row, restored
 from blurgate.spool import Names

@@ -27,8 +27,8 @@ from blurgate.evaluation.output import (
     remove_earlier,
     sheet_name,
 )
+from blurgate.files import write_atomically, write_json
 from blurgate.interfaces import DetectorOptions, Runtime
-from blurgate.journal import write_atomically
 
 if TYPE_CHECKING:
     from blurgate.interfaces import Embedder
@@ -227,11 +227,11 @@ def _write(out: Path, done: Comparison, facts: Mapping[str, Any]) -> None:
     page = detection_page(facts, done.galleries)
     out.mkdir(parents=True, exist_ok=True)
     remove_earlier(out)
-    write_atomically(out / RESULTS, iter([json.dumps(facts, indent=1) + "\n"]))
+    write_json(out / RESULTS, facts)
     for title, gallery in done.galleries.items():
         for name, short in short_names(done.detectors).items():
             failures = gallery.failures(name)
             if failures:
                 drawn = png(sheet(failures, f"{short} on {title}"))
                 (out / sheet_name(title, short)).write_bytes(drawn)
-    write_atomically(out / DETECTION_PAGE, iter([page]))
+    write_atomically(out / DETECTION_PAGE, [page])

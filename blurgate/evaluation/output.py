@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from blurgate.errors import ConfigError
-from blurgate.journal import is_unused, write_atomically
+from blurgate.files import is_unused, write_atomically, write_json
 
 if TYPE_CHECKING:
     from blurgate.evaluation.evaluating import Evaluation
@@ -55,8 +55,8 @@ def write_result(done: Evaluation, out: Path) -> tuple[Path, int]:
     page = make_page(done)
     out.mkdir(parents=True, exist_ok=True)
     remove_earlier(out)
-    write_atomically(out / RESULTS, iter([json.dumps(done.facts(), indent=1) + "\n"]))
-    write_atomically(out / PAGE, iter([page]))
+    write_json(out / RESULTS, done.facts())
+    write_atomically(out / PAGE, [page])
     if done.rows is not None:
         write_rows(done.rows, out / ROWS)
     if find_spec("matplotlib") is None:

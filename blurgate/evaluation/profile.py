@@ -11,15 +11,14 @@ import difflib
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from blurgate.errors import ConfigError, InputError
+from blurgate.files import write_json
 from blurgate.io.text import reason
-from blurgate.journal import write_atomically
 
 if TYPE_CHECKING:
     from blurgate.interfaces import ModelInfo
@@ -116,26 +115,9 @@ def _shown(name: str, sha256: str) -> str:
     return f"{name}@{sha256[:12]}" if sha256 else name
 
 
-@contextmanager
-def folder_of(path: Path) -> Iterator[None]:
-    """Make the folder of a file for a block that writes it; what is left empty goes again.
-
-    So what cannot be made is an error before the work, and work that fails leaves nothing.
-    """
-    made = [folder for folder in path.parents if not folder.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for folder in made:
-            with suppress(OSError):  # it holds something, or could not be made
-                folder.rmdir()
-        raise
-
-
 def write_profile(profile: Profile, path: Path) -> None:
     """Write a profile; the file is there whole or not at all."""
-    write_atomically(path, iter([json.dumps(profile.facts(), indent=1) + "\n"]))
+    write_json(path, profile.facts())
 
 
 def read_profile(path: Path) -> Profile:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from blurgate.errors import ConfigError
+from blurgate.files import write_atomically
 from blurgate.io.text import shown
-from blurgate.journal import write_atomically
 from blurgate.report.page import Html, element, facts, join, safe
 from blurgate.report.results import DECISIONS, REASONS, START, Results
 from blurgate.report.style import STYLE
@@ -53,7 +53,7 @@ def write_page(results: Results, thumbs: Thumbs, out: Path, *, start: float | No
     """
     check_target(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, iter((render(results, thumbs, start=start),)))
+    write_atomically(out, [render(results, thumbs, start=start)])
 
 
 def check_target(out: Path) -> None:

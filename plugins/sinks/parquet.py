@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from blurgate.errors import ConfigError, EnvironmentLackError
+from blurgate.files import written_whole
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import Column, Register, Scalar
-from blurgate.journal import written_whole
 from blurgate.plugins.sinks.jsonl import JsonlSink
 from blurgate.rowfiles import arrow_schema, printable, restored, rows_path
 

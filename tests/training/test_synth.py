@@ -319,6 +319,7 @@ def test_an_end_that_is_interrupted_is_repeated(make, tmp_path, monkeypatch, ste
 
     with monkeypatch.context() as patch:
         patch.setattr(synth, "write_atomically", die_before(synth.write_atomically))
+        patch.setattr(synth, "write_json", die_before(synth.write_json))
         patch.setattr(synth, "_rows", die_before(synth._rows))
         with pytest.raises(KeyboardInterrupt):
             make(tmp_path / "o", "linear", "lowres", **RECIPE)

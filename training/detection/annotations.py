@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from blurgate.errors import InputError
+from blurgate.files import write_atomically
 from blurgate.io.text import reason, shown
 
 if TYPE_CHECKING:
@@ -165,9 +166,7 @@ def write_annotations(folder: Path, pictures: Mapping[str, Iterable[Face]]) -> P
         listed = json.dumps([_as_json(face) for face in faces])
         rows.append(f"{json.dumps(name)}: {listed}")
     file = folder / FILE
-    part = file.with_suffix(".part")
-    part.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
-    part.replace(file)
+    write_atomically(file, ["{\n", ",\n".join(rows), "\n}\n"])
     return file
 
 
