@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias, TypeGuard
 
-from blurgate import protobuf
+from blurgate import onnxfile
 from blurgate.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ Triple: TypeAlias = tuple[float, float, float]
 MODEL_KINDS: Final = ("detector", "scorer", "embedder")
 _KIND: Final = re.compile(r"[a-z][a-z0-9_-]*")
 METADATA_KEY: Final = "blurgate"
-_METADATA_FIELD: Final = 14  # ModelProto.metadata_props in onnx.proto, the same since ONNX 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +258,7 @@ def facts_of(path: Path, data: bytes) -> dict[str, Any]:
     Raises:
         WeightsError: A card is not a JSON object, or holds unknown keys or wrong values.
     """
-    metadata = onnx_metadata(data)
+    metadata = onnxfile.metadata(data)
     facts = _parse(metadata[METADATA_KEY], str(path)) if METADATA_KEY in metadata else {}
     beside = path.with_suffix(".json")
     if beside != path and beside.is_file():
@@ -282,26 +281,3 @@ def _parse(text: str, where: str) -> dict[str, Any]:
         raise WeightsError(f"the card in {where} is not a JSON object", path=where)
     read_card(facts, where)
     return facts
-
-
-def onnx_metadata(data: bytes) -> dict[str, str]:
-    """Read the metadata properties of an ONNX file without loading the model.
-
-    Opening a session to ask for them costs a second load of the weights, and a card may name the
-    runner that has to open it. Only the outermost protobuf fields are walked.
-
-    Args:
-        data: The file's content.
-
-    Returns:
-        The properties; empty when the bytes are not an ONNX file, which the runner reports better.
-    """
-    found: dict[str, str] = {}
-    try:
-        for number, value in protobuf.fields(memoryview(data)):
-            if number == _METADATA_FIELD and isinstance(value, memoryview):
-                pair = {n: v for n, v in protobuf.fields(value) if isinstance(v, memoryview)}
-                found[str(pair[1], "utf-8")] = str(pair[2], "utf-8")
-    except (IndexError, KeyError, UnicodeDecodeError):
-        return {}
-    return found

@@ -7,10 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from blurgate.cards import (
@@ -18,7 +15,6 @@ from blurgate.cards import (
     InputCard,
     OutputCard,
     facts_of,
-    onnx_metadata,
     read_card,
 )
 from blurgate.catalogue import get_manifest
@@ -128,24 +124,6 @@ def test_a_wrong_card_is_refused_with_the_place_and_the_way_out(facts, message):
         read_card(facts, "m.json")
     assert caught.value.path == "m.json"
     assert caught.value.exit_code == 5
-
-
-def test_metadata_is_what_the_onnx_package_wrote():
-    data = identity(blurgate='{"kind": "scorer"}', other="ü" * 200)
-    assert onnx_metadata(data) == {"blurgate": '{"kind": "scorer"}', "other": "ü" * 200}
-    reference = {p.key: p.value for p in onnx.load_from_string(data).metadata_props}
-    assert onnx_metadata(data) == reference
-    assert onnx_metadata(identity()) == {}
-
-
-@pytest.mark.parametrize("end", [1, 5, 700, -1])
-def test_a_cut_off_file_has_no_metadata(end):
-    assert onnx_metadata(identity(blurgate="{}")[:end]) == {}
-
-
-@given(st.binary(max_size=300))
-def test_any_bytes_are_survived(data):
-    assert isinstance(onnx_metadata(data), dict)
 
 
 def test_the_card_beside_the_file_wins_over_the_metadata(tmp_path: Path):

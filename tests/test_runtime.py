@@ -20,7 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from blurgate import runtime
 from blurgate.errors import ConfigError, EnvironmentLackError, ModelError, WeightsError
 from blurgate.interfaces import Runtime
-from blurgate.runtime import _with_outputs, make_session, providers, run
+from blurgate.onnxfile import has_external_data
+from blurgate.runtime import make_session, providers, run
 
 CPU = Runtime(device="cpu")
 WEIGHTS = np.arange(100, dtype=np.float32)
@@ -267,39 +268,10 @@ def inside_sparse(tensor: onnx.TensorProto) -> onnx.ModelProto:
 )
 def test_weights_in_other_files_are_found_wherever_they_hide(tmp_path: Path, wrap: Any) -> None:
     tensor = numpy_helper.from_array(WEIGHTS, "w")
-    assert not runtime._has_external_data(wrap(tensor).SerializeToString())
+    assert not has_external_data(wrap(tensor).SerializeToString())
     path = saved(tmp_path / "model.onnx", wrap(outside(tensor)))
     with pytest.raises(WeightsError, match="keeps weights in other files"):
         make_session(path, CPU)
-
-
-def varint(value: int) -> bytes:
-    out = b""
-    while value > 0x7F:
-        out, value = out + bytes([value & 0x7F | 0x80]), value >> 7
-    return out + bytes([value])
-
-
-def message(number: int, content: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-@pytest.mark.parametrize("location", [1, 1 << 32 | 1])
-def test_a_location_in_an_odd_encoding_is_found(location: int) -> None:
-    data = message(7, message(5, varint(14 << 3) + varint(location)))
-    assert onnx.ModelProto.FromString(data).graph.initializer[0].data_location == 1
-    assert runtime._has_external_data(data)
-
-
-def test_a_field_number_in_an_odd_encoding_is_found() -> None:
-    assert runtime._has_external_data(message(7, message(5, varint(14 << 3 | 1 << 32) + varint(1))))
-
-
-def test_deep_nesting_does_not_exhaust_the_stack() -> None:
-    data = b""
-    for _ in range(3000):
-        data = message(1, message(5, message(6, data)))  # node, attribute, graph
-    assert not runtime._has_external_data(message(7, data))
 
 
 # --- devices ---
@@ -504,25 +476,6 @@ def test_a_model_that_fails_on_a_gpu_is_named(
     monkeypatch.setattr(fake, "io_binding", lambda: 1 / 0)
     with pytest.raises(ModelError, match=r"adder\.onnx does not run: division by zero"):
         run(fake, {}, "adder.onnx")
-
-
-@pytest.mark.parametrize("name", ["yolov5n_xx.int8", "mobilenetv2_0.5", "yolov5n_xx"])
-@pytest.mark.parametrize("outputs", [["degree"], ["kind"], ["degree", "direction"]])
-def test_what_no_wanted_output_needs_is_left_out(name, outputs):
-    """onnx's own extractor says what is needed."""
-    path = Path(__file__).parents[1] / "models_zoo" / f"{name}.onnx"
-    whole = onnx.load(path)
-    extracted = onnx.utils.Extractor(whole).extract_model(["images"], outputs).graph
-    cut = onnx.load_model_from_string(_with_outputs(path.read_bytes(), outputs, path)).graph
-    assert [node.name for node in cut.node] == [node.name for node in extracted.node]
-    assert len(cut.node) < len(whole.graph.node)
-    assert [output.name for output in cut.output] == outputs
-    images = np.random.default_rng(0).normal(size=(2, 3, 112, 112)).astype(np.float32)
-    few, all_ = make_session(path, CPU, outputs), make_session(path, CPU)
-    for one, other in zip(
-        few.run(outputs, {"images": images}), all_.run(outputs, {"images": images}), strict=True
-    ):
-        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_what_flows_inside_can_be_had_too():

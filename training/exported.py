@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from blurgate import zoo
 from blurgate.errors import ConfigError, UnknownNameError, WeightsError
-from blurgate.runtime import read_model
+from blurgate.onnxfile import read_model
 from blurgate.training.runs import run_weights
 from blurgate.types import CROP_SIZE
 

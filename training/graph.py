@@ -18,7 +18,7 @@ from torch.nn import functional
 from blurgate import zoo
 from blurgate.cards import InputCard, read_card
 from blurgate.errors import ModelError
-from blurgate.runtime import read_model
+from blurgate.onnxfile import read_model
 from blurgate.training.pairs import to_tensor
 from blurgate.types import CROP_SIZE
 

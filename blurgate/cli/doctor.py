@@ -146,6 +146,7 @@ def _check_provider(found: tuple[str, ...]) -> Check:
 
     from blurgate.errors import BlurgateError
     from blurgate.interfaces import Runtime
+    from blurgate.onnxfile import identity_model
     from blurgate.runtime import make_session
 
     with tempfile.TemporaryDirectory() as folder:
@@ -296,29 +297,3 @@ def _decodes(codec: str) -> bool:
     except UnknownCodecError:
         return False
     return True
-
-
-def identity_model() -> bytes:
-    """Give the smallest ONNX file that computes something, y = x for one float.
-
-    It is put together field by field (the numbers are those of onnx.proto), because the package
-    `onnx` is not needed for anything else here.
-    """
-
-    def text(number: int, value: str) -> bytes:
-        return part(number, value.encode())
-
-    def part(number: int, value: bytes) -> bytes:
-        return bytes([number << 3 | 2, len(value)]) + value  # every length here is below 128
-
-    def count(number: int, value: int) -> bytes:
-        return bytes([number << 3, value])
-
-    def tensor(number: int, name: str) -> bytes:
-        dimension = part(1, count(1, 1))
-        float_of_one = count(1, 1) + part(2, dimension)
-        return part(number, text(1, name) + part(2, part(1, float_of_one)))
-
-    node = text(1, "x") + text(2, "y") + text(4, "Identity")
-    graph = part(1, node) + text(2, "probe") + tensor(11, "x") + tensor(12, "y")
-    return count(1, 8) + part(7, graph) + part(8, text(1, "") + count(2, 13))

@@ -15,8 +15,9 @@ from blurgate.cards import Card, OutputCard, read_card
 from blurgate.errors import WeightsError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
+from blurgate.onnxfile import read_model
 from blurgate.plugins.prepare import input_tensor
-from blurgate.runtime import make_session, read_model, run
+from blurgate.runtime import make_session, run
 from blurgate.types import CROP_SIZE, F32, U8, BlurKind, check_array
 
 BATCH = 32

@@ -16,12 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from blurgate import protobuf
-from blurgate.cards import onnx_metadata
+from blurgate import onnxfile, protobuf
 from blurgate.errors import DecodeError
 from blurgate.io.images import is_image, jpeg_reductions, read_image
 from blurgate.io.sources import expand
-from blurgate.runtime import _has_external_data
 from blurgate.types import SourceEnd
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="blurgate-fuzz-")
@@ -121,9 +119,9 @@ def onnx_seeds() -> list[bytes]:
 
 def onnx(data: bytes) -> None:
     """The walkers of ONNX files: an answer, or IndexError for what is none."""
-    assert all(isinstance(text, str) for text in onnx_metadata(data).values())
+    assert all(isinstance(text, str) for text in onnxfile.metadata(data).values())
     with suppress(IndexError):
-        assert _has_external_data(data) in (True, False)
+        assert onnxfile.has_external_data(data) in (True, False)
     with suppress(IndexError):
         for number, value in protobuf.fields(memoryview(data)):
             assert number >= 0

@@ -97,9 +97,9 @@ def test_the_usual_session_leaves_the_second_outputs_out(tmp_path):
     x = np.full((1, 3, 112, 112), 0.5, np.float32)
     np.testing.assert_allclose(kept.run(None, {"x": x})[0], [[0.5] * 3], rtol=1e-4)
     # The file without an output, and the node that gives it, is as the onnx package writes it.
-    from blurgate.runtime import _with_outputs
+    from blurgate.onnxfile import with_outputs
 
-    edited = onnx.load_from_string(_with_outputs(path.read_bytes(), ["degree", "direction"], path))
+    edited = onnx.load_from_string(with_outputs(path.read_bytes(), ["degree", "direction"], path))
     wanted = onnx.load(path)
     del wanted.graph.output[1]
     (alone,) = [node for node in wanted.graph.node if "kind" in node.output]

@@ -23,8 +23,8 @@ pytest.importorskip(
 import onnx
 import torch
 
-from blurgate import zoo
-from blurgate.cards import onnx_metadata, read_card
+from blurgate import onnxfile, zoo
+from blurgate.cards import read_card
 from blurgate.errors import ModelError
 from blurgate.interfaces import Runtime
 from blurgate.training import export as export_module
@@ -117,7 +117,7 @@ def test_the_file_is_checked_onnx_of_one_opset_with_a_free_batch(file):
 
 
 def test_the_file_holds_its_card(file):
-    card = json.loads(onnx_metadata(file.read_bytes())["blurgate"])
+    card = json.loads(onnxfile.metadata(file.read_bytes())["blurgate"])
     assert card["input"] == {
         "size": [112, 112],
         "color": "rgb",

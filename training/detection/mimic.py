@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from blurgate.errors import ConfigError
+from blurgate.onnxfile import read_model
 from blurgate.plugins.detectors.scrfd import ANCHORS, STRIDES
-from blurgate.runtime import read_model
 
 if TYPE_CHECKING:
     from pathlib import Path
