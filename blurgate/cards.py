@@ -7,7 +7,6 @@ is unknown or has a wrong value is an error: a misspelt `threshold` must not bec
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias, TypeGuard
 
 from blurgate import onnxfile
-from blurgate.errors import WeightsError
+from blurgate.errors import WeightsError, hint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,10 +174,9 @@ class _Reader:
         keys = [entry.name for entry in fields(card)]
         for key in facts:
             if key not in keys:
-                near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(keys)}"
                 raise WeightsError(
-                    f"{self.where}: the card has an unknown key {self.prefix + key!r}; {hint}",
+                    f"{self.where}: the card has an unknown key {self.prefix + key!r}; "
+                    f"{hint(key, keys)}",
                     path=self.where,
                 )
 

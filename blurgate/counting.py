@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -149,8 +149,8 @@ def summary_head(gate: Gate) -> dict[str, Any]:
     """Give what summary.json begins with: who decided, and how."""
     return {
         "version": version("blurgate"),
-        "model": {"name": gate.scorer.info.name, "sha256": gate.scorer.info.sha256},
-        "detector": {"name": gate.detector.info.name, "sha256": gate.detector.info.sha256},
+        "model": asdict(gate.scorer.info),
+        "detector": asdict(gate.detector.info),
         "threshold": gate.rule.threshold,
         **({"threshold_profile": gate.profile} if gate.profile else {}),
     }

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 __all__ = [
     "BlurgateError",
@@ -109,12 +109,8 @@ class UnknownNameError(PluginError, LookupError):
         names = sorted(known)
         self.kind = kind
         self.name = name
-        self.near = tuple(difflib.get_close_matches(name, names, n=3, cutoff=0.5))
-        if self.near:
-            hint = f"did you mean {' or '.join(map(repr, self.near))}?"
-        else:
-            hint = f"known: {', '.join(names) or 'none'}"
-        super().__init__(f"no {kind} is called {name!r}; {hint}")
+        self.near = _near(name, names, n=3)
+        super().__init__(f"no {kind} is called {name!r}; {hint(name, names, n=3)}")
 
 
 class DuplicateNameError(PluginError):
@@ -151,6 +147,22 @@ class EnvironmentLackError(BlurgateError, RuntimeError):
     """A package or device is missing; the message holds the command that mends it."""
 
     exit_code = 5
+
+
+def hint(name: str, known: Collection[str], n: int = 1) -> str:
+    """Say which names were perhaps meant by an unknown one, n at most, or else which there are.
+
+    >>> hint("treshold", ["threshold", "name"]), hint("x", ["threshold", "name"])
+    ("did you mean 'threshold'?", 'known: threshold, name')
+    """
+    near = _near(name, known, n)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"known: {', '.join(known) or 'none'}"
+
+
+def _near(name: str, known: Collection[str], n: int) -> tuple[str, ...]:
+    return tuple(difflib.get_close_matches(name, known, n=n, cutoff=0.5))
 
 
 @contextmanager

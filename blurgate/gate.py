@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from blurgate import zoo
 from blurgate.errors import ConfigError, ShapeError
-from blurgate.evaluation.profile import read_profile
 from blurgate.finding import DETECT_EVERY, align_one, check_detect_every, detect_one, find_faces
 from blurgate.given import given_faces
 from blurgate.interfaces import Detector, DetectorOptions, Runtime, Scorer
 from blurgate.io.sources import expand, read_sources
+from blurgate.profile import read_profile
 from blurgate.stages import (
     Rule,
     check_kinds,

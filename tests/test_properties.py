@@ -22,7 +22,6 @@ from blurgate.counting import Progress, count, is_whole
 from blurgate.crops import crop_name
 from blurgate.errors import ConfigError, UnknownNameError, WeightsError
 from blurgate.evaluation.edc import edc
-from blurgate.evaluation.profile import read_profile
 from blurgate.geometry import similarity
 from blurgate.interfaces import Column
 from blurgate.io.address import masked
@@ -31,6 +30,7 @@ from blurgate.io.sources import expand
 from blurgate.journal import Journal
 from blurgate.plugins.sinks.csv import CsvSink
 from blurgate.plugins.sinks.jsonl import JsonlSink
+from blurgate.profile import read_profile
 from blurgate.sharding import Shard
 from blurgate.stages import Rule, six_digits
 from blurgate.types import Verdict

@@ -8,7 +8,6 @@ a path relative to the file, whose values hold where the file says nothing. The 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from blurgate.errors import ConfigError, EnvironmentLackError, UnknownNameError
+from blurgate.errors import ConfigError, EnvironmentLackError, UnknownNameError, hint
 
 __all__ = [
     "Config",
@@ -226,9 +225,7 @@ def fill(kind: type[T], layers: Iterable[Mapping[str, Any]], where: str) -> T:
     for layer in layers:
         for key, value in layer.items():
             if key not in hints:
-                near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(hints)}"
-                raise ConfigError(f"{where}: unknown key {str(key)!r}; {hint}")
+                raise ConfigError(f"{where}: unknown key {str(key)!r}; {hint(str(key), hints)}")
             values[key] = _value(key, value, hints[key], where)
     try:
         return kind(**values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -281,7 +282,7 @@ def _live_facts(
         "val": sum(face.is_val for face in faces),
         "identities": len(people[False]),
         "identities_val": len(people[True]),
-        "embedder": {"name": labeller.info.name, "sha256": labeller.info.sha256},
-        "detector": finder and {"name": finder.info.name, "sha256": finder.info.sha256},
+        "embedder": asdict(labeller.info),
+        "detector": finder and asdict(finder.info),
         "seed": config.seed,
     }

@@ -14,7 +14,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -169,8 +169,8 @@ def _facts(
         "faces": f"{len(faces)} pictures, their list has the digest {list_digest(faces)[:16]}",
         **recipe.facts(),
         "size": reader.size,
-        "embedder": {"name": labeller.info.name, "sha256": labeller.info.sha256},
-        "detector": detector and {"name": detector.info.name, "sha256": detector.info.sha256},
+        "embedder": asdict(labeller.info),
+        "detector": detector and asdict(detector.info),
         "detection": reader.detection,
         "blurred_by": "numpy" if device is None else f"torch on {device.type}",
         "batch": batch,

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from blurgate.evaluation.calibration import Choice, Target
     from blurgate.evaluation.comparing import Comparisons
     from blurgate.evaluation.material import Measured
-    from blurgate.evaluation.profile import Profile
     from blurgate.interfaces import App, Embedder, Runtime, Scorer
+    from blurgate.profile import Profile
 
 EXAMPLE = """Example:
 
@@ -142,9 +142,9 @@ def calibrate_command(
     from blurgate import zoo
     from blurgate.errors import ConfigError
     from blurgate.evaluation import calibration
-    from blurgate.evaluation.profile import write_profile
     from blurgate.files import folder_of
     from blurgate.interfaces import Runtime
+    from blurgate.profile import write_profile
     from blurgate.stages import Rule
 
     target = _target(keep_rate, max_mean_degree, fnmr, fnmr_ratio, fmr, match_threshold)
@@ -328,11 +328,11 @@ def _profile(
     from importlib.metadata import version
 
     from blurgate.evaluation.bootstrap import CONFIDENCE
-    from blurgate.evaluation.profile import Profile, Who
+    from blurgate.profile import Profile
     from blurgate.stages import six_digits
 
     return Profile(
-        model=Who(scorer.info.name, scorer.info.sha256),
+        model=scorer.info,
         threshold=choice.threshold,
         ci=(six_digits(choice.ci.low), six_digits(choice.ci.high)),
         target=choice.target,
@@ -341,7 +341,7 @@ def _profile(
         min_face=min_face,
         reached={name: six_digits(value) for name, value in choice.reached.items()},
         n=choice.n,
-        embedder=None if embedder is None else Who(embedder.info.name, embedder.info.sha256),
+        embedder=None if embedder is None else embedder.info,
         material=material,
         seed=seed,
         version=version("blurgate"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -103,9 +103,8 @@ class Evaluation:
                 }
                 for name, scorer in self.models.items()
             ],
-            "embedder": self.embedder
-            and {"name": self.embedder.name, "sha256": self.embedder.sha256},
-            "judge": self.judge and {"name": self.judge.name, "sha256": self.judge.sha256},
+            "embedder": self.embedder and asdict(self.embedder),
+            "judge": self.judge and asdict(self.judge),
             "material": self.material,
             "set": rows and _set_facts(rows),
             "fidelity": self.fidelity or None,

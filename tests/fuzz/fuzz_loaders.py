@@ -13,9 +13,10 @@ from pathlib import Path
 from blurgate import catalogue
 from blurgate.cards import Card, facts_of, read_card
 from blurgate.errors import ChecksumError, ConfigError, InputError, UnknownNameError, WeightsError
-from blurgate.evaluation.profile import Profile, Who, read_profile
+from blurgate.interfaces import ModelInfo
 from blurgate.journal import Journal
 from blurgate.merging import merge_tables
+from blurgate.profile import Profile, read_profile
 from blurgate.tables import SCORE_COLUMNS
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="blurgate-fuzz-")
@@ -49,7 +50,9 @@ def card(data: bytes) -> None:
 
 def profile_seeds() -> list[bytes]:
     """A profile of every key."""
-    one = Profile(Who("laplacian"), 0.4, (0.3, 0.5), {"kind": "rate"}, embedder=Who("e", "ab"))
+    one = Profile(
+        ModelInfo("laplacian", ""), 0.4, (0.3, 0.5), {"kind": "rate"}, embedder=ModelInfo("e", "ab")
+    )
     return [json.dumps(one.facts()).encode(), b'{"schema": 1}', b"[1]"]
 
 

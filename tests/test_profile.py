@@ -9,8 +9,8 @@ import pytest
 
 import blurgate
 from blurgate.errors import ConfigError, InputError
-from blurgate.evaluation.profile import Profile, Who, read_profile, write_profile
 from blurgate.interfaces import ModelInfo
+from blurgate.profile import Profile, read_profile, write_profile
 
 FACTS = {
     "schema": 1,
@@ -34,7 +34,7 @@ def write(tmp_path):
 
 def test_what_is_written_is_read(tmp_path):
     profile = Profile(
-        model=Who("m", "ab" * 32),
+        model=ModelInfo("m", "ab" * 32),
         threshold=0.4,
         ci=(0.3, 0.5),
         target={"kind": "fnmr", "fmr": 0.001, "rate": 0.02},
@@ -42,7 +42,7 @@ def test_what_is_written_is_read(tmp_path):
         min_face=40.0,
         reached={"fnmr": 0.019},
         n={"faces": 100},
-        embedder=Who("e", "cd" * 32),
+        embedder=ModelInfo("e", "cd" * 32),
         material={"blur": []},
         seed=3,
         version="0.1.0",

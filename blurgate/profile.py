@@ -7,39 +7,27 @@ a wrong value is an error, as in model cards.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
-from blurgate.errors import ConfigError, InputError
+from blurgate.errors import ConfigError, InputError, hint
 from blurgate.files import write_json
+from blurgate.interfaces import ModelInfo
 from blurgate.io.text import reason
 
-if TYPE_CHECKING:
-    from blurgate.interfaces import ModelInfo
-
 SCHEMA: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Who:
-    """A model."""
-
-    name: str
-    sha256: str = ""
-    """Of the weight file; empty for a model without weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """A checked profile."""
 
-    model: Who
+    model: ModelInfo
     """The scorer that the threshold is for."""
     threshold: float
     """The blur degree above which a face is rejected, in [0, 1]."""
@@ -57,7 +45,7 @@ class Profile:
     """What the threshold does on the material that it was chosen on."""
     n: Mapping[str, int] = field(default_factory=dict)
     """How many faces, identities, comparisons and replicates it was chosen on."""
-    embedder: Who | None = None
+    embedder: ModelInfo | None = None
     """The recogniser of targets that need one."""
     material: Mapping[str, Any] = field(default_factory=dict)
     """Where the faces and comparisons came from, and what was done to them."""
@@ -103,16 +91,11 @@ class Profile:
         else:
             same = not info.sha256 and self.model.name == info.name
         if not same:
-            own = _shown(self.model.name, self.model.sha256)
             raise ConfigError(
-                f"the profile {where} was made for the model {own}, and this run uses "
-                f"{_shown(info.name, info.sha256)}; choose that model with --model, or make a "
+                f"the profile {where} was made for the model {self.model}, and this run uses "
+                f"{info}; choose that model with --model, or make a "
                 "profile for this one with: blurgate calibrate"
             )
-
-
-def _shown(name: str, sha256: str) -> str:
-    return f"{name}@{sha256[:12]}" if sha256 else name
 
 
 def write_profile(profile: Profile, path: Path) -> None:
@@ -152,9 +135,7 @@ def _checked(facts: Mapping[str, Any], where: str) -> Profile:
     known = [entry.name for entry in fields(Profile)]
     for key in facts:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise ConfigError(f"the profile {where} has an unknown key {key!r}; {hint}")
+            raise ConfigError(f"the profile {where} has an unknown key {key!r}; {hint(key, known)}")
     for key in ("model", "threshold", "ci", "target"):
         if key not in facts:
             raise ConfigError(f"the profile {where} has no {key!r}")
@@ -181,14 +162,14 @@ def _checked(facts: Mapping[str, Any], where: str) -> Profile:
     return Profile(**values)
 
 
-def _who(value: object, key: str, where: str) -> Who:
+def _who(value: object, key: str, where: str) -> ModelInfo:
     if (
         not isinstance(value, dict)
         or not {"name"} <= value.keys() <= {"name", "sha256"}
         or not all(isinstance(text, str) for text in value.values())
     ):
         _fail(key, value, 'an object {"name": ..., "sha256": ...}', where)
-    return Who(**value)
+    return ModelInfo(**{"sha256": "", **value})
 
 
 def _number(value: object, key: str, low: float, high: float, where: str) -> float:
