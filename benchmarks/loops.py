@@ -164,9 +164,10 @@ def ours(
     source: Path, detector: Path, model: str, workers: int, every: int
 ) -> Callable[[], tuple[int, int]]:
     """`blurgate filter` with its table and without pictures of faces."""
-    from blurgate.filtering import Outputs, run_filter
+    from blurgate.filtering import run_filter
     from blurgate.gate import Gate
     from blurgate.io.sources import expand
+    from blurgate.writing import Outputs
 
     gate = Gate(
         0.4, detector=str(detector), scorer=model, device="cpu", workers=workers,

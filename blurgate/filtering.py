@@ -6,11 +6,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from blurgate.counting import (
@@ -24,7 +23,7 @@ from blurgate.counting import (
     summary_head,
     tally,
 )
-from blurgate.crops import CropStyle, delete_crop
+from blurgate.crops import delete_crop
 from blurgate.errors import ConfigError
 from blurgate.files import write_atomically
 from blurgate.folders import SUMMARY, alone_in, check_usable, prepare
@@ -37,36 +36,9 @@ from blurgate.profiling import taking
 from blurgate.sharding import Census, Shard
 from blurgate.tables import faces_columns, open_table
 from blurgate.types import SourceEnd
-from blurgate.writing import FaceWriter
+from blurgate.writing import FaceWriter, Outputs
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """Where a run writes, and what."""
-
-    folder: Path
-    table: str = "csv"
-    crops: CropStyle = "aligned"
-    keep_rejected: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    best_shot: int = 0
-    """How many faces of a track pass at most; 0: all that the rule lets through."""
-    annotate: bool = False
-    """Draw into a copy of each source."""
-    cut: bool = False
-    """Write each video shortened to its kept faces."""
-    cut_pad_s: float = 0.5
-    """What stays around them."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.best_shot < 0:
-            raise ConfigError(f"best-shot must be at least 0, got {self.best_shot}")
-        if not 0 <= self.cut_pad_s < float("inf"):
-            raise ConfigError(f"cut-pad must be a time in seconds, got {self.cut_pad_s:g}")
 
 
 def run_filter(
@@ -159,12 +131,13 @@ def _run(
         cores_for_workers(),
         open_table(outputs.table, table_path, faces_columns(gate.kinds), journal.mark) as table,
         FaceWriter(
-            outputs.folder, table, lambda verdict: tally(progress.now, verdict),
-            crops=outputs.crops, keep_rejected=outputs.keep_rejected, best_shot=outputs.best_shot,
-            annotate=outputs.annotate, cut=outputs.cut, cut_pad_s=outputs.cut_pad_s, every=every,
+            outputs,
+            table,
+            lambda verdict: tally(progress.now, verdict),
+            every=every,
             threshold=gate.rule.threshold,
         ) as faces,
-    ):  # fmt: skip
+    ):
         journal.bind(table)
         reading: deque[Source] = deque()
         todo = _noting(rest, reading, live.stopper)

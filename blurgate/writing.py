@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +16,7 @@ from blurgate.annotating import output_name as output_name_of
 from blurgate.bestshot import BestShots, Row
 from blurgate.crops import CropStyle, crop_name, cut_crop, save_crop
 from blurgate.drawing import Mark
-from blurgate.errors import NO_ROOM, InputError
+from blurgate.errors import NO_ROOM, ConfigError, InputError
 from blurgate.interfaces import Sink
 from blurgate.io.sources import Source
 from blurgate.io.text import reason, shown
@@ -26,47 +26,60 @@ from blurgate.tables import faces_row
 from blurgate.types import RoutedFaces, Verdict
 
 
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where a run writes, and what."""
+
+    folder: Path
+    _: KW_ONLY
+    table: str = "csv"
+    crops: CropStyle = "aligned"
+    """Which pictures of faces are written."""
+    keep_rejected: bool = False
+    """Write those of rejected faces too."""
+    resume: bool = False
+    overwrite: bool = False
+    best_shot: int = 0
+    """How many faces of a track pass at most; 0: all that the rule lets through."""
+    annotate: bool = False
+    """Draw into a copy of each source."""
+    cut: bool = False
+    """Write each video shortened to its kept faces."""
+    cut_pad_s: float = 0.5
+    """What stays around them."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.best_shot < 0:
+            raise ConfigError(f"best-shot must be at least 0, got {self.best_shot}")
+        if not 0 <= self.cut_pad_s < float("inf"):
+            raise ConfigError(f"cut-pad must be a time in seconds, got {self.cut_pad_s:g}")
+
+
 class FaceWriter:
     """Writes the faces of sources, in the order of frames.
 
     Args:
-        folder: The output folder.
+        outputs: Where to write, and what.
         table: Gets a row per face.
         on_verdict: Called with each verdict when it is final.
-        crops: Which pictures of faces are written.
-        keep_rejected: Those of rejected faces too.
-        best_shot: How many faces of a track pass at most; 0: all that the rule lets through.
-        annotate: Draw into a copy of each source.
-        cut: Write each video shortened to its kept faces.
-        cut_pad_s: What stays around them.
         every: Frames 0, N, 2N, ... were looked at.
         threshold: Shown in drawn videos.
     """
 
     def __init__(
         self,
-        folder: Path,
+        outputs: Outputs,
         table: Sink,
         on_verdict: Callable[[Verdict], None],
         *,
-        crops: CropStyle,
-        keep_rejected: bool,
-        best_shot: int = 0,
-        annotate: bool = False,
-        cut: bool = False,
-        cut_pad_s: float = 0.5,
-        every: int = 1,
-        threshold: float = 1.0,
+        every: int,
+        threshold: float,
     ) -> None:
-        self._folder = folder
+        self._outputs = outputs
         self._table = table
         self._on_verdict = on_verdict
-        self._crops: CropStyle = crops
-        self._keep_rejected = keep_rejected
-        self._best = BestShots(best_shot, self._lost) if best_shot else None
-        self._annotate = annotate
-        self._cut = cut
-        self._cut_pad_s = cut_pad_s
+        self._best = BestShots(outputs.best_shot, self._lost) if outputs.best_shot else None
         self._every = every
         self._threshold = threshold
         self._marks: Marks | None = None
@@ -76,7 +89,7 @@ class FaceWriter:
 
     def __enter__(self) -> Self:
         """Make room for the faces that are to be drawn."""
-        if self._annotate or self._cut:
+        if self._outputs.annotate or self._outputs.cut:
             self._marks = self._open.enter_context(Marks())
         return self
 
@@ -98,10 +111,10 @@ class FaceWriter:
             self._write(rows)
         else:
             self._write(self._best.add(rows, tracks.ended))
-        if self._annotate and tracks is None:
+        if self._outputs.annotate and tracks is None:
             self._picture = ""
             name = output_name_of(ANNOTATED, faces.frame.source, ".jpg")
-            target = self._folder / name
+            target = self._outputs.folder / name
             with self._making(faces.frame.source, target):
                 annotate_image(faces.frame.image, (_mark(row) for row in rows), target)
                 self._picture = name
@@ -112,7 +125,7 @@ class FaceWriter:
         for row in self._best.held if self._best is not None else ():
             if row.pixels is not None:
                 names.append(crop_name(row.verdict))
-                if row.waits and self._keep_rejected:
+                if row.waits and self._outputs.keep_rejected:
                     names.append(crop_name(replace(row.verdict, decision="reject")))
         return names
 
@@ -133,23 +146,23 @@ class FaceWriter:
             relative to the folder; and one line about what could not be made, or nothing.
         """
         self.finish_rows()
-        made = {ANNOTATED: self._picture or ""} if self._annotate else {}
+        made = {ANNOTATED: self._picture or ""} if self._outputs.annotate else {}
         is_video = source.kind == "video" and self._picture is None
         if self._marks is not None and is_video and readable:
-            if self._annotate:
+            if self._outputs.annotate:
                 name = output_name_of(ANNOTATED, source.name, ".mp4")
-                target = self._folder / name
+                target = self._outputs.folder / name
                 with self._making(source.name, target):
                     if annotate_video(
                         source.name, self._marks, target,
                         threshold=self._threshold, every=self._every,
                     ):  # fmt: skip
                         made[ANNOTATED] = name
-            if self._cut:
+            if self._outputs.cut:
                 name = output_name_of(CUT, source.name, ".mp4")
-                target, made[CUT] = self._folder / name, ""
+                target, made[CUT] = self._outputs.folder / name, ""
                 with self._making(source.name, target):
-                    if cut_video(source.name, self._marks, target, pad_s=self._cut_pad_s):
+                    if cut_video(source.name, self._marks, target, pad_s=self._outputs.cut_pad_s):
                         made[CUT] = name
         if self._marks is not None:
             self._marks.clear()
@@ -176,23 +189,23 @@ class FaceWriter:
 
     def _row(self, faces: RoutedFaces, verdict: Verdict) -> Row:
         kps = faces.scored.faces.detections.kps[verdict.face_index]
-        wanted = self._keep_rejected or verdict.decision != "reject"
-        pixels = cut_crop(faces, verdict, self._crops) if wanted else None
+        wanted = self._outputs.keep_rejected or verdict.decision != "reject"
+        pixels = cut_crop(faces, verdict, self._outputs.crops) if wanted else None
         if pixels is not None and self._best is not None:
             pixels = pixels.copy()  # a view would hold the whole frame
         return Row(verdict, kps, pixels)
 
     def _lost(self, row: Row) -> None:
         """Let go of a picture as soon as its face has lost."""
-        if row.pixels is not None and self._keep_rejected:
-            row.crop = save_crop(self._folder, row.verdict, row.pixels)
+        if row.pixels is not None and self._outputs.keep_rejected:
+            row.crop = save_crop(self._outputs.folder, row.verdict, row.pixels)
         row.pixels = None
 
     def _write(self, rows: Iterable[Row]) -> None:
         """Write rows and their pictures."""
         for row in rows:
             if row.pixels is not None:
-                row.crop = save_crop(self._folder, row.verdict, row.pixels)
+                row.crop = save_crop(self._outputs.folder, row.verdict, row.pixels)
             self._table.write(faces_row(row.verdict, row.crop))
             self._on_verdict(row.verdict)
             if self._marks is not None:

@@ -15,11 +15,11 @@ import pytest
 from blurgate.annotating import annotate_image, annotate_video, cut_video, output_name
 from blurgate.drawing import COLOURS, Mark, draw_faces
 from blurgate.errors import ConfigError, EnvironmentLackError, InputError
-from blurgate.filtering import Outputs
 from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.io import encode, joints
 from blurgate.io.video import estimate_frames, read_video
 from blurgate.types import SourceEnd
+from blurgate.writing import Outputs
 
 RATE = 16_000
 FAST = {"preset": "ultrafast", "crf": "5", "bf": "2", "threads": "1"}

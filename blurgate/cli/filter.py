@@ -18,12 +18,12 @@ from blurgate.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from blurgate.counting import Progress
-    from blurgate.filtering import Outputs
     from blurgate.gate import Gate
     from blurgate.interfaces import App
     from blurgate.io.live import LiveOptions
     from blurgate.io.sources import Source
     from blurgate.sharding import Shard
+    from blurgate.writing import Outputs
 
 EXAMPLE = """Example:
 
@@ -133,7 +133,7 @@ def filter_command(
 ) -> None:
     """Keep the faces that a recogniser can use, of videos, pictures or streams."""
     from blurgate.errors import ConfigError
-    from blurgate.filtering import Outputs, check_run, run_filter
+    from blurgate.filtering import check_run, run_filter
     from blurgate.folders import SUMMARY, check_not_replaced
     from blurgate.gate import Gate
     from blurgate.host import get_host
@@ -143,6 +143,7 @@ def filter_command(
     from blurgate.io.sources import expand
     from blurgate.profiling import taking_profile
     from blurgate.sharding import Shard
+    from blurgate.writing import Outputs
 
     if resume and overwrite:
         raise ConfigError("use --resume or --overwrite, not both")
@@ -154,9 +155,17 @@ def filter_command(
         there = RemoteFolder(out)
     folder = Path(out or default_folder(source[0])) if there is None else there.local
     outputs = Outputs(
-        folder, table, crops, keep_rejected, resume, overwrite, best_shot or 0, annotate, cut,
-        cut_pad,
-    )  # fmt: skip
+        folder,
+        table=table,
+        crops=crops,
+        keep_rejected=keep_rejected,
+        resume=resume,
+        overwrite=overwrite,
+        best_shot=best_shot or 0,
+        annotate=annotate,
+        cut=cut,
+        cut_pad_s=cut_pad,
+    )
     part = Shard.parse(shard) if shard is not None else None
     live = LiveOptions(duration, reconnects, stream_timeout)
     found = list(expand(source, stdin=sys.stdin))

@@ -100,7 +100,15 @@ def score_command(
             )
         if blur_kind:
             raise ConfigError("--blur-kind is for the local engine; divide the work with --shard")
-        settings = ScorePaths(model, detector, aligned, det_size, min_score, device, workers or 1)
+        settings = ScorePaths(
+            model=model,
+            detector=detector,
+            aligned=aligned,
+            det_size=det_size,
+            min_score=min_score,
+            device=device,
+            workers=workers or 1,
+        )
         _score_with_ray(settings, path, file, address, actors, resume=resume, quiet=quiet)
         return
     if address is not None or actors is not None:

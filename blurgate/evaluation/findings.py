@@ -15,7 +15,7 @@ GRID: Final = np.arange(201) / 200
 BOUNDS: Final = ("random", "oracle", "best")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Curve:
     """One error-versus-discard curve, and what is read from it."""
 
@@ -39,7 +39,7 @@ class Curve:
     """(201,) the error at the shares of `GRID`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gated:
     """What a gate at a scorer's default threshold does."""
 

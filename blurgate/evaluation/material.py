@@ -35,7 +35,7 @@ PART: Final = 64
 _SAMPLE: Final = 128  # faces on which a family learns how strong a blur gives which label
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Measured:
     """What was measured: f references and n probes."""
 
@@ -139,9 +139,16 @@ def measure_faces(
     facts = {"faces": len(kept), "skipped": len(faces) - len(kept), "blur": names}
     degree, embedding = references.arrays()
     if not families:
-        places = np.arange(len(kept))
         return Measured(
-            identities, tuple(kept), degree, embedding, places, degree, embedding, None, facts
+            identities=identities,
+            faces=tuple(kept),
+            reference_degree=degree,
+            reference_embedding=embedding,
+            owner=np.arange(len(kept)),
+            degree=degree,
+            embedding=embedding,
+            label=None,
+            facts=facts,
         )
     own = np.array(owner, np.intp)
     probe_degree, probe_embedding = probes.arrays()
@@ -149,15 +156,15 @@ def measure_faces(
     assert probe_embedding is not None
     label = labels_of(embedding[own], probe_embedding).astype(np.float64)
     return Measured(
-        identities,
-        tuple(kept),
-        degree,
-        embedding,
-        own,
-        probe_degree,
-        probe_embedding,
-        label,
-        {**facts, "per_image": per_image},
+        identities=identities,
+        faces=tuple(kept),
+        reference_degree=degree,
+        reference_embedding=embedding,
+        owner=own,
+        degree=probe_degree,
+        embedding=probe_embedding,
+        label=label,
+        facts={**facts, "per_image": per_image},
     )
 
 
@@ -206,15 +213,15 @@ def measure_synth(
     degree, embedding = references.arrays()
     probe_degree, probe_embedding = probes.arrays()
     return Measured(
-        tuple(data.identities[row] for row in rows),
-        (),
-        degree,
-        embedding,
-        np.array([place[file] for file in data.clean_files], np.intp),
-        probe_degree,
-        probe_embedding,
-        data.labels.astype(np.float64),
-        {
+        identities=tuple(data.identities[row] for row in rows),
+        faces=(),
+        reference_degree=degree,
+        reference_embedding=embedding,
+        owner=np.array([place[file] for file in data.clean_files], np.intp),
+        degree=probe_degree,
+        embedding=probe_embedding,
+        label=data.labels.astype(np.float64),
+        facts={
             "faces": len(rows),
             "synth": {key: data.facts.get(key) for key in ("faces", "seed", "per_image")},
             "blur": sorted(set(data.methods)),

@@ -286,17 +286,17 @@ class _Run:
         read = curve.at(GRID).tolist() if error is None else error
         self.curves.append(
             Curve(
-                recogniser,
-                condition,
-                mode,
-                point,
-                scorer,
-                level,
-                curve.start,
-                curve.pauc(LIMITS[0]),
-                curve.pauc(LIMITS[1]),
-                curve.discard_to_halve(),
-                tuple(read),
+                recogniser=recogniser,
+                condition=condition,
+                mode=mode,
+                point=point,
+                scorer=scorer,
+                match_threshold=level,
+                start=curve.start,
+                pauc20=curve.pauc(LIMITS[0]),
+                pauc30=curve.pauc(LIMITS[1]),
+                halved_at=curve.discard_to_halve(),
+                error=tuple(read),
             )
         )
 
@@ -312,17 +312,17 @@ class _Run:
         kept = {mode: degree[mode, scorer.info.name] <= scorer.threshold for mode in errors}
         self.gates.append(
             Gated(
-                recogniser,
-                condition,
-                point,
-                scorer.info.name,
-                scorer.threshold,
-                float((after <= scorer.threshold).mean()),
-                float(kept["FNMR"].mean()),
-                float(errors["FNMR"].mean()),
-                _mean(errors["FNMR"][kept["FNMR"]]),
-                float(errors["FMR"].mean()),
-                _mean(errors["FMR"][kept["FMR"]]),
+                recogniser=recogniser,
+                condition=condition,
+                point=point,
+                scorer=scorer.info.name,
+                threshold=scorer.threshold,
+                kept_faces=float((after <= scorer.threshold).mean()),
+                kept_comparisons=float(kept["FNMR"].mean()),
+                fnmr_without=float(errors["FNMR"].mean()),
+                fnmr=_mean(errors["FNMR"][kept["FNMR"]]),
+                fmr_without=float(errors["FMR"].mean()),
+                fmr=_mean(errors["FMR"][kept["FMR"]]),
             )
         )
 

@@ -25,9 +25,10 @@ from blurgate import writing
 from blurgate.cli.summary import plain_summary, print_summary, sparkline
 from blurgate.counting import Counts, Progress
 from blurgate.crops import save_crop
-from blurgate.filtering import Outputs, run_filter
+from blurgate.filtering import run_filter
 from blurgate.gate import Gate
 from blurgate.io.sources import expand
+from blurgate.writing import Outputs
 
 
 def frames(marker, count):

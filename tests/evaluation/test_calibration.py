@@ -15,12 +15,26 @@ from blurgate.evaluation.material import Measured
 from blurgate.evaluation.verification import Pairs, genuine_pairs, impostor_pairs, make_pairs
 
 
+def measured_of(identities, reference_degree, reference, owner, degree, embedding, label=None):
+    return Measured(
+        identities=tuple(identities),
+        faces=(),
+        reference_degree=reference_degree,
+        reference_embedding=reference,
+        owner=owner,
+        degree=degree,
+        embedding=embedding,
+        label=label,
+        facts={},
+    )
+
+
 def material(degree, label=None, identities=None):
     """Faces that are their own probes."""
     degree = np.asarray(degree, float)
     n = len(degree)
     people = tuple(identities or map(str, range(n)))
-    return Measured(people, (), degree, None, np.arange(n), degree, None, label, {})
+    return measured_of(people, degree, None, np.arange(n), degree, None, label)
 
 
 def unit(angle):
@@ -72,9 +86,7 @@ def test_pictures_of_one_face_are_drawn_together_and_count_as_one_face():
 
     def blurred(faces):
         owner = np.repeat(np.arange(faces), 10)
-        return Measured(
-            people[:faces], (), np.zeros(faces), None, owner, degree[owner], None, None, {}
-        )
+        return measured_of(people[:faces], np.zeros(faces), None, owner, degree[owner], None)
 
     alone, tenfold = (
         choose(measured, KeepRate(0.7)) for measured in (material(degree), blurred(40))
@@ -93,7 +105,7 @@ def faces_on_a_circle(seed, people=40, photos=4):
     degree = (rng.integers(0, 100, len(own)) / 100).round(2)
     vectors = unit(own + rng.normal(0, 1, len(own)) * degree * 0.3)
     places = np.arange(len(own))
-    return Measured(tuple(identities), (), degree, vectors, places, degree, vectors, None, {})
+    return measured_of(identities, degree, vectors, places, degree, vectors)
 
 
 @pytest.mark.parametrize("target", [Fnmr(0.1, 0.3), Fnmr(0.1, ratio=0.5), Fnmr(0.02, 0.9)])
@@ -170,16 +182,14 @@ def blurred(identities, versions):
     n = len(identities)
     owner = np.repeat(np.arange(n), versions)
     rng = np.random.default_rng(0)
-    return Measured(
-        tuple(identities),
-        (),
+    return measured_of(
+        identities,
         np.full(n, 0.1),
         unit(rng.random(n)),
         owner,
         rng.random(len(owner)),
         unit(rng.random(len(owner))),
         rng.random(len(owner)),
-        {},
     )
 
 
