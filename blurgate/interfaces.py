@@ -7,9 +7,10 @@ workers share one object (onnxruntime sessions and pure NumPy code are).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +64,18 @@ class DetectorOptions:
     """Longer side of the detector's input in pixels; the shorter follows the picture's shape."""
     min_score: float = 0.5
     """Faces below this confidence are not reported."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `repr` gives, which journals note.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        found = re.fullmatch(r"DetectorOptions\(long_side=(\d+), min_score=([\d.e-]+)\)", text)
+        if found is None:
+            raise ValueError(f"{text!r} is not what DetectorOptions show")
+        return cls(int(found[1]), float(found[2]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,7 +69,10 @@ class Verified:
     path: Path
     state: str
     """ok, changed, missing, or unrecorded (present, and nobody promised a checksum)."""
-    detail: str
+    detail: str = ""
+    """The SHA-256, or how it differs; empty for a missing file."""
+    mend: str = ""
+    """What brings the promised file here; empty where nothing is wrong."""
 
 
 def resolve(kind: str, name: str) -> ModelFile | None:
@@ -268,17 +272,16 @@ def verify(names: Sequence[str] = ()) -> Iterator[Verified]:
 
 
 def _verify(model: Model) -> Verified:
-    path = model.path
-    if not path.is_file():
-        return Verified(model.name, model.kind, path, "missing", catalogue.mending(model))
-    digest = _sha256(path)
+    finding = partial(Verified, model.name, model.kind, model.path)
+    if not model.path.is_file():
+        return finding("missing", mend=catalogue.mending(model))
+    digest = _sha256(model.path)
     promised = catalogue.promised_sha256(model)
     if not promised:
-        return Verified(model.name, model.kind, path, "unrecorded", digest)
+        return finding("unrecorded", digest)
     if digest == promised:
-        return Verified(model.name, model.kind, path, "ok", digest)
-    detail = f"SHA-256 is {digest}, not {promised}; {catalogue.mending(model)}"
-    return Verified(model.name, model.kind, path, "changed", detail)
+        return finding("ok", digest)
+    return finding("changed", f"SHA-256 is {digest}, not {promised}", catalogue.mending(model))
 
 
 def _placed_files() -> list[Path]:

@@ -340,7 +340,7 @@ def test_verify_tells_the_states_apart(small, home: Path):
     (home / "det.onnx").write_bytes(b"other")
     (found,) = zoo.verify(["det"])
     assert found.state == "changed"
-    assert found.detail.endswith("run: blurgate models pull pack")
+    assert found.mend == "run: blurgate models pull pack"
     assert digest(b"other") in found.detail
     with pytest.raises(UnknownNameError, match=r"no model is called 'dett'; did you mean 'det'"):
         list(zoo.verify(["dett"]))

@@ -220,8 +220,7 @@ def check_models() -> Iterator[Check]:
     for found in zoo.verify():
         name = f"{found.kind} {found.name}"
         if found.state == "changed":
-            detail, _, mend = found.detail.partition("; run: ")
-            yield Check(name, "fail", detail, mend)
+            yield Check(name, "fail", found.detail, found.mend.removeprefix("run: "))
         elif found.state == "unrecorded":
             yield Check(name, "warn", f"nobody has promised its checksum: {found.detail}")
         else:
@@ -229,8 +228,8 @@ def check_models() -> Iterator[Check]:
     for kind in ("detector", "scorer"):
         try:
             yield Check(f"default {kind}", "ok", zoo.default_name(kind))
-        except MissingModelError as error:
-            detail = str(error).partition(";")[0]
+        except MissingModelError:
+            detail = f"no {kind} model is on this machine"
             yield Check(f"default {kind}", "warn", detail, "blurgate models pull buffalo_sc")
 
 

@@ -161,4 +161,5 @@ def verify_models(
             wrong.append(found)
     if wrong:
         kind = MissingModelError if wrong[0].state == "missing" else ChecksumError
-        raise kind("; ".join(f"{found.name}: {found.state}; {found.detail}" for found in wrong))
+        told = ((f"{found.name}: {found.state}", found.detail, found.mend) for found in wrong)
+        raise kind("; ".join(part for parts in told for part in parts if part))

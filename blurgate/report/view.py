@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 from blurgate.errors import ConfigError
 from blurgate.files import write_atomically
+from blurgate.interfaces import DetectorOptions
 from blurgate.io.text import shown
 from blurgate.report.page import Html, element, facts, join, safe
 from blurgate.report.results import DECISIONS, REASONS, START, Results
@@ -240,13 +242,13 @@ def _options(settings: Mapping[str, Any]) -> Iterator[str]:
         name = str(settings.get(key, "")).partition("@")[0]
         if name and _is_known(key, name):
             yield from (f"--{key}", name)
-    for pattern, flag, usual in (
-        (r"long_side=(\d+)", "--det-size", "640"),
-        (r"min_score=([\d.e-]+)", "--min-score", "0.5"),
-    ):
-        found = re.search(pattern, str(settings.get("detection", "")))
-        if found and found[1] != usual:
-            yield from (flag, found[1])
+    found = default = DetectorOptions()
+    with suppress(ValueError):  # a table without a detector, or a journal of another version
+        found = DetectorOptions.parse(str(settings.get("detection")))
+    if found.long_side != default.long_side:
+        yield from ("--det-size", str(found.long_side))
+    if found.min_score != default.min_score:
+        yield from ("--min-score", str(found.min_score))
     for key, usual in _USUAL.items():
         value = str(settings.get(key, usual))
         if value != usual:
