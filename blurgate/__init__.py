@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from blurgate.gate import Gate as Gate
     from blurgate.gate import blur_degree as blur_degree
     from blurgate.hookspecs import hookimpl as hookimpl
+    from blurgate.types import BlurKind as BlurKind
     from blurgate.types import Detections as Detections
     from blurgate.types import FaceBatch as FaceBatch
     from blurgate.types import Frame as Frame
     from blurgate.types import RoutedFaces as RoutedFaces
     from blurgate.types import ScoredFaces as ScoredFaces
     from blurgate.types import SourceEnd as SourceEnd
+    from blurgate.types import Tracks as Tracks
     from blurgate.types import Verdict as Verdict
 
     __version__: str
 
 _HOME = {
+    "BlurKind": "blurgate.types",
     "BlurgateError": "blurgate.errors",
     "Detections": "blurgate.types",
     "FaceBatch": "blurgate.types",
@@ -35,6 +38,7 @@ _HOME = {
     "RoutedFaces": "blurgate.types",
     "ScoredFaces": "blurgate.types",
     "SourceEnd": "blurgate.types",
+    "Tracks": "blurgate.types",
     "Verdict": "blurgate.types",
     "blur_degree": "blurgate.gate",
     "hookimpl": "blurgate.hookspecs",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import typer
 
+    from blurgate.training.interfaces import Backbone, Loss, Synthesizer
     from blurgate.types import F32, U8, BlurKind, Detections, Frame
 
 __all__ = [
@@ -238,8 +239,8 @@ SinkFactory: TypeAlias = Callable[["Path | None", Sequence[Column], "int | None"
 """(path or None for stdout, columns, mark to resume at or None) -> sink."""
 
 # Made of torch, which the core does not import: blurgate.training.interfaces has their protocols.
-BackboneFactory: TypeAlias = Callable[..., Any]
-SynthesizerFactory: TypeAlias = Callable[..., Any]
-LossFactory: TypeAlias = Callable[..., Any]
+BackboneFactory: TypeAlias = Callable[..., "Backbone"]
+SynthesizerFactory: TypeAlias = Callable[..., "Synthesizer"]
+LossFactory: TypeAlias = Callable[..., "Loss"]
 
 App: TypeAlias = "typer.Typer"

@@ -194,26 +194,28 @@ def newest(
     """
     waiting: deque[T] = deque()
     changed = threading.Condition()
-    state: dict[str, BaseException | bool | None] = {"error": None, "done": False, "stop": False}
+    error: BaseException | None = None
+    done = stop = False
 
     def produce() -> None:
+        nonlocal error, done
         try:
             with _closed(items) as iterator:
                 for item in iterator:
                     with changed:
-                        while len(waiting) >= depth and not state["stop"]:
+                        while len(waiting) >= depth and not stop:
                             if may_drop():
                                 on_drop(waiting.popleft())
                             else:
                                 changed.wait(0.1)
-                        if state["stop"]:
+                        if stop:
                             break
                         waiting.append(item)
                         changed.notify_all()
         except BaseException as caught:  # noqa: BLE001 - raised again in the consumer
-            state["error"] = caught
+            error = caught
         with changed:
-            state["done"] = True
+            done = True
             changed.notify_all()
 
     thread = threading.Thread(target=produce, name="blurgate-newest", daemon=True)
@@ -221,22 +223,21 @@ def newest(
     try:
         while not over():
             with changed:
-                if not waiting and not state["done"]:
+                if not waiting and not done:
                     # A short wait, so that Ctrl-C gets through on every system.
                     changed.wait(0.1)
                 if waiting:
                     item = waiting.popleft()
                     changed.notify_all()
-                elif state["done"]:
+                elif done:
                     break
                 else:
                     continue
             yield item
-        error = state["error"]
-        if isinstance(error, BaseException):
+        if error is not None:
             raise error
     finally:
         with changed:
-            state["stop"] = True
+            stop = True
             changed.notify_all()
         thread.join(timeout=1.0)

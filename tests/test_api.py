@@ -8,6 +8,7 @@ import sys
 import blurgate
 
 PUBLIC = [
+    "BlurKind",
     "BlurgateError",
     "Detections",
     "FaceBatch",
@@ -16,6 +17,7 @@ PUBLIC = [
     "RoutedFaces",
     "ScoredFaces",
     "SourceEnd",
+    "Tracks",
     "Verdict",
     "__version__",
     "blur_degree",
