@@ -247,21 +247,24 @@ def _whole(limits: tuple[int, int]) -> Range:
 def sensor_noise(light: Array, normal: Array, photons: Array, read_noise: Array) -> Array:
     """Add what a sensor adds to light: Poisson noise of the photons and Gaussian read noise.
 
-    One normal number z per value stands for both: light + z * std + (z**2 - 1) / (6 * photons). The
-    last term (Cornish and Fisher) gives the sum the skewness of Poisson's distribution, so that
-    mean, variance and third moment are right also where there are few photons.
+    One normal number z per value stands for both: light + std * (z + a * (z**2 - 1)) / sqrt(1 + 2 *
+    a**2), with a sixth of the sum's skewness for a (Cornish and Fisher). Mean and variance are
+    those of the sum, before what lies outside of [0, 1] is cut off; so is the skewness where it is
+    small, which is from a few photons on.
 
     Args:
         light: float32 linear light in [0, 1].
         normal: Standard normal numbers of the same shape.
         photons: How many make white, a number or an array that broadcasts.
-        read_noise: Standard deviation, likewise.
+        read_noise: Standard deviation above 0, likewise.
 
     Returns:
         float32 linear light in [0, 1].
     """
-    std = (light / photons + read_noise * read_noise) ** 0.5
-    return (light + normal * std + (normal * normal - 1) / (6 * photons)).clip(0, 1)
+    variance = light / photons + read_noise * read_noise
+    a = light / (6 * photons * photons * variance**1.5)
+    noise = (normal + a * (normal * normal - 1)) * (variance / (1 + 2 * a * a)) ** 0.5
+    return (light + noise).clip(0, 1)
 
 
 def _exposed(light: F32, row: Params) -> U8:

@@ -273,6 +273,28 @@ def test_sensor_noise_has_the_moments_of_poisson_and_gauss(light, photons):
     assert skew[0] == pytest.approx(skew[1], abs=0.03)
 
 
+@pytest.mark.parametrize(
+    ("light", "photons", "read_noise"),
+    [
+        (0.0, 30, 0.002),
+        (0.0, 500, 0.0002),
+        (0.0005, 30, 0.002),
+        (0.002, 100, 0.01),
+        (0.01, 30, 0.002),
+    ],
+)
+def test_the_dark_is_as_noisy_as_few_photons_make_it(light, photons, read_noise):
+    n = 400_000
+    z = normals(on_numpy(), keys_of([2], "sensor"), n)[0]
+    # What lies below black is cut off here and there, after the noise.
+    got = sensor_noise(np.full(n, light, np.float32), z, photons, read_noise).astype(float)
+    rng = np.random.default_rng(0)
+    wanted = rng.poisson(light * photons, n) / photons + rng.normal(0, read_noise, n)
+    wanted = wanted.clip(0, 1)
+    assert got.std() == pytest.approx(wanted.std(), rel=0.2)
+    assert got.mean() == pytest.approx(wanted.mean(), abs=0.3 * wanted.std())
+
+
 @pytest.mark.parametrize("side", [224, 203])
 @pytest.mark.parametrize("quality", [30, 60, 95])
 def test_the_model_of_jpeg_follows_libjpeg(side, quality):
