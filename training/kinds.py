@@ -34,7 +34,16 @@ if TYPE_CHECKING:
 
     from blurgate.training.model import BlurModel
 
-__all__ = ["KINDS", "KindHead", "Kinds", "fit_kinds", "measure_kinds", "read_kinds", "taps"]
+__all__ = [
+    "KINDS",
+    "KindHead",
+    "Kinds",
+    "check_learnable",
+    "fit_kinds",
+    "measure_kinds",
+    "read_kinds",
+    "taps",
+]
 
 KINDS: Final = ("sharp", "motion", "defocus", "lowres")
 SHARP_BELOW: Final = 0.1
@@ -105,7 +114,9 @@ def read_kinds(folder: Path, split: str) -> KindRows:
             degree = float(row["label"])
             files.append(row["file"])
             kinds.append(KINDS.index("sharp" if degree < SHARP_BELOW else kind))
-            angles.append(float(blur.get("angle_deg", np.nan)))
+            # Of a shake it is the way on which a bent path began.
+            straight = blur.get("method", method) == "linear"
+            angles.append(float(blur["angle_deg"]) if straight else np.nan)
             degrees.append(degree)
     return KindRows(
         folder,
@@ -122,16 +133,11 @@ def _single_blur(row: dict[str, str]) -> dict[str, Any]:
     return {"method": "several"} if "steps" in blur else blur
 
 
-def taps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Run a backbone and keep what its first layers give.
+def _tapped(backbone: nn.Module) -> list[nn.Module]:
+    """Give the layers that are read; a convolution, its normalisation and its activation are one.
 
     Args:
         backbone: Has its layers in an `nn.Sequential`, its first one.
-        images: (n, 3, 112, 112).
-
-    Returns:
-        The features, and the (n, c, h, w) outputs of the first `TAPS` layers; a convolution, its
-        normalisation and its activation are one.
 
     Raises:
         ConfigError: The backbone is built otherwise.
@@ -147,12 +153,29 @@ def taps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         raise ConfigError(
             f"the kind of blur needs a backbone with an nn.Sequential of at least {TAPS} layers"
         )
+    return layers[:TAPS]
+
+
+def taps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Run a backbone and keep what its first layers give.
+
+    Args:
+        backbone: Has its layers in an `nn.Sequential`, its first one.
+        images: (n, 3, 112, 112).
+
+    Returns:
+        The features, and the (n, c, h, w) outputs of the first `TAPS` layers.
+
+    Raises:
+        ConfigError: The backbone is built otherwise.
+    """
+    layers = _tapped(backbone)
     seen: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
         seen.append(output)
 
-    handles = [layer.register_forward_hook(keep) for layer in layers[:TAPS]]
+    handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
         features = backbone(images)
     finally:
@@ -206,6 +229,22 @@ class KindHead(nn.Module):
         return out[:, : len(KINDS)].softmax(1), out[:, len(KINDS) :]
 
 
+def check_learnable(backbone: nn.Module, folders: Sequence[Path]) -> None:
+    """Refuse what `fit_kinds` could not learn from, before anything is trained.
+
+    Raises:
+        ConfigError: The folders hold no pictures of known kinds, or the backbone cannot be tapped.
+        InputError: A folder is damaged.
+    """
+    _tapped(backbone)
+    for split in ("train", "val"):
+        if not any(read_kinds(folder, split).files for folder in folders):
+            raise ConfigError(
+                f"{' and '.join(map(str, folders))}: no pictures of known kinds of blur; make them "
+                "with blurgate synth --blur random"
+            )
+
+
 def fit_kinds(
     model: BlurModel, folders: Sequence[Path], *, seed: int = 0, workers: int = 1
 ) -> Kinds:
@@ -218,9 +257,9 @@ def fit_kinds(
         workers: Threads that read pictures.
 
     Raises:
-        ConfigError: The folders hold no pictures of known kinds, or the backbone cannot be tapped.
-        InputError: A folder is damaged.
+        ConfigError, InputError: As from `check_learnable`.
     """
+    check_learnable(model.backbone, folders)
     torch.manual_seed(seed)
     parts = {
         split: [_described(model, read_kinds(folder, split), workers) for folder in folders]
@@ -228,11 +267,6 @@ def fit_kinds(
     }
     x, kind, angle, _ = _joined(parts["train"])
     val = _joined(parts["val"])
-    if not len(x) or not len(val[0]):
-        raise ConfigError(
-            f"{' and '.join(map(str, folders))}: no pictures of known kinds of blur; make them "
-            "with blurgate synth --blur random"
-        )
     head = KindHead(x.shape[1])
     head.mean.copy_(x.mean(0))
     head.deviation.copy_(x.std(0) + 1e-5)

@@ -29,7 +29,7 @@ from blurgate.training.earlier import learnt_before
 from blurgate.training.export import card_facts, export
 from blurgate.training.exported import is_exported, read_weights, settle
 from blurgate.training.feeds import open_feed
-from blurgate.training.kinds import KINDS, Kinds, fit_kinds, measure_kinds
+from blurgate.training.kinds import KINDS, Kinds, check_learnable, fit_kinds, measure_kinds
 from blurgate.training.labels import Labeller
 from blurgate.training.loss_sums import check_head, parse_loss
 from blurgate.training.model import model_of
@@ -162,6 +162,8 @@ def run_training(
     loss = parse_loss(config.loss)
     torch.manual_seed(config.seed)
     model = model_of(config)
+    if kinds:
+        check_learnable(model.backbone, list(map(Path, config.data)))
     check_head(loss, model.head)
     begins = bool(config.init) and not (resume and (folder / LAST).is_file())
     if begins:

@@ -261,7 +261,7 @@ def test_faces_are_blurred_on_the_fly(train, faces, tmp_path):
         (("--data", "set", "--head", "bins20"), 2, "needs a regression head: use --head"),
         (("--data", "set", "--set", "emaa=1"), 2, "unknown key 'emaa'; did you mean 'ema'?"),
         (("--data", "set", "--set", "backbone_options.width=2"), 2, "argument 'width'"),
-        (("--data", "set", "--set", "ema=1", "--set", "ema.x=1"), 2, "ema has a value already"),
+        (("--data", "set", "--set", "ema=1", "--set", "ema.x=1"), 2, "ema.x: ema is 1.0"),
         (("--data", "set", "--config", "orginal"), 2, "no preset is called 'orginal'; did you"),
         (("--data", "set", "--epochs", "0"), 2, "epochs must be at least 1, got 0"),
         (("--data", "set", "--device", "gpu"), 2, "unknown device 'gpu'; use auto, cpu, cuda"),
@@ -286,6 +286,30 @@ def test_kinds_without_a_folder_are_refused_before_any_work(train, faces, tmp_pa
     )
     assert ran.code == 2
     assert "--kinds learns from a folder of blurgate synth: use --data" in ran.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "recipe", "message"),
+    [
+        ("resnet18", Recipe(("linear",)), "a backbone with an nn.Sequential of at least 5 layers"),
+        ("mobilenetv2", Recipe(("linear",), iterative=2), "no pictures of known kinds of blur"),
+    ],
+)
+def test_kinds_that_cannot_be_learnt_are_refused_before_any_work(
+    train, plugins, faces, tmp_path, backbone, recipe, message
+):
+    run_synth(
+        list_faces([str(faces)], val=0.2),
+        recipe,
+        tmp_path / "set",
+        reader=FaceReader(112),
+        labeller=Labeller(plugins["tiny_embedder"].TinyEmbedder()),
+    )
+    out = tmp_path / "run"
+    ran = train("--plugin", backbone, "--data", tmp_path / "set", "--kinds", "--out", out, *SHORT)
+    assert ran.code == 2
+    assert message in ran.err
     assert not out.exists()
 
 

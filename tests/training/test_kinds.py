@@ -1,5 +1,7 @@
 """The head that tells kinds of blur."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from blurgate import zoo  # noqa: E402
 from blurgate.errors import ConfigError  # noqa: E402
 from blurgate.interfaces import Runtime  # noqa: E402
 from blurgate.training import kinds  # noqa: E402
+from blurgate.training.dataset import read_rows  # noqa: E402
 from blurgate.training.export import card_facts, export  # noqa: E402
 from blurgate.training.faces import FaceReader, list_faces  # noqa: E402
 from blurgate.training.labels import Labeller  # noqa: E402
@@ -75,7 +78,25 @@ def test_taps_are_the_first_layers_and_leave_the_features_alone(model):
 def test_truth_is_what_the_synthesizers_wrote_down(folder):
     rows = kinds.read_kinds(folder, "train")
     assert len(rows.files) == 9 * 9  # 9 of 12 people, 3 methods of 3 pictures
+    written = {
+        row["file"]: json.loads(row["parameters"])["blur"]
+        for method in ("linear", "lowres", "random")
+        for row in read_rows(folder, method)
+    }
+    by = {file: blur.get("method", file.split("/")[0][5:]) for file, blur in written.items()}
+    assert {by[file] for file in rows.files} == {
+        "linear",
+        "deblurgan",
+        "defocus",
+        "gaussian",
+        "lowres",
+    }
     for i, file in enumerate(rows.files):
+        # The angle of a shake is no direction of a motion: its path bends.
+        if by[file] == "linear":
+            assert rows.angle[i] == np.float32(written[file]["angle_deg"])
+        else:
+            assert np.isnan(rows.angle[i])
         name = kinds.KINDS[rows.kind[i]]
         if rows.degree[i] < kinds.SHARP_BELOW:
             assert name == "sharp"
