@@ -54,7 +54,7 @@ def quantize(model: Path, out: Path, pictures: Iterable[Pictures]) -> int:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    batches = [prepare(batch.pictures).contiguous().numpy() for batch in pictures]
+    batches = [prepare(batch.pictures.cpu()).contiguous().numpy() for batch in pictures]
     logger = logging.getLogger()
     level = logger.level
     try:

@@ -60,6 +60,24 @@ def test_a_twin_answers_in_the_scale_of_its_model(name, tmp_path):
     assert 0 < np.abs(twin - whole).mean() < 0.05
 
 
+def test_pictures_that_lie_on_a_gpu_are_brought_back(tmp_path):
+    class Away:
+        """Pictures in another memory, which can only be fetched."""
+
+        def __init__(self, pictures: torch.Tensor) -> None:
+            self._pictures = pictures
+
+        def cpu(self) -> torch.Tensor:
+            return self._pictures
+
+    near = batches(crops(32, 1))
+    far = [Pictures(Away(part.pictures), part.degrees) for part in near]
+    for name, pictures in (("near", near), ("far", far)):
+        count = quantize(ZOO / "yolov5n_xx.onnx", tmp_path / f"{name}.onnx", pictures)
+        assert count == 32
+    assert (tmp_path / "near.onnx").read_bytes() == (tmp_path / "far.onnx").read_bytes()
+
+
 def test_every_bin_is_brought_to_the_scale_of_its_model(tmp_path):
     torch.manual_seed(3)
     model = build_model("mobilenetv2_0.25", head="bins20").eval()
