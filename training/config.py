@@ -214,18 +214,29 @@ def fill(kind: type[T], layers: Iterable[Mapping[str, Any]], where: str) -> T:
 
     Args:
         kind: A dataclass all of whose fields have defaults.
-        layers: Key -> value, as YAML or JSON gives them.
+        layers: Key -> value, as YAML or JSON gives them. `outer.inner` is one key of a mapping,
+            whose others stay as they are.
         where: Where they stand, for messages.
 
     Raises:
         ConfigError: A key is unknown (the nearest known one is named) or a value is wrong.
+
+    >>> layers = [{"synthesizer_options": {"blades": [0]}}, {"synthesizer_options.max_radius": 9}]
+    >>> fill(TrainConfig, layers, "here").synthesizer_options
+    {'blades': [0], 'max_radius': 9}
     """
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     for layer in layers:
-        for key, value in layer.items():
+        for name, value in layer.items():
+            key, dot, inner = str(name).partition(".")
             if key not in hints:
-                raise ConfigError(f"{where}: unknown key {str(key)!r}; {hint(str(key), hints)}")
+                raise ConfigError(f"{where}: unknown key {key!r}; {hint(key, hints)}")
+            if dot:
+                mapping = values.get(key, {})
+                if not isinstance(mapping, Mapping):
+                    raise ConfigError(f"{where}: {name}: {key} is {mapping!r}")
+                value = {**mapping, inner: value}
             values[key] = _value(key, value, hints[key], where)
     try:
         return kind(**values)
@@ -304,26 +315,20 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """Read `key=value` texts, the values as YAML; `outer.inner=value` is a key of a mapping.
+    """Read `key=value` texts, the values as YAML.
 
     Raises:
-        ConfigError: A text has no `=`, its value is not YAML, or an outer key has a value, too.
+        ConfigError: A text has no `=`, or its value is not YAML.
 
     >>> parse_settings(["ema=0.999", "methods=[linear]", "backbone_options.width=0.35"])
-    {'ema': 0.999, 'methods': ['linear'], 'backbone_options': {'width': 0.35}}
+    {'ema': 0.999, 'methods': ['linear'], 'backbone_options.width': 0.35}
     """
     out: dict[str, Any] = {}
     for setting in settings:
         key, sign, value = setting.partition("=")
         if not sign:
             raise ConfigError(f"--set takes KEY=VALUE, such as ema=0.999; got {setting!r}")
-        outer, dot, inner = key.strip().partition(".")
-        into = out.setdefault(outer, {}) if dot else out
-        if not isinstance(into, dict):
-            raise ConfigError(f"--set {setting}: {outer} has a value already")
-        into[inner if dot else outer] = parse_yaml(f"value: {value}", f"--set {setting}").get(
-            "value"
-        )
+        out[key.strip()] = parse_yaml(f"value: {value}", f"--set {setting}").get("value")
     return out
 
 
