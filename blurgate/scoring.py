@@ -22,7 +22,7 @@ from blurgate.pipeline import cores_for_workers
 from blurgate.rowfiles import FORMATS, columns_in, read_table
 from blurgate.sharding import Part, PartNote, note_path
 from blurgate.spool import Names, Spool, sorted_names
-from blurgate.stages import Rule, ready_crops, route, score
+from blurgate.stages import Rule, let_go, ready_crops, route, score
 from blurgate.tables import empty_score_row, open_table, score_columns, score_rows
 from blurgate.types import RoutedFaces
 
@@ -216,7 +216,8 @@ def score_files(
         ready_crops(frames) if detector is None else find_faces(frames, detector, workers=workers)
     )
     faces: RoutedFaces | None = None
-    routed = route(score(faces_of, scorer, workers=workers, kinds=kinds), _KEEP_ALL)
+    scored = score(let_go(faces_of), scorer, workers=workers, kinds=kinds)
+    routed = route(scored, _KEEP_ALL)
     with closing(frames), closing(routed) as stream:
         for item in stream:  # a picture's frame and its end make one
             if isinstance(item, RoutedFaces):
