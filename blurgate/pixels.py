@@ -126,8 +126,10 @@ class Planes(Pixels):
             if stride < row or values.size < h * stride:
                 return None
             pixels = values[: h * stride].reshape(h, stride)[:, :row]
-            parts = [np.ascontiguousarray(pixels[:, i::2]) for i in (0, 1)]
-            planes += [turned(part, turn) for part in (parts if row > w else [pixels])]
+            parts = [pixels]
+            if row > w:
+                parts = [np.ascontiguousarray(pixels[:, i::2]) for i in (0, 1)]
+            planes += [turned(part, turn) for part in parts]
         return cls(planes, matrix, full=full)
 
     @property
