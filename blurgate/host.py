@@ -273,10 +273,10 @@ class Host:
         return sorted(in_use, key=lambda name: self._origin[name][0] != "blurgate")
 
     def _load_builtin(self, kind: str) -> None:
+        version = metadata.version("blurgate")
         for module in self._builtin[kind]:
             if not self._manager.has_plugin(module):
                 # A built-in that does not import is our own fault: let it raise.
-                version = metadata.version("blurgate")
                 self._register(importlib.import_module(module), module, "blurgate", version)
 
     def _load_outside(self) -> None:

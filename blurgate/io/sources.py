@@ -111,16 +111,16 @@ def read_sources(
         Frames and ends, in the order of the sources. A source that cannot be read gives an end
         with the reason, and the others go on.
     """
-    # Not above: a machine that trains on pictures may have no PyAV.
-    from blurgate.io.live import read_live
-    from blurgate.io.video import read_video
-
     for still, group in itertools.groupby(sources, key=lambda source: source.kind == "image"):
         if still:
             with closing(ordered_map(_read_still, group, workers)) as stills:
                 for items in stills:
                     yield from items
         else:
+            # Not above: pictures need no PyAV, and a machine that trains on them may have none.
+            from blurgate.io.live import read_live
+            from blurgate.io.video import read_video
+
             for source in group:
                 if source.kind == "live":
                     address = source.address or source.name

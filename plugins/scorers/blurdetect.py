@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import av
-import av.filter
 import cv2
 import numpy as np
 
@@ -25,6 +24,9 @@ from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelFile, ModelInfo, Register, Runtime
 from blurgate.plugins.scorers.measures import MeasureScorer, half_at
 from blurgate.types import F32, U8
+
+if TYPE_CHECKING:
+    import av.filter
 
 W0 = 10.0
 P = 4.7
@@ -42,6 +44,8 @@ def edge_widths(crops: U8) -> F32:
     """
     if not len(crops):
         return np.zeros(0, np.float32)
+    import av.filter  # not above: all scorers are imported to know their names
+
     # A graph of its own for each batch: several threads may score at once.
     graph = av.filter.Graph()
     height, width = crops.shape[1:3]
@@ -56,6 +60,8 @@ def edge_widths(crops: U8) -> F32:
 
 
 def _width(graph: av.filter.Graph, crop: U8, number: int) -> float:
+    import av
+
     grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
     frame = av.VideoFrame.from_ndarray(grey, format="gray")
     frame.pts, frame.time_base = number, _SECOND
@@ -79,6 +85,8 @@ def degree_of_width(width: F32) -> F32:
 
 def _make(model: ModelFile | None, runtime: Runtime) -> MeasureScorer:
     del model, runtime  # it has no weights and runs on the CPU
+    import av.filter
+
     if "blurdetect" not in av.filter.filters_available:
         raise EnvironmentLackError(
             "this PyAV's FFmpeg has no blurdetect filter (it came with FFmpeg 5.1); "

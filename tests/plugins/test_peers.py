@@ -113,6 +113,6 @@ def test_wrong_shapes_are_refused(name):
 
 
 def test_an_ffmpeg_without_the_filter_is_one_line(monkeypatch):
-    monkeypatch.setattr(blurdetect.av.filter, "filters_available", {"scale"})
+    monkeypatch.setattr("av.filter.filters_available", {"scale"})
     with pytest.raises(EnvironmentLackError, match="no blurdetect filter"):
         blurdetect._make(None, Runtime())
