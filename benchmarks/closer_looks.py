@@ -75,9 +75,9 @@ def main() -> None:
     side = np.array(sides)
     print("| side, px | faces | " + " | ".join(f"{way}: at 0.5 | as sure" for way in WAYS) + " |")
     print("| ---: | ---: |" + " ---: | ---: |" * len(WAYS))
-    equal = {
-        way: sorted(alarms[way], reverse=True)[int(FALSE_ALARMS * args.pictures)] for way in WAYS
-    }
+    allowed = int(FALSE_ALARMS * args.pictures)
+    falling = {way: [*sorted(alarms[way], reverse=True), 0.0] for way in WAYS}
+    equal = {way: scores[min(allowed, len(scores) - 1)] for way, scores in falling.items()}
     for low, high in [*pairwise(EDGES), (EDGES[0], EDGES[-1])]:
         here = (side >= low) & (side < high)
         shares = [

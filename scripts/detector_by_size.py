@@ -17,7 +17,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from blurgate.errors import BlurgateError
+from blurgate.errors import BlurgateError, InputError
 from blurgate.geometry import iou
 from blurgate.plugins.detectors.scrfd import Rows
 from blurgate.training.detection.annotations import read_annotations
@@ -77,6 +77,8 @@ def main() -> None:
                     continue
                 sides.append(side)
                 found.append([measure(rows, box, kps) for rows in told])
+    if not found:
+        raise InputError(f"{args.data[0]}: no face that is composed has landmarks to compare")
     side, values = np.array(sides), np.array(found)  # (faces, detectors, 3)
     print("| side, px | faces | detector | recall | IoU | landmark error, mean | median |")
     print("| ---: | ---: | --- | ---: | ---: | ---: | ---: |")

@@ -39,7 +39,7 @@ def missed(picture: Annotated, detector: Detector, least: float) -> int:
 
 
 def main() -> None:
-    """Write the list and print how many."""
+    """Write the list, if there is anything to list, and print how many."""
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = arguments.add_argument
     add("folder", type=Path, metavar="DIR", help=f"with an {FILE}")
@@ -59,8 +59,9 @@ def main() -> None:
     counts = {p.name: missed(p, detector, args.least) for p in pictures}
     rows = json.loads((args.folder / FILE).read_text(encoding="utf-8-sig"))
     hard = [f"{json.dumps(name)}: {json.dumps(rows[name])}" for name in rows if counts[name]]
-    text = "{\n" + ",\n".join(hard) + "\n}\n"
-    (args.folder / args.out).write_text(text, encoding="utf-8")
+    if hard:  # a file that lists nothing could not be trained on
+        text = "{\n" + ",\n".join(hard) + "\n}\n"
+        (args.folder / args.out).write_text(text, encoding="utf-8")
     faces = sum(int((~p.ignore).sum()) for p in pictures)
     found = f"{len(hard)} of {len(pictures)} pictures, {sum(counts.values())} of {faces} faces"
     print(f"{found} missed")

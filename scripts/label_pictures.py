@@ -3,11 +3,11 @@
     python scripts/label_pictures.py SOURCE... --detector TEACHER.onnx --out DIR
 
 leaves DIR/annotations.json and DIR/images/, an annotated folder that `blurgate evaluate --detector`
-reads. Videos give --frames frames, evenly spread. Each picture is searched at the sizes of --search
-(longer side of the detector's input) and, with a border of half its longer side around it, at those
-of --search-padded, because SCRFD misses faces that fill the frame. Finds below --sure are written
-as ignored: the reference does not know what they are. Only for evaluation: these are a model's
-labels and no person's.
+reads. Videos give --frames frames, every k-th from the first one on. Each picture is searched at
+the sizes of --search (longer side of the detector's input) and, with a border of half its longer
+side around it, at those of --search-padded, because SCRFD misses faces that fill the frame. Finds
+below --sure are written as ignored: the reference does not know what they are. Only for evaluation:
+these are a model's labels and no person's.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ def main() -> None:
             name = f"images/{stem}.png"
             if source.kind == "image":
                 name = f"images/{Path(source.name).stem}-{digest(source.name)[:8]}.png"
+            if name in rows:
+                raise SystemExit(f"{name} is there already: {source.name} needs a name of its own")
             done, data = cv2.imencode(".png", frame.image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
             if not done:
                 raise SystemExit(f"{name} cannot be written")

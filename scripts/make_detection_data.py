@@ -110,13 +110,17 @@ def main() -> None:
     parts: dict[str, dict[str, list[Face]]] = {"train": {}, "val": {}}
     counts = {"unlabelled": 0, "background": 0, "background_held_out": 0, "unsure": 0}
     by = Teacher(open_searches(args.detector, args.search, args.search_padded, SEEN), args.sure)
-    for folder in args.photos:
-        listed = {f.source: f for f in list_faces([folder], val=args.val)}
+    photos = {
+        folder: {f.source: f for f in list_faces([folder], val=args.val)} for folder in args.photos
+    }
+    # Whom one folder puts aside another one may show, too.
+    aside = {f.identity for listed in photos.values() for f in listed.values() if f.is_val}
+    for folder, listed in photos.items():
         for source, image, faces in labelled(listed, by, args.side, args.workers):
             if all(face.ignore for face in faces):
                 counts["unlabelled"] += 1
                 continue
-            part = "val" if listed[source].is_val else "train"
+            part = "val" if listed[source].identity in aside else "train"
             name = f"images/{Path(folder).name}/{listed[source].name}.jpg"
             write(args.out / part / name, image)
             parts[part][name] = faces

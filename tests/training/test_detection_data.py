@@ -836,6 +836,27 @@ def test_the_script_labels_and_sets_aside(tmp_path, load, marker, monkeypatch, c
     assert record["teachers"] == ["marker"]
 
 
+def test_whom_one_folder_puts_aside_no_folder_trains_on(tmp_path, load, marker, monkeypatch):
+    letters = "abcdefghijklmnopqrst"
+    for folder, names in (("many", letters), ("few", letters[:4])):
+        (tmp_path / folder).mkdir()
+        for i, name in enumerate(names):
+            image = np.full((120, 160, 3), 80, np.uint8)
+            marker.draw(image, 50, 30, 60, sharp=True, seed=i)
+            cv2.imwrite(str(tmp_path / folder / f"Person_{name}_0001.png"), image)
+    out = tmp_path / "out"
+    args = ["make", str(tmp_path / "many"), str(tmp_path / "few"), "--detector", "marker"]
+    monkeypatch.setattr("sys.argv", [*args, "--out", str(out), "--val", "0.3", "--workers", "1"])
+    load(ROOT / "scripts/make_detection_data.py").main()
+    people = [
+        {Path(p.name).name.rsplit("_", 1)[0] for p in annotated_in([out / part])}
+        for part in ("train", "val")
+    ]
+    assert not people[0] & people[1]
+    assert len(people[0] | people[1]) == 20
+    assert len(people[1]) >= 6
+
+
 def test_what_is_held_out_depends_on_the_name_alone(load):
     script = load(ROOT / "scripts/make_detection_data.py")
     names = [f"{i}.jpg" for i in range(1000)]
@@ -861,6 +882,31 @@ def test_pictures_and_videos_are_labelled_for_evaluation(
     (row,) = read_annotations(out)
     assert row.boxes[0].tolist() == pytest.approx([50, 60, 150, 160], abs=2)
     assert (cv2.imread(str(row.path)) == image).all()
+
+
+def test_videos_of_one_name_do_not_replace_each_other(tmp_path, load, marker, monkeypatch):
+    image = np.full((64, 64, 3), 80, np.uint8)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        writer = cv2.VideoWriter(
+            str(tmp_path / folder / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 64)
+        )
+        for _ in range(3):
+            writer.write(image)
+        writer.release()
+    args = ["label", *(str(tmp_path / folder) for folder in ("a", "b")), "--detector", "marker"]
+    monkeypatch.setattr("sys.argv", [*args, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=r"clip_00000\.png is there already: .*clip\.avi needs a"):
+        load(ROOT / "scripts/label_pictures.py").main()
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_a_background_may_be_tiny(photo, tmp_path, side):
+    (tmp_path / "tiny").mkdir()
+    cv2.imwrite(str(tmp_path / "tiny" / "a.png"), np.full((side, side, 3), 80, np.uint8))
+    samples = Composed([photo], backgrounds_in([tmp_path / "tiny"]), size=64, length=200)
+    for i in range(200):
+        assert samples.sample(0, i).image.shape == (64, 64, 3)
 
 
 # --- other processes

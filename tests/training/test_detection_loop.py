@@ -456,7 +456,7 @@ def test_pictures_are_parted_by_their_names(folder):
         parts([str(folder)], 1e-9)
 
 
-def test_a_folder_may_say_what_is_for_validation(tmp_path):
+def test_a_folder_may_say_what_is_for_validation(tmp_path, monkeypatch):
     for part, count in (("train", 3), ("val", 2)):
         place = tmp_path / part
         place.mkdir()
@@ -473,6 +473,9 @@ def test_a_folder_may_say_what_is_for_validation(tmp_path):
     training, val = parts([str(tmp_path), str(again), str(tmp_path / "train")], 0.9)
     assert [picture.name[0] for picture in training] == list("0121012")
     assert len(val) == 2
+    monkeypatch.chdir(tmp_path / "train")  # whatever it is called
+    training, val = parts([str(tmp_path), "hard.json", "."], 0.9)
+    assert (len(training), len(val)) == (7, 2)
 
 
 def test_a_folder_with_nothing_but_a_training_part_is_for_training(folder, tmp_path):

@@ -60,7 +60,7 @@ class Backdrops:
         if kind < 0.45 and self._backgrounds is not None:
             image = self._backgrounds[int(rng.integers(len(self._backgrounds)))].image
             h, w = image.shape[:2]
-            side = int(min(h, w) * rng.uniform(0.2, 1.0))
+            side = max(int(min(h, w) * rng.uniform(0.2, 1.0)), 1)
             y, x = int(rng.integers(0, h - side + 1)), int(rng.integers(0, w - side + 1))
             return image[y : y + side, x : x + side]
         if kind < 0.75:

@@ -198,7 +198,7 @@ def _some(samples: Composed) -> Tensor:
 
 def _is_for_training(place: Path) -> bool:
     """Tell whether this is a folder `train`, or a file in one, with a `val` beside it."""
-    folder = place.parent if place.is_file() else place
+    folder = (place.parent if place.is_file() else place).resolve()
     return folder.name == "train" and (folder.parent / "val").is_dir()
 
 
