@@ -262,9 +262,9 @@ def sensor_noise(light: Array, normal: Array, photons: Array, read_noise: Array)
         float32 linear light in [0, 1].
     """
     variance = light / photons + read_noise * read_noise
-    a = light / (6 * photons * photons * variance**1.5)
-    noise = (normal + a * (normal * normal - 1)) * (variance / (1 + 2 * a * a)) ** 0.5
-    return (light + noise).clip(0, 1)
+    std = variance**0.5  # a root is the same to the bit whatever else is in a batch; powers are not
+    a = light / (6 * photons * photons * variance * std)
+    return (light + std * (normal + a * (normal * normal - 1)) / (1 + 2 * a * a) ** 0.5).clip(0, 1)
 
 
 def _exposed(light: F32, row: Params) -> U8:

@@ -96,39 +96,47 @@ class LiveFeed:
         """
         batches, step = shares(self._count, batch, world)
         share = np.arange(self._count)[rank::world]  # the same in every epoch: it may be held
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(share))
-        parts = [order[number * step : (number + 1) * step] for number in range(batches)]
-        shown = self._shown(parts, share, epoch, (rank, world))
+
+        def parts_of(epoch: int) -> list[NDArray[np.int64]]:
+            order = np.random.default_rng([self._seed, epoch]).permutation(len(share))
+            return [order[number * step : (number + 1) * step] for number in range(batches)]
+
+        shown = self._shown(parts_of, share, epoch, (rank, world))
         with closing(shown):
-            for part, pictures in zip(parts, shown, strict=True):
+            for part, pictures in zip(parts_of(epoch), shown, strict=True):
                 yield self._sharpened(pictures, share[part])
 
     def _shown(
         self,
-        parts: list[NDArray[np.int64]],
+        parts_of: Callable[[int], list[NDArray[np.int64]]],
         share: NDArray[np.int64],
         epoch: int,
         process: tuple[int, int],
     ) -> Generator[Pictures]:
         """Give an epoch's blurred pictures, made now or held since an earlier epoch."""
         if not self._fresh:
-            yield from self._make(parts, share, epoch)
+            yield from self._make(parts_of(epoch), share, epoch)
             return
-        key = (epoch % self._fresh, *process)
+        first = epoch % self._fresh
+        key = (first, *process)
         if key not in self._held:
+            # A run that goes on makes them in the batches in which they were made before: to the
+            # last bit a picture depends on those that it is blurred with.
+            parts = parts_of(first)
             # What does not fill a batch now may be shown later.
             left = np.setdiff1d(np.arange(len(share)), np.concatenate(parts))
             whole = [*parts, left] if len(left) else parts
             held = self._room(len(share))
-            for number, made in enumerate(self._make(whole, share, key[0])):
+            for number, made in enumerate(self._make(whole, share, first)):
                 at = torch.from_numpy(whole[number]).to(held.degrees.device)
                 held.pictures[at], held.degrees[at] = made
-                if number < len(parts):
+                if epoch == first and number < len(parts):
                     yield made
             self._held[key] = held
-            return
+            if epoch == first:
+                return
         held = self._held[key]
-        for part in parts:
+        for part in parts_of(epoch):
             at = torch.from_numpy(part).to(held.degrees.device)
             yield Pictures(held.pictures[at], held.degrees[at])
 

@@ -59,9 +59,8 @@ def test_pictures_that_come_again_are_the_same_in_another_order(feed_of):
         made = list(anew.train(epoch, 3))
         assert torch.equal(degrees(epochs[epoch]), degrees(made))
         held = feed._held[(epoch, 0, 1)]
-        assert sorted(degrees(feed_of(per_face=2).train(epoch, 10)).tolist()) == sorted(
-            held.degrees.tolist()
-        )
+        every = degrees(feed_of(per_face=2).train(epoch, 10))  # another batch, other last bits
+        assert torch.allclose(every.sort().values, held.degrees.sort().values, atol=1e-4)
         for again in range(epoch + 2, 5, 2):
             assert not torch.equal(degrees(epochs[again]), degrees(epochs[epoch]))
             assert set(degrees(epochs[again]).tolist()) <= set(held.degrees.tolist())
