@@ -29,8 +29,8 @@ def thumbnail(frame: Frame) -> U8:
     else:
         step = max(1, min(frame.size) // (4 * HEIGHT))
         coarse = np.ascontiguousarray(frame.pixels[::step, ::step])
-        grey = cv2.cvtColor(coarse, cv2.COLOR_BGR2GRAY).astype(np.uint8)
-    return cv2.resize(grey, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.uint8)
+        grey = np.asarray(cv2.cvtColor(coarse, cv2.COLOR_BGR2GRAY), np.uint8)
+    return np.asarray(cv2.resize(grey, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def likeness(first: U8, second: U8) -> float:

@@ -270,7 +270,7 @@ def ready_crops(frames: Iterable[Frame | SourceEnd]) -> Stream[FaceBatch]:
         if (h, w) != (CROP_SIZE, CROP_SIZE):
             shrinks = min(h, w) > CROP_SIZE
             how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-            crop = cv2.resize(crop, (CROP_SIZE, CROP_SIZE), interpolation=how).astype(np.uint8)
+            crop = np.asarray(cv2.resize(crop, (CROP_SIZE, CROP_SIZE), interpolation=how), np.uint8)
         whole = Detections(
             frame,
             boxes=np.array([[0, 0, w, h]], np.float32),

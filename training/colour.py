@@ -20,7 +20,7 @@ LINEAR: Final = np.where(_CODE <= 0.04045, _CODE / 12.92, ((_CODE + 0.055) / 1.0
 def to_linear(images: Array) -> Array:
     """Turn uint8 sRGB into float32 linear light in [0, 1]; any shape, NumPy or torch."""
     if isinstance(images, np.ndarray):
-        flat: Any = cv2.LUT(images.reshape(-1, 1), LINEAR)
+        flat = np.asarray(cv2.LUT(images.reshape(-1, 1), LINEAR), np.float32)
         return flat.reshape(images.shape)
     import torch
 

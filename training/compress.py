@@ -66,8 +66,7 @@ def compress_image(image: U8, codec: str, strength: int) -> U8:
     """
     if codec == "jpeg":
         _, file = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, strength])
-        decoded: Any = cv2.imdecode(file, cv2.IMREAD_COLOR)
-        return decoded  # type: ignore[no-any-return]
+        return np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR), np.uint8)
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))[None]
     out = _transform(on_numpy(), planes.astype(np.float32), [codec], [strength])
     return np.ascontiguousarray(out[0].transpose(1, 2, 0)).astype(np.uint8)

@@ -263,7 +263,9 @@ class FaceReader:
         if side < native:  # warping skips pixels when it shrinks; a mean over areas does not
             h, w = image.shape[:2]
             small = max(round(h * side / native), 1), max(round(w * side / native), 1)
-            image = cv2.resize(image, small[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
+            image = np.asarray(
+                cv2.resize(image, small[::-1], interpolation=cv2.INTER_AREA), np.uint8
+            )
             ratio = np.array([small[1] / w, small[0] / h], np.float32)
             kps = (kps + np.float32(0.5)) * ratio - np.float32(0.5)
         # The template is scaled about the centre of the first pixel. Averaging by area, the last
@@ -285,7 +287,7 @@ def resized(image: U8, side: int) -> U8:
     if len(image) == side:
         return image
     how = cv2.INTER_AREA if len(image) > side else cv2.INTER_LINEAR
-    return cv2.resize(image, (side, side), interpolation=how).astype(np.uint8)
+    return np.asarray(cv2.resize(image, (side, side), interpolation=how), np.uint8)
 
 
 def find_face(detector: Detector, image: U8, source: str, pick: Pick) -> F32 | None:
@@ -301,11 +303,11 @@ def find_face(detector: Detector, image: U8, source: str, pick: Pick) -> F32 | N
     if scale < 1:  # only faces that fill the picture are looked for
         h, w = image.shape[:2]
         small = max(round(w * scale), 1), max(round(h * scale), 1)
-        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
     for share in PADS:
         pad = round(share * max(image.shape[:2]))
         framed = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
-        found = _picked(detector, framed.astype(np.uint8, copy=False), source, pick)
+        found = _picked(detector, np.asarray(framed, np.uint8), source, pick)
         if found is not None:
             kps: F32 = (found - np.float32(pad)) / np.float32(scale)
             return kps

@@ -92,7 +92,7 @@ def read_picture(path: Path) -> U8:
             f"{path} is not a picture of {CROP_SIZE}x{CROP_SIZE} pixels; make the dataset again",
             source=str(path),
         )
-    return picture.astype(np.uint8, copy=False)
+    return np.asarray(picture, np.uint8)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _drawn(
     scale = LONG_SIDE / max(h, w)
     size = max(round(w * scale), 1), max(round(h * scale), 1)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas = cv2.resize(image, size, interpolation=how).astype(np.uint8, copy=False)
+    canvas = np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
     for box in truth.boxes[truth.ignore]:
         _rectangle(canvas, box * scale, "ignored", 1)
     for box in found.boxes[right]:

@@ -195,4 +195,4 @@ class PixelFamily:
 
 
 def _shrunk(crop: U8, side: int) -> U8:
-    return cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return np.asarray(cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA), np.uint8)

@@ -104,7 +104,7 @@ def disc_kernel(radius: float, edge: float, scale: float = 1.0) -> F64:
     n = (2 * reach + 1) * _FINE
     at = (np.arange(n) + 0.5) / _FINE - reach - 0.5
     inside = (at[:, None] ** 2 + at[None, :] ** 2 <= (radius * scale) ** 2).astype(np.float64)
-    inside = cv2.GaussianBlur(inside, (0, 0), edge * scale * _FINE).astype(np.float64)
+    inside = np.asarray(cv2.GaussianBlur(inside, (0, 0), edge * scale * _FINE), np.float64)
     kernel = inside.reshape(2 * reach + 1, _FINE, 2 * reach + 1, _FINE).sum(axis=(1, 3))
     out: F64 = kernel / kernel.sum()
     return out
@@ -121,7 +121,7 @@ def glass(image: U8, rng: np.random.Generator, severity: int) -> tuple[U8, Param
         out = cv2.remap(
             out, x + shift[0], y + shift[1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101
         )
-    picture = cv2.GaussianBlur(out, (0, 0), sigma * scale).astype(np.uint8)
+    picture = np.asarray(cv2.GaussianBlur(out, (0, 0), sigma * scale), np.uint8)
     return picture, {"method": "c-glass", "severity": severity}
 
 

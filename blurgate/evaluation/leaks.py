@@ -64,9 +64,8 @@ def cast(picture: U8, blue: float, green: float, red: float) -> U8:
 
 def grey(picture: U8) -> U8:
     """Take the colour out."""
-    return cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR).astype(
-        np.uint8, copy=False
-    )
+    one = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    return np.asarray(cv2.cvtColor(one, cv2.COLOR_GRAY2BGR), np.uint8)
 
 
 def unsharp(picture: U8, amount: float) -> U8:
@@ -209,7 +208,9 @@ def run_leaks(
     """
     chosen = _chosen(clean, faces, seed)
     twins = clean_twins([clean.crops[i] for i in chosen])
-    blurred = np.stack([cv2.GaussianBlur(twin, (0, 0), SIGMA) for twin in twins]).astype(np.uint8)
+    blurred = np.stack(
+        [np.asarray(cv2.GaussianBlur(twin, (0, 0), SIGMA), np.uint8) for twin in twins]
+    )
     base = {"sharp": twins, "blurred": blurred}
     embedded = labeller.embed(twins)
     every = range(len(twins))

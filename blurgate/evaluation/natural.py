@@ -43,5 +43,5 @@ def _small(crop: U8, rng: np.random.Generator) -> tuple[U8, Params]:
     low, high = np.log(SMALL_PX)
     side = min(round(float(np.exp(rng.uniform(low, high)))), len(crop))
     few = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
-    picture = cv2.resize(few, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
-    return picture.astype(np.uint8), {"method": "small", "side": side}
+    enlarged = cv2.resize(few, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged, np.uint8), {"method": "small", "side": side}

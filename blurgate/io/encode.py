@@ -197,7 +197,7 @@ class VideoWriter:
         """
         h, w = self._size
         if abs(image.shape[0] - h) > 1 or abs(image.shape[1] - w) > 1:
-            image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA).astype(np.uint8)
+            image = np.asarray(cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA), np.uint8)
         pad = ((0, h - image.shape[0]), (0, w - image.shape[1]), (0, 0))
         if any(after for _, after in pad):
             image = np.pad(image, pad, "edge")

@@ -15,7 +15,7 @@ import struct
 import threading
 import warnings
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final
 
 import cv2
 import numpy as np
@@ -261,4 +261,4 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_grey(grey: NDArray[Any]) -> U8:
-    return cast(U8, cv2.cvtColor(grey.astype(np.uint8), cv2.COLOR_GRAY2BGR))
+    return np.asarray(cv2.cvtColor(grey.astype(np.uint8), cv2.COLOR_GRAY2BGR), np.uint8)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import cv2
+import numpy as np
 
 from blurgate.types import U8
 
@@ -66,8 +67,9 @@ def turned(image: U8, turn: Turn) -> U8:
     [2, 1]
     """
     if turn.transpose:
-        image = cast(U8, cv2.transpose(image))
+        image = np.asarray(cv2.transpose(image), np.uint8)
     if turn.flip_x or turn.flip_y:
         # cv2's code: 1 mirrors x, 0 mirrors y, -1 both.
-        image = cast(U8, cv2.flip(image, -1 if turn.flip_x and turn.flip_y else int(turn.flip_x)))
+        code = -1 if turn.flip_x and turn.flip_y else int(turn.flip_x)
+        image = np.asarray(cv2.flip(image, code), np.uint8)
     return image

@@ -150,7 +150,7 @@ def small(picture: U8) -> bytes:
     scale = min(1.0, SIDE / max(h, w))
     if scale < 1:
         size = (max(1, round(w * scale)), max(1, round(h * scale)))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     how: Sequence[int] = (cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
     done, data = cv2.imencode(".jpg", picture, how)
     if not done:

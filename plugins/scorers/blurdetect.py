@@ -62,7 +62,7 @@ def edge_widths(crops: U8) -> F32:
 def _width(graph: av.filter.Graph, crop: U8, number: int) -> float:
     import av
 
-    grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
+    grey = np.asarray(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), np.uint8)
     frame = av.VideoFrame.from_ndarray(grey, format="gray")
     frame.pts, frame.time_base = number, _SECOND
     graph.push(frame)

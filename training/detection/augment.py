@@ -116,14 +116,12 @@ def convolved(image: U8, kernel: F32) -> U8:
     factor = len(kernel) / side
     small = cv2.resize(kernel, (side, side), interpolation=cv2.INTER_AREA)
     reduced = cv2.resize(image, (round(w / factor), round(h / factor)), interpolation=how)
-    soft = _filtered(reduced.astype(np.uint8, copy=False), small / small.sum())
-    out: Any = cv2.resize(soft, (w, h), interpolation=cv2.INTER_LINEAR)
-    return out  # type: ignore[no-any-return]
+    soft = _filtered(np.asarray(reduced, np.uint8), small / small.sum())
+    return np.asarray(cv2.resize(soft, (w, h), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _filtered(image: U8, kernel: F32) -> U8:
-    out: Any = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT)
-    return out  # type: ignore[no-any-return]
+    return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT), np.uint8)
 
 
 def coarser(image: U8, factor: float, rng: Generator) -> U8:
@@ -133,8 +131,7 @@ def coarser(image: U8, factor: float, rng: Generator) -> U8:
     down = cv2.INTER_AREA if factor > 2 and rng.random() < 0.7 else cv2.INTER_LINEAR
     up = _UP[int(rng.choice(len(_UP), p=(0.7, 0.25, 0.05)))]
     small = cv2.resize(image, size, interpolation=down)
-    out: Any = cv2.resize(small, (w, h), interpolation=up)
-    return out  # type: ignore[no-any-return]
+    return np.asarray(cv2.resize(small, (w, h), interpolation=up), np.uint8)
 
 
 def toned(image: U8, rng: Generator, *, strength: float = 1.0) -> U8:
@@ -147,15 +144,13 @@ def toned(image: U8, rng: Generator, *, strength: float = 1.0) -> U8:
     table = ramp**gamma
     table = (table - 0.5) * contrast + 0.5 + shift
     tables = np.clip(table[:, None] * cast * 255, 0, 255).astype(np.uint8)
-    out: Any = cv2.LUT(image, tables[None])
-    return out  # type: ignore[no-any-return]
+    return np.asarray(cv2.LUT(image, tables[None]), np.uint8)
 
 
 def saturated(image: U8, factor: float) -> U8:
     """Change the saturation: 0 is grey, 1 leaves the picture as it is."""
     mix = (1 - factor) * np.tile(_WEIGHTS, (3, 1)) + factor * np.eye(3, dtype=np.float32)
-    out: Any = cv2.transform(image, mix.astype(np.float32))
-    return out  # type: ignore[no-any-return]
+    return np.asarray(cv2.transform(image, mix.astype(np.float32)), np.uint8)
 
 
 class Finish:
@@ -214,10 +209,10 @@ class Finish:
                 part = cv2.resize(part.astype(np.int16), (w, h), interpolation=cv2.INTER_LINEAR)
             parts.append(part)
         noise = cv2.merge(parts * (3 // planes)).astype(np.int16)
-        out: Any = cv2.addWeighted(
-            image.astype(np.int16), 1.0, noise, sigma / 32, 0.0, dtype=cv2.CV_8U
+        return np.asarray(
+            cv2.addWeighted(image.astype(np.int16), 1.0, noise, sigma / 32, 0.0, dtype=cv2.CV_8U),
+            np.uint8,
         )
-        return out  # type: ignore[no-any-return]
 
 
 def _lit(image: U8, rng: Generator) -> U8:
@@ -225,15 +220,13 @@ def _lit(image: U8, rng: Generator) -> U8:
     corners = np.exp(rng.normal(0, 0.35, (2, 2))).astype(np.float32)
     h, w = image.shape[:2]
     light = cv2.resize(corners, (w, h), interpolation=cv2.INTER_LINEAR)
-    out: Any = cv2.multiply(image, cv2.merge([light] * 3), dtype=cv2.CV_8U)
-    return out  # type: ignore[no-any-return]
+    return np.asarray(cv2.multiply(image, cv2.merge([light] * 3), dtype=cv2.CV_8U), np.uint8)
 
 
 def _sharpened(image: U8, rng: Generator) -> U8:
     soft = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 2.0))
     amount = rng.uniform(0.3, 1.5)
-    out: Any = cv2.addWeighted(image, 1 + amount, soft, -amount, 0)
-    return out  # type: ignore[no-any-return]
+    return np.asarray(cv2.addWeighted(image, 1 + amount, soft, -amount, 0), np.uint8)
 
 
 def _printed(image: U8, rng: Generator) -> U8:
@@ -244,8 +237,7 @@ def _printed(image: U8, rng: Generator) -> U8:
     tile = np.kron((_BAYER - 7.5) / 15 * amount, np.ones((zoom, zoom))).astype(np.int16)
     rows, columns = -(-h // len(tile)), -(-w // len(tile))
     pattern = np.tile(tile, (rows, columns))[:h, :w]
-    out: Any = cv2.add(image, cv2.merge([pattern] * 3), dtype=cv2.CV_8U)
-    return out  # type: ignore[no-any-return]
+    return np.asarray(cv2.add(image, cv2.merge([pattern] * 3), dtype=cv2.CV_8U), np.uint8)
 
 
 def _scratched(image: U8, rng: Generator) -> U8:
@@ -263,8 +255,7 @@ def _scratched(image: U8, rng: Generator) -> U8:
 
 def _compressed(image: U8, quality: int) -> U8:
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    out: Any = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    return out  # type: ignore[no-any-return]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 def flipped(kps: NDArray[Any], width: float) -> NDArray[Any]:

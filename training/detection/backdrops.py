@@ -85,7 +85,7 @@ class Backdrops:
             part = cv2.rotate(part, int(rng.integers(0, 3)))
         if rng.random() < 0.15:
             part = cv2.GaussianBlur(part, (0, 0), rng.uniform(1, 8))
-        return part  # type: ignore[no-any-return]
+        return np.asarray(part, np.uint8)
 
     def _beside(self, rng: Generator) -> U8 | None:
         """Find a part of a photo that no face, nor its hair and neck, reaches into."""
@@ -114,7 +114,7 @@ def drawn(size: int, rng: Generator) -> U8:
     corners = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
     if rng.random() < 0.4:  # one colour, little changed
         corners = np.clip(corners[:1, :1] + rng.normal(0, 12, (2, 2, 3)), 0, 255).astype(np.uint8)
-    image: Any = cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
+    image = np.asarray(cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
     if rng.random() < 0.5:
         cells = int(2 ** rng.uniform(1, 7))
         noise: Any = rng.normal(
@@ -128,7 +128,7 @@ def drawn(size: int, rng: Generator) -> U8:
         _shape(image, rng)
     if rng.random() < 0.25:
         _writing(image, rng)
-    return image  # type: ignore[no-any-return]
+    return image
 
 
 def sign(size: int, rng: Generator) -> U8:

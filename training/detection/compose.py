@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from copy import copy
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
@@ -328,14 +328,14 @@ class Composed:
         part = level[
             top : top + math.ceil(cut_h * down[1]), left : left + math.ceil(cut_w * down[0])
         ]
-        patch: Any = cv2.resize(part, (to_w, to_h))
+        patch = np.asarray(cv2.resize(part, (to_w, to_h)), np.uint8)
         cut = np.array([to_w / part.shape[1], to_h / part.shape[0]])
         scale, start = down * cut, np.array([left, top]) / down
         boxes = (source.boxes - np.tile(start, 2)) * np.tile(scale, 2)
         kps = (source.kps - start) * scale
         faces = Faces(boxes.astype(np.float32), kps.astype(np.float32), source.ignore.copy())
         if rng.random() < 0.5:
-            patch = cv2.flip(patch, 1)
+            patch = np.asarray(cv2.flip(patch, 1), np.uint8)
             faces = faces.moved(np.eye(2, 3), to_w)
         if rng.random() < 0.4:
             patch = toned(patch, rng, strength=0.6)

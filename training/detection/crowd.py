@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import cv2
 import numpy as np
@@ -177,7 +177,9 @@ def _fill(canvas: U8, outline: NDArray[np.float64], stuff: U8, soft: float) -> N
     x2, y2 = (int(v) for v in high.clip(0, side))
     if x2 - x1 < 2 or y2 - y1 < 2:
         return
-    filled: Any = cv2.resize(stuff, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
+    filled = np.asarray(
+        cv2.resize(stuff, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR), np.uint8
+    )
     mask = soft_mask(outline - (x1, y1), filled.shape[:2], soft)
     lay_over(canvas[y1:y2, x1:x2], filled, mask)
 
@@ -197,8 +199,8 @@ def _cloth(texture: Texture, rng: Generator) -> U8:
         return texture(rng)
     vivid = rng.choice((8.0, 25.0, 70.0))  # most clothes are nearly grey
     colour = rng.uniform(15, 230) + rng.normal(0, vivid, 3)
-    folds: Any = rng.normal(0, rng.uniform(3, 18), (6, int(rng.integers(3, 9)), 1))
-    smooth: Any = cv2.resize(folds.astype(np.float32), (48, 48), interpolation=cv2.INTER_CUBIC)
+    folds = rng.normal(0, rng.uniform(3, 18), (6, int(rng.integers(3, 9)), 1)).astype(np.float32)
+    smooth = np.asarray(cv2.resize(folds, (48, 48), interpolation=cv2.INTER_CUBIC), np.float32)
     out: U8 = np.clip(colour + smooth[..., None], 0, 255).astype(np.uint8)
     return out
 
@@ -212,8 +214,9 @@ def head_from_behind(
     middle = np.array([person.x, person.y - 0.1 * person.size])
     outline = middle + np.stack([np.cos(turn), np.sin(turn)], axis=1) * half
     colour = np.array(_HAIR[int(rng.integers(len(_HAIR)))]) * rng.uniform(0.6, 1.3)
-    strands: Any = rng.normal(0, rng.uniform(4, 14), (4, int(rng.integers(12, 40)), 1))
-    light: Any = cv2.resize(strands.astype(np.float32), (48, 48), interpolation=cv2.INTER_LINEAR)
+    strands = rng.normal(0, rng.uniform(4, 14), (4, int(rng.integers(12, 40)), 1))
+    strands = strands.astype(np.float32)
+    light = np.asarray(cv2.resize(strands, (48, 48), interpolation=cv2.INTER_LINEAR), np.float32)
     down = np.linspace(rng.uniform(0, 40), -20, 48)[:, None, None]
     hair: U8 = np.clip(colour + light[..., None] + down, 0, 255).astype(np.uint8)
     _fill(canvas, outline, hair, soft)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
@@ -25,8 +25,7 @@ def stretched(image: U8, faces: Faces, rng: Generator) -> U8:
     scale = side / part
     faces.boxes[:, axis::2] = (faces.boxes[:, axis::2] - at) * scale
     faces.kps[..., axis] = (faces.kps[..., axis] - at) * scale
-    out: Any = cv2.resize(kept, (side, side), interpolation=cv2.INTER_LINEAR)
-    return out  # type: ignore[no-any-return]
+    return np.asarray(cv2.resize(kept, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def cut(image: U8, faces: Faces, rng: Generator) -> U8:
@@ -49,8 +48,7 @@ def cut(image: U8, faces: Faces, rng: Generator) -> U8:
     scale = side / part
     faces.boxes[:] = (faces.boxes - np.tile(corner, 2)) * scale
     faces.kps[:] = (faces.kps - corner) * scale
-    out: Any = cv2.resize(image[y : y + part, x : x + part], (side, side))
-    return out  # type: ignore[no-any-return]
+    return np.asarray(cv2.resize(image[y : y + part, x : x + part], (side, side)), np.uint8)
 
 
 def angle(rng: Generator) -> float:

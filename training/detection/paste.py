@@ -195,8 +195,9 @@ def paste(
     if width is not None:
         centre[0] = width - 1 - centre[0]
         points[:, 0] = width - 1 - points[:, 0]
-    matrix: Any = cv2.getRotationMatrix2D(
-        (float(centre[0]), float(centre[1])), placing.angle, scale
+    matrix = np.asarray(
+        cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), placing.angle, scale),
+        np.float64,
     )
     matrix[:, 2] += np.array(placing.centre) - _CORNER - centre
     placed = points @ matrix[:, :2].T + matrix[:, 2]
@@ -230,13 +231,13 @@ def soft_mask(points: NDArray[np.float64], size: tuple[int, int], soft: float) -
         size: (h, w) of the mask.
         soft: Width of the edge in pixels.
     """
-    mask: Any = np.zeros(size, np.uint8)
+    mask = np.zeros(size, np.uint8)
     sixteenths = np.rint(points * 16).astype(np.int32)
     cv2.fillPoly(mask, [sixteenths[:, None]], 255, cv2.LINE_AA, 4)
     if soft >= 1:
         side = round(soft) * 2 + 1
-        mask = cv2.blur(mask, (side, side))
-    return mask  # type: ignore[no-any-return]
+        mask = np.asarray(cv2.blur(mask, (side, side)), np.uint8)
+    return mask
 
 
 def lay_over(region: U8, patch: U8, mask: U8) -> None:
@@ -281,8 +282,9 @@ def _warped(
     if mirror:
         matrix[:, 2] += matrix[:, 0] * (image.shape[1] - 1)
         matrix[:, 0] *= -1
-    out: Any = cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REPLICATE)
-    return out  # type: ignore[no-any-return]
+    return np.asarray(
+        cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
 
 
 def _inside_outline(faces: Faces, placed: NDArray[np.float64], chosen: int) -> Faces:

@@ -199,7 +199,7 @@ def _shrunk(annotated: Annotated) -> Picture:
     scale = min(LONGEST / max(h, w), 1.0)
     size = max(round(w * scale), 1), max(round(h * scale), 1)
     if scale < 1:
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     ratio = np.array([size[0] / w, size[1] / h], np.float32)
     boxes = annotated.boxes * np.tile(ratio, 2)
     # What lies outside the picture cannot be pasted: a box is that of what is seen.

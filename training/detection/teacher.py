@@ -97,7 +97,7 @@ class Teacher:
         for search in self.searches:
             pad = round(search.border * max(image.shape[:2]))
             framed = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
-            frame = Frame(framed.astype(np.uint8, copy=False), source, 0, None)
+            frame = Frame(np.asarray(framed, np.uint8), source, 0, None)
             (found,) = search.detector([frame])
             boxes.append(found.boxes - np.float32(pad))
             kps.append(found.kps - np.float32(pad))
