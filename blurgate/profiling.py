@@ -13,7 +13,6 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -171,12 +170,7 @@ class timed:  # noqa: N801 - reads as a verb: with timed("detect")
         _inside.block = self
         self._began = time.perf_counter()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         if self._profile is None:
             return
         took = time.perf_counter() - self._began

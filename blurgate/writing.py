@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import av
@@ -93,13 +92,7 @@ class FaceWriter:
             self._marks = self._open.enter_context(Marks())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         """Give the room back."""
         self._open.close()
 

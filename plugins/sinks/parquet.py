@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from blurgate.errors import ConfigError, EnvironmentLackError
@@ -61,15 +60,9 @@ class ParquetSink:
         self._rows.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, /, *rest: object) -> None:
         """Turn the rows into Parquet; after an error too, so that nothing is lost."""
-        self._rows.__exit__(kind, error, trace)
+        self._rows.__exit__(kind, *rest)
         with written_whole(self._path) as temporary:
             self._convert(temporary)
         if kind is None:

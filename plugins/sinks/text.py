@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, ClassVar, Self
 
 from blurgate.errors import ConfigError, naming
@@ -62,13 +61,7 @@ class TextSink(ABC):
             self._append(self.head())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         """Flush, and close unless it is stdout."""
         if self._file is None:
             return
