@@ -72,7 +72,7 @@ def _through_fft(images: Tensor, kernels: Tensor) -> Tensor:
 
     h, w = images.shape[2:]
     reach = kernels.shape[1] // 2
-    rows, columns = fast_size(h + 2 * reach), fast_size(w + 2 * reach)
+    rows, columns = (cv2.getOptimalDFTSize(side + 2 * reach) for side in (h, w))
     y, x = (
         torch.from_numpy(mirror(np.arange(-reach, full - reach), side)).to(images.device)
         for side, full in ((h, rows), (w, columns))
@@ -92,19 +92,6 @@ def mirror(index: NDArray[Any], side: int) -> NDArray[np.int64]:
     """
     folded = np.mod(index, 2 * side)
     return np.asarray(np.minimum(folded, 2 * side - 1 - folded), np.int64)
-
-
-def fast_size(least: int) -> int:
-    """Give the next size that is a product of 2, 3 and 5, which an FFT is fast at."""
-    size = least
-    while True:
-        rest = size
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return size
-        size += 1
 
 
 def box_matrix(source: int, target: int) -> NDArray[np.float64]:

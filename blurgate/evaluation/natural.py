@@ -10,12 +10,13 @@ Both keep to `blurgate.evaluation.families.Family` and are for evaluation only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
 
 from blurgate.evaluation.families import PixelFamily
+from blurgate.training.compress import compress_image
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ def natural_families(seed: int) -> tuple[PixelFamily, ...]:
 
 def _compressed(crop: U8, rng: np.random.Generator) -> tuple[U8, Params]:
     quality = int(rng.integers(QUALITY[0], QUALITY[1] + 1))
-    _, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    picture: Any = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    return picture, {"method": "compressed", "quality": quality}
+    return compress_image(crop, "jpeg", quality), {"method": "compressed", "quality": quality}
 
 
 def _small(crop: U8, rng: np.random.Generator) -> tuple[U8, Params]:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
 
 from blurgate.evaluation.heldout import REFERENCE_PX, Params
+from blurgate.training.compress import compress_image
 
 if TYPE_CHECKING:
     from blurgate.types import F32, F64, U8
@@ -208,8 +209,7 @@ def _noisy(picture: F32, rng: np.random.Generator, order: Order) -> F32:
 
 def _compressed(picture: F32, rng: np.random.Generator) -> F32:
     quality = int(rng.integers(QUALITY[0], QUALITY[1] + 1))
-    _, file = cv2.imencode(".jpg", _codes(picture), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded: Any = cv2.imdecode(file, cv2.IMREAD_COLOR)
+    decoded = compress_image(_codes(picture), "jpeg", quality)
     out: F32 = (decoded / np.float32(255)).astype(np.float32)
     return out
 

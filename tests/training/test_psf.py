@@ -350,10 +350,6 @@ def test_the_gpu_path_of_the_convolution():
     assert (whole - convolve.convolve_batch(images, kernels)).abs().max() < 1e-4
 
 
-def test_fast_size():
-    assert [convolve.fast_size(n) for n in (1, 7, 11, 221, 433)] == [1, 8, 12, 225, 450]
-
-
 @pytest.mark.parametrize("source", [113, 150, 224, 256, 448])
 def test_box_matrix_is_area_averaging(source):
     image = np.random.default_rng(0).random((source, source), dtype=np.float32)

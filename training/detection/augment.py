@@ -19,6 +19,7 @@ from blurgate.host import get_host
 from blurgate.training import psf
 from blurgate.training.arrays import on_numpy
 from blurgate.training.blur import KernelBlur
+from blurgate.training.compress import compress_image
 from blurgate.training.streams import Streams
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class Finish:
         if old and rng.random() < 0.15:
             image = _scratched(image, rng)
         if rng.random() < 0.4:
-            image = _compressed(image, int(rng.integers(20, 95)))
+            image = compress_image(image, "jpeg", int(rng.integers(20, 95)))
         return image
 
     def _grained(self, image: U8, rng: Generator, *, strong: bool) -> U8:
@@ -251,11 +252,6 @@ def _scratched(image: U8, rng: Generator) -> U8:
         level = int(rng.integers(0, 256))
         cv2.line(out, start, end, (level, level, level), 1, cv2.LINE_AA)
     return out
-
-
-def _compressed(image: U8, quality: int) -> U8:
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 def flipped(kps: NDArray[Any], width: float) -> NDArray[Any]:
