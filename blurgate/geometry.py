@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 
 from blurgate.errors import ConfigError, ShapeError
 from blurgate.profiling import timed
-from blurgate.types import CROP_SIZE, F32, U8, Frame, Pixels, check_array
-
-F64: TypeAlias = NDArray[np.float64]
+from blurgate.types import CROP_SIZE, F32, F64, U8, Frame, Pixels, check_array
 
 ARCFACE_TEMPLATE: Final[F32] = np.array(
     [
@@ -254,6 +252,26 @@ def fit_long_side(size: tuple[int, int], long_side: int, *, multiple: int = 1) -
     fitted = fit_canvas(size, (long_side, long_side))
     height, width = (-(-side // multiple) * multiple for side in fitted.inner)
     return replace(fitted, canvas=(height, width))
+
+
+def shorter_sides(boxes: F32) -> F32:
+    """Give the shorter side of each of (n, 4) boxes."""
+    sides: F32 = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
+    return sides
+
+
+def area(boxes: F32) -> F32:
+    """Give the areas of (n, 4) boxes; 0 where a side is negative."""
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    return np.asarray(sides.prod(axis=1), np.float32)
+
+
+def covered(boxes: F32, others: F32) -> F32:
+    """Give the share of each of (n, 4) boxes that lies on each of (m, 4) others, (n, m)."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.maximum(high - low, 0).prod(axis=2)
+    return np.asarray(shared / np.maximum(area(boxes), 1e-6)[:, None], np.float32)
 
 
 def iou(a: F32, b: F32, *, inclusive: bool = False) -> F32:

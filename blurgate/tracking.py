@@ -17,12 +17,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blurgate.assignment import pair_up
 from blurgate.geometry import iou
 from blurgate.scenecut import is_cut, thumbnail
-from blurgate.types import U8, Detections, FaceBatch, Frame, SourceEnd, Stream, Tracks
+from blurgate.types import F64, U8, Detections, FaceBatch, Frame, SourceEnd, Stream, Tracks
 
 CONFIDENT: Final = 0.6
 """Detections of this score or more choose their tracks first."""
@@ -42,8 +41,6 @@ _REACH: Final = 0.75  # how far landmarks may be from where they should be, in f
 _REACH_PER_S: Final = 1.5  # growing with the time since the face was seen,
 _REACH_MAX: Final = 1.5  # up to this
 _SIZE_RATIO: Final = 2.0  # a face does not double its size between two frames
-
-F64 = NDArray[np.float64]
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from blurgate.training.plots import (
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
-    from blurgate.training.plots import F64
+    from blurgate.types import F64
 
 DEGREES: Final = (0.1, 0.3, 0.5, 0.7, 0.9)
 """The labels that examples are looked for at."""

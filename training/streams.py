@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from blurgate.training.arrays import mix
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    F64: TypeAlias = NDArray[np.float64]
+    from blurgate.types import F64
 
 T = TypeVar("T")
 _SEED_BITS = 53  # the largest width that a JSON reader on doubles keeps exactly

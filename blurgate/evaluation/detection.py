@@ -21,9 +21,8 @@ from blurgate.evaluation.detection_ap import (
     Matches,
     average_precision,
     match,
-    shorter_sides,
 )
-from blurgate.geometry import iou
+from blurgate.geometry import iou, shorter_sides
 from blurgate.types import Detections, Frame
 
 if TYPE_CHECKING:

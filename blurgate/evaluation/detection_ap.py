@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blurgate.geometry import iou
+from blurgate.geometry import covered, iou, shorter_sides
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +63,7 @@ def match(
     found = np.zeros(len(boxes), np.bool_)
     left_out = shorter_sides(detections) < least_px
     overlap = iou(detections, boxes)
-    hidden = _most_covered(detections, boxes[ignore]) >= COVERED
+    hidden = covered(detections, boxes[ignore]).max(axis=1, initial=0) >= COVERED
     hidden |= overlap[:, ignore].max(axis=1, initial=0) >= least_iou
     for i in range(len(detections)):
         free = np.where(ignore | found, -1.0, overlap[i])
@@ -73,22 +73,6 @@ def match(
         elif hidden[i]:
             left_out[i] = True
     return Matches(face, left_out, found)
-
-
-def shorter_sides(boxes: F32) -> F32:
-    """Give the shorter side of each of (n, 4) boxes."""
-    sides: F32 = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
-    return sides
-
-
-def _most_covered(detections: F32, regions: F32) -> F32:
-    """Give the largest share of each detection that lies on one of the regions."""
-    low = np.maximum(detections[:, None, :2], regions[None, :, :2])
-    high = np.minimum(detections[:, None, 2:], regions[None, :, 2:])
-    shared = np.maximum(high - low, 0).prod(axis=2)
-    areas = np.maximum((detections[:, 2:] - detections[:, :2]).prod(axis=1), 1e-9)
-    most: F32 = (shared / areas[:, None]).max(axis=1, initial=0)
-    return most
 
 
 def average_precision(

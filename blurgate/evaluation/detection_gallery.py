@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from blurgate.evaluation.detection import IOUS, LEAST_PX, Found, Truth
-from blurgate.evaluation.detection_ap import match, shorter_sides
+from blurgate.evaluation.detection_ap import match
+from blurgate.geometry import shorter_sides
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

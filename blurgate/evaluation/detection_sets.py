@@ -10,8 +10,7 @@ import numpy as np
 
 from blurgate.errors import InputError
 from blurgate.evaluation.detection import LEAST_PX, Truth
-from blurgate.evaluation.detection_ap import shorter_sides
-from blurgate.geometry import ARCFACE_TEMPLATE, align_faces, similarity
+from blurgate.geometry import ARCFACE_TEMPLATE, align_faces, shorter_sides, similarity
 from blurgate.host import get_host
 from blurgate.io.images import read_image
 from blurgate.io.sources import expand

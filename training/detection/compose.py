@@ -31,6 +31,7 @@ import cv2
 import numpy as np
 
 from blurgate.errors import ConfigError
+from blurgate.geometry import covered
 from blurgate.training.detection.annotations import Annotated
 from blurgate.training.detection.augment import (
     Finish,
@@ -55,7 +56,6 @@ from blurgate.training.detection.occlude import occluded
 from blurgate.training.detection.paste import (
     Faces,
     Placing,
-    covered,
     crop_px,
     paste,
     seen,
@@ -200,7 +200,7 @@ class Composed:
         taken: list[F32] = []
         for size, x, y in sorted(places, reverse=rng.random() < 0.3):
             box = np.array([x - size / 2, y - size / 2, x + size / 2, y + size / 2], np.float32)
-            if taken and bool((covered(np.stack(taken), box) > 0.3).any()):
+            if taken and bool((covered(np.stack(taken), box[None]) > 0.3).any()):
                 continue
             taken.append(box)
             picture, face = self._photos.draw(rng)

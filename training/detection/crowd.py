@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import cv2
 import numpy as np
 
+from blurgate.geometry import area
 from blurgate.training.detection.paste import Faces, lay_over, soft_mask
-from blurgate.training.detection.pictures import LEAST_VISIBLE, area
+from blurgate.training.detection.pictures import LEAST_VISIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,7 @@ import numpy as np
 
 from blurgate import zoo
 from blurgate.errors import ConfigError
-from blurgate.geometry import iou
+from blurgate.geometry import iou, shorter_sides
 from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.plugins.detectors.scrfd import STRIDES, Scrfd
 from blurgate.training.detection.assign import IGNORED
@@ -110,7 +110,7 @@ class DenseTeacher:
         told, found, points, watched = self.open().rows(image)
         found = found.clip(0, np.array([w, h, w, h], np.float32))
         hot = np.flatnonzero(told >= SEEN)
-        side = _shorter(boxes)
+        side = shorter_sides(boxes)
         overlap = iou(found[hot], boxes)
         seen = overlap.max(axis=0, initial=0.0) >= _SAME
         lost = np.flatnonzero(~seen & (side < SMALL))
@@ -126,7 +126,7 @@ class DenseTeacher:
         faces[hot[free & known]] = nearest[free & known]
         more = hot[free & ~known]
         faces[more] = len(boxes) + np.arange(len(more))
-        small = _shorter(found[more]) < self._least_kps
+        small = shorter_sides(found[more]) < self._least_kps
         points = np.where(small[:, None], np.float32(np.nan), points[more].reshape(-1, 10))
         return (
             faces.astype(np.int32, copy=False),
@@ -146,12 +146,6 @@ def _watch_neck(detector: Scrfd) -> None:
         raise ConfigError(
             f"{detector.path} has no features of strides 8, 16 and 32 to learn: they are {shapes}"
         )
-
-
-def _shorter(boxes: F32) -> F32:
-    """Give the shorter sides of boxes."""
-    sides: F32 = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
-    return sides
 
 
 def _within(boxes: F32, others: F32) -> NDArray[np.bool_]:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
+from blurgate.geometry import area, covered
 from blurgate.training.detection.augment import MAX_SPREAD, convolved, flipped
-from blurgate.training.detection.pictures import LEAST_VISIBLE, area
+from blurgate.training.detection.pictures import LEAST_VISIBLE
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -111,13 +112,6 @@ def seen(faces: Faces, window: tuple[float, float, float, float]) -> Faces:
 def smear(faces: Faces, kernel: Kernel, size: float) -> None:
     """Ignore the faces that a kernel, scaled to a face of `size`, leaves nothing of."""
     faces.ignore |= kernel.spread * size / np.sqrt(np.maximum(area(faces.boxes), 1)) > MAX_SPREAD
-
-
-def covered(boxes: F32, box: F32) -> F32:
-    """Give the share of each of (n, 4) boxes that lies under one box."""
-    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
-    shared = np.maximum(high - low, 0).prod(axis=1)
-    return np.asarray(shared / np.maximum(area(boxes), 1e-6), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +287,7 @@ def _inside_outline(faces: Faces, placed: NDArray[np.float64], chosen: int) -> F
     window = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
     order = [chosen, *(i for i in range(len(faces)) if i != chosen)]
     faces = faces[order]
-    share = 1 - covered(faces.boxes, np.array(window, np.float32))
+    share = 1 - covered(faces.boxes, np.array([window], np.float32))[:, 0]
     ignore = faces.ignore | (share > 1 - LEAST_VISIBLE)
     ignore[0] = faces.ignore[0]
     keep = share < 0.98

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from blurgate.errors import BlurgateError, ConfigError, InputError
+from blurgate.geometry import area
 from blurgate.io.images import read_image
 from blurgate.io.sources import expand
 from blurgate.pipeline import ordered_map
@@ -23,7 +24,7 @@ from blurgate.training.detection.annotations import Annotated, read_annotations
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-    from blurgate.types import F32, U8
+    from blurgate.types import U8
 
 CACHE_MIB: Final = 3072
 """Decoded pictures are kept up to this many MiB; the others are decoded again each time."""
@@ -214,12 +215,6 @@ def _shrunk(annotated: Annotated) -> Picture:
         (annotated.ignore | (share < LEAST_VISIBLE))[seen],
     )
     return Picture(image, faces, _halves(image))
-
-
-def area(boxes: F32) -> F32:
-    """Give the areas of (n, 4) boxes; 0 where a side is negative."""
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    return np.asarray(sides.prod(axis=1), np.float32)
 
 
 def _halves(image: U8) -> tuple[U8, ...]:
