@@ -7,13 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import cv2
 import numpy as np
 
-from blurgate.errors import DecodeError, InputError
+from blurgate.errors import InputError
 from blurgate.folders import check_is_folder
 from blurgate.io.text import shown
-from blurgate.report.page import Bars, Html, bars, element, facts, page, picture, section, table
+from blurgate.report.page import (
+    Bars,
+    Html,
+    bars,
+    element,
+    facts,
+    jpeg,
+    page,
+    picture,
+    section,
+    table,
+)
 from blurgate.training import layout
 from blurgate.training.plots import (
     BINS,
@@ -181,8 +191,4 @@ def _thumbnail(folder: Path, file: str) -> bytes:
     # A table from elsewhere must not put a reader's own files into a page that is passed on.
     if not path.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{shown(file)} lies outside of {folder}", source=file)
-    image = layout.read_picture(path)
-    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    if not done:
-        raise DecodeError(f"{shown(file)} cannot be shown", source=file)
-    return data.tobytes()
+    return jpeg(layout.read_picture(path), _JPEG_QUALITY)

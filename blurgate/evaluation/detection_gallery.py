@@ -134,12 +134,6 @@ def sheet(failures: list[Failure], title: str) -> U8:
     return canvas
 
 
-def jpeg(image: U8) -> bytes:
-    """Encode a drawn picture for a page."""
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return data.tobytes()
-
-
 def png(image: U8) -> bytes:
     """Encode a sheet."""
     _, data = cv2.imencode(".png", image)

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from blurgate.evaluation.detection_gallery import jpeg
-from blurgate.report.page import Html, element, facts, page, safe, section, table
+from blurgate.report.page import Html, element, facts, jpeg, page, safe, section, table
 
 if TYPE_CHECKING:
     from blurgate.evaluation.detection_gallery import Gallery
@@ -132,7 +131,7 @@ def detection_page(results: Mapping[str, Any], galleries: Mapping[str, Gallery])
                 continue
             figures = [
                 element(
-                    "figure", _image(jpeg(f.drawn), f.caption), element("figcaption", f.caption)
+                    "figure", _image(jpeg(f.drawn, 80), f.caption), element("figcaption", f.caption)
                 )
                 for f in failures
             ]

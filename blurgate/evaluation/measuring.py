@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import cv2
 import numpy as np
 
 from blurgate.errors import InputError
 from blurgate.evaluation.families import ChainFamily, Family, clean_twins
 from blurgate.pipeline import ordered_map
+from blurgate.report.page import jpeg
 from blurgate.training.dataset import Dataset
 from blurgate.training.labels import Labeller
 
@@ -34,7 +34,6 @@ WORST: Final = 12
 _PER_BLOCK: Final = 3
 _PER_FAMILY: Final = 3
 _CALIBRATION_FACES: Final = 128
-_QUALITY: Final = 90
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,9 +254,3 @@ def _keep_worst(
             heapq.heappush(heap, (size, -case.row, case))
             if len(heap) > _PER_FAMILY:
                 heapq.heappop(heap)
-
-
-def jpeg(picture: U8) -> bytes:
-    """Encode a picture (h, w, 3) uint8 BGR for the page."""
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return data.tobytes()

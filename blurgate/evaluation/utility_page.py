@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from blurgate.evaluation.findings import BOUNDS, GRID
-from blurgate.evaluation.measuring import jpeg
 from blurgate.report.charts import Chart, Line, lines
-from blurgate.report.page import Html, element, facts, picture, section, table
+from blurgate.report.page import Html, element, facts, jpeg, picture, section, table
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:

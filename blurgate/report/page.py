@@ -13,7 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import cv2
+
+from blurgate.errors import DecodeError
 from blurgate.report.style import STYLE
+from blurgate.types import U8
 
 
 class Html(str):
@@ -92,6 +96,15 @@ def facts(values: Mapping[str, Any]) -> Html:
     """Make a list of names and values; nested ones as `outer.inner`, a list in one line."""
     rows = (element("div", element("dt", k), element("dd", v)) for k, v in _flat(values))
     return element("dl", *rows)
+
+
+def jpeg(image: U8, quality: int = 90) -> bytes:
+    """Encode a picture (h, w, 3) uint8 BGR for a page."""
+    how: Sequence[int] = (cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
+    done, data = cv2.imencode(".jpg", image, how)
+    if not done:
+        raise DecodeError("a picture cannot be shown")
+    return data.tobytes()
 
 
 def picture(jpeg: bytes, text: str, side: int) -> Html:

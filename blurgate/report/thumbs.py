@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from blurgate.crops import loose_crop
 from blurgate.errors import BlurgateError, DecodeError
 from blurgate.io.images import is_image, read_image
 from blurgate.pipeline import ordered_map
+from blurgate.report.page import jpeg
 from blurgate.report.results import Results
 from blurgate.types import U8
 
@@ -63,9 +64,9 @@ def make_thumbs(
         return list(_read(results, job))
 
     for done, made in enumerate(ordered_map(work, jobs, workers), 1):
-        for index, jpeg, problem in made:
-            if jpeg is not None:
-                thumbs.jpeg[index] = jpeg
+        for index, thumb, problem in made:
+            if thumb is not None:
+                thumbs.jpeg[index] = thumb
             elif problem:
                 thumbs.broken.append(problem)
             else:
@@ -151,8 +152,4 @@ def small(picture: U8) -> bytes:
     if scale < 1:
         size = (max(1, round(w * scale)), max(1, round(h * scale)))
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    how: Sequence[int] = (cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
-    done, data = cv2.imencode(".jpg", picture, how)
-    if not done:
-        raise DecodeError("a picture cannot be shown")
-    return data.tobytes()
+    return jpeg(picture, _QUALITY)
