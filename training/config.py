@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from blurgate.errors import ConfigError, EnvironmentLackError, UnknownNameError, hint
 
 __all__ = [
     "Config",
+    "Identity",
     "TrainConfig",
     "check_name",
     "check_ranges",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 BASE: Final = "base"
+
+Identity: TypeAlias = Literal["auto", "folder", "name", "file"]
+"""What tells who a picture shows; see `blurgate.training.faces.list_faces`."""
 
 T = TypeVar("T")
 
@@ -74,7 +78,7 @@ class TrainConfig(Config):
     """Only these methods of the folder; empty: all."""
     faces: tuple[str, ...] = ()
     """Pictures, folders or patterns."""
-    identity: Literal["auto", "folder", "name", "file"] = "auto"
+    identity: Identity = "auto"
     val: float = 0.2
     """Share of the identities for validation; a folder brings its own parts."""
     align: bool = False

@@ -24,9 +24,9 @@ from blurgate.types import CROP_SIZE, Frame
 
 if TYPE_CHECKING:
     from blurgate.interfaces import Detector
+    from blurgate.training.config import Identity
     from blurgate.types import F32, U8
 
-Identity: TypeAlias = Literal["auto", "folder", "name", "file"]
 Pick: TypeAlias = Literal["largest", "central"]
 """Which face of a picture is meant: that with the largest box, or that whose box has most area less
 twice the squared distance of its centre from the picture's (the rule of FaceNet's

@@ -231,7 +231,7 @@ class _Faces:
     def __init__(
         self,
         arguments: list[str],
-        identity: Literal["auto", "folder", "name", "file"],
+        identity: options.Identity,
         align: bool,
         detector: str | None,
         det_size: int,

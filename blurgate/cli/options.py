@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from blurgate.training import config
 
 Detector = Annotated[
     str | None,
@@ -34,7 +36,7 @@ Align = Annotated[
     ),
 ]
 Identity = Annotated[
-    Literal["auto", "folder", "name", "file"],
+    config.Identity,
     typer.Option("--identity", help="How to tell who a picture shows: see docs/training-data.md."),
 ]
 BlurKind = Annotated[

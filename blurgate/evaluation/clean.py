@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blurgate.evaluation.groups import Groups
-    from blurgate.training.faces import Identity
+    from blurgate.training.config import Identity
     from blurgate.types import U8
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from blurgate.stages import six_digits
+
 if TYPE_CHECKING:
     from blurgate.types import U8
 
@@ -102,5 +104,5 @@ def _facts(row: Curve | Gated) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Give numbers with six digits, and tuples as lists."""
     if isinstance(value, float):
-        return float(f"{value:.6g}")
+        return six_digits(value)
     return [plain(entry) for entry in value] if isinstance(value, tuple) else value
