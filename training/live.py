@@ -28,7 +28,9 @@ from blurgate.types import CROP_SIZE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from blurgate.interfaces import Detector
     from blurgate.training.config import TrainConfig
+    from blurgate.training.degrade import Chain
     from blurgate.types import U8
 
 __all__ = ["LiveFeed", "open_live"]
@@ -227,30 +229,8 @@ def open_live(
         compression=config.compression,
         harsh=config.harsh,
     )
-    parts: dict[bool, list[U8]] = {
-        is_val: [crop for face, crop in zip(kept, crops, strict=True) if face.is_val == is_val]
-        for is_val in (False, True)
-    }
-    if len(parts[False]) < 2 or not parts[True]:
-        raise ConfigError(
-            f"of {len(found)} pictures {len(parts[False])} can be trained on and "
-            f"{len(parts[True])} are left for validation: too few; see `identity` in "
-            "docs/training.md"
-        )
-    curve = None
-    if config.even:
-        count = even.n_tracks(len(parts[False]) * config.per_face)
-        order = np.random.default_rng(config.seed).permutation(len(parts[False]))[:count]
-        sample = [parts[False][i] for i in order]
-        curve = even.calibrate(
-            chain,
-            sample,
-            labeller,
-            seed=config.seed,
-            tracks=count,
-            device=place if place.type == "cuda" else None,
-            workers=1 if place.type == "cuda" else workers,
-        )
+    parts = _parts_of(kept, crops, len(found))
+    curve = _curve_of(config, parts[False], chain, labeller, place, workers)
     embed = on_gpu.tensors if on_gpu is not None else through_numpy(labeller)
     train, val = (
         LiveData(
@@ -278,8 +258,48 @@ def open_live(
     )
 
 
+def _parts_of(faces: list[Face], crops: list[U8], n_pictures: int) -> dict[bool, list[U8]]:
+    """Give the crops to train on, and as True those to validate on."""
+    parts: dict[bool, list[U8]] = {
+        is_val: [crop for face, crop in zip(faces, crops, strict=True) if face.is_val == is_val]
+        for is_val in (False, True)
+    }
+    if len(parts[False]) < 2 or not parts[True]:
+        raise ConfigError(
+            f"of {n_pictures} pictures {len(parts[False])} can be trained on and "
+            f"{len(parts[True])} are left for validation: too few; see `identity` in "
+            "docs/training.md"
+        )
+    return parts
+
+
+def _curve_of(
+    config: TrainConfig,
+    crops: list[U8],
+    chain: Chain,
+    labeller: Labeller,
+    place: torch.device,
+    workers: int,
+) -> even.Curve | None:
+    """Find out how severities must be drawn for even labels, where that is wanted."""
+    if not config.even:
+        return None
+    count = even.n_tracks(len(crops) * config.per_face)
+    order = np.random.default_rng(config.seed).permutation(len(crops))[:count]
+    on_gpu = place.type == "cuda"
+    return even.calibrate(
+        chain,
+        [crops[i] for i in order],
+        labeller,
+        seed=config.seed,
+        tracks=count,
+        device=place if on_gpu else None,
+        workers=1 if on_gpu else workers,
+    )
+
+
 def _live_facts(
-    config: TrainConfig, faces: list[Face], labeller: Labeller, finder: Any
+    config: TrainConfig, faces: list[Face], labeller: Labeller, finder: Detector | None
 ) -> dict[str, Any]:
     people = {is_val: {f.identity for f in faces if f.is_val == is_val} for is_val in (False, True)}
     return {

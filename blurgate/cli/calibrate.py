@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from blurgate.evaluation.calibration import Choice, Target
     from blurgate.evaluation.comparing import Comparisons
     from blurgate.evaluation.material import Measured
-    from blurgate.interfaces import App, Embedder, Runtime, Scorer
+    from blurgate.interfaces import App, Detector, Embedder, Scorer
     from blurgate.profile import Profile
+    from blurgate.training.faces import Face
 
 EXAMPLE = """Example:
 
@@ -143,9 +144,10 @@ def calibrate_command(
     from blurgate.errors import ConfigError
     from blurgate.evaluation import calibration
     from blurgate.files import folder_of
-    from blurgate.interfaces import Runtime
+    from blurgate.interfaces import DetectorOptions, Runtime
     from blurgate.profile import write_profile
     from blurgate.stages import Rule
+    from blurgate.training.faces import list_faces
 
     target = _target(keep_rate, max_mean_degree, fnmr, fnmr_ratio, fmr, match_threshold)
     if bool(faces) == (from_synth is not None):
@@ -180,10 +182,19 @@ def calibrate_command(
         if from_synth is not None:
             measured = _measure_synth(from_synth, split, scorer, recogniser, quiet)
         else:
-            found = _Faces(faces or [], identity, align, detector, det_size, min_score, runtime)
-            count = workers or options.usable_cores()
-            measured = found.measure(
-                scorer, recogniser, blur or [], per_image, seed, count, quiet, on_failure
+            listed = list_faces(faces or [], identity=identity, stdin=sys.stdin)
+            detection = DetectorOptions(det_size, min_score)
+            measured = _measure_faces(
+                listed,
+                zoo.open_detector(detector, runtime, detection) if align else None,
+                scorer,
+                recogniser,
+                blur=blur or [],
+                per_image=per_image,
+                seed=seed,
+                workers=workers or options.usable_cores(),
+                quiet=quiet,
+                on_failure=on_failure,
             )
         comparisons = None
         if compares:
@@ -225,59 +236,40 @@ def _target(
     return Fnmr(fmr, fnmr, fnmr_ratio, match)
 
 
-class _Faces:
-    """FACES and how to read them."""
+def _measure_faces(
+    faces: list[Face],
+    finder: Detector | None,
+    scorer: Scorer,
+    embedder: Embedder | None,
+    *,
+    blur: list[str],
+    per_image: int,
+    seed: int,
+    workers: int,
+    quiet: bool,
+    on_failure: Callable[[str, str], None],
+) -> Measured:
+    from blurgate.evaluation.material import blur_families, measure_faces
+    from blurgate.training.faces import FaceReader
+    from blurgate.types import CROP_SIZE
 
-    def __init__(
-        self,
-        arguments: list[str],
-        identity: options.Identity,
-        align: bool,
-        detector: str | None,
-        det_size: int,
-        min_score: float,
-        runtime: Runtime,
-    ) -> None:
-        from blurgate import zoo
-        from blurgate.interfaces import DetectorOptions
-        from blurgate.training.faces import list_faces
-
-        self._faces = list_faces(arguments, identity=identity, stdin=sys.stdin)
-        detection = DetectorOptions(det_size, min_score)
-        self._finder = zoo.open_detector(detector, runtime, detection) if align else None
-
-    def measure(
-        self,
-        scorer: Scorer,
-        embedder: Embedder | None,
-        blur: list[str],
-        per_image: int,
-        seed: int,
-        workers: int,
-        quiet: bool,
-        on_failure: Callable[[str, str], None],
-    ) -> Measured:
-        from blurgate.evaluation.material import blur_families, measure_faces
-        from blurgate.training.faces import FaceReader
-        from blurgate.types import CROP_SIZE
-
-        families = blur_families(blur, seed)
-        size = 2 * CROP_SIZE if families else CROP_SIZE
-        # Of several people in a photo, the one in the middle is whom it is named after.
-        reader = FaceReader(size, self._finder, pick="central")
-        with progress_bar(len(self._faces), "faces", quiet=quiet) as bar:
-            return measure_faces(
-                self._faces,
-                reader,
-                scorer,
-                embedder,
-                families=families,
-                per_image=per_image,
-                seed=seed,
-                workers=workers,
-                on_progress=lambda done: bar(done, ""),
-                on_failure=on_failure,
-            )
+    families = blur_families(blur, seed)
+    size = 2 * CROP_SIZE if families else CROP_SIZE
+    # Of several people in a photo, the one in the middle is whom it is named after.
+    reader = FaceReader(size, finder, pick="central")
+    with progress_bar(len(faces), "faces", quiet=quiet) as bar:
+        return measure_faces(
+            faces,
+            reader,
+            scorer,
+            embedder,
+            families=families,
+            per_image=per_image,
+            seed=seed,
+            workers=workers,
+            on_progress=lambda done: bar(done, ""),
+            on_failure=on_failure,
+        )
 
 
 def _measure_synth(

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blurgate.evaluation.clean import CleanFaces
-    from blurgate.evaluation.evaluating import Evaluation
-    from blurgate.interfaces import App, Embedder
+    from blurgate.evaluation.evaluating import Evaluation, Plan
+    from blurgate.interfaces import App, Embedder, Scorer
+    from blurgate.training.faces import FaceReader
 
 EXAMPLE = """Examples:
 
@@ -146,15 +147,10 @@ def evaluate_command(
 ) -> None:
     """Measure scorers side by side: are their degrees right, and what are they worth?"""
     options.one_thread_each()
-    from blurgate.errors import ConfigError, InputError
+    from blurgate.errors import ConfigError
 
     if detector:
-        for name in context.params:
-            if name not in FOR_DETECTORS and _is_given(context, name):
-                raise ConfigError(
-                    "--detector evaluates detectors: it goes without the scorers' options, "
-                    f"such as --{name.replace('_', '-')}"
-                )
+        _check_for_detectors(context)
         from blurgate.evaluation import detection_command
         from blurgate.interfaces import DetectorOptions
 
@@ -179,17 +175,10 @@ def evaluate_command(
     from blurgate.evaluation import evaluating
     from blurgate.evaluation.families import DEFAULT, make_family
     from blurgate.interfaces import DetectorOptions, Runtime
-    from blurgate.training import layout
     from blurgate.training.faces import FaceReader
     from blurgate.training.labels import Labeller
 
-    datasets = [folder for folder in data if layout.is_dataset(Path(folder))]
-    if datasets and len(data) > 1:
-        raise ConfigError(
-            f"{datasets[0]} is a folder of blurgate synth: evaluate takes one such folder, and "
-            "nothing beside it"
-        )
-    is_synth = bool(datasets)
+    is_synth = _is_dataset(data)
     parts = tuple(dict.fromkeys(part or (PARTS[:-1] if is_synth else PARTS)))
     if unknown := set(parts) - set(PARTS):
         raise ConfigError(f"--part {min(unknown)}: the parts are {', '.join(PARTS)}")
@@ -208,9 +197,6 @@ def evaluate_command(
     wanted: list[str | None] = [*model] if model else [None]
     scorers = [zoo.open_scorer(name, runtime) for name in wanted]
     judging = zoo.open_embedder(judge, runtime) if judge is not None else None
-    second = Labeller(judging) if judging is not None else None
-    skipped: list[str] = []
-
     if is_synth:
         if "utility" in parts:
             raise ConfigError("--part utility needs photos of people and not a synth folder")
@@ -222,7 +208,7 @@ def evaluate_command(
                 labeller,
                 scorers,
                 plan,
-                judge=second,
+                judge=Labeller(judging) if judging is not None else None,
                 workers=n_workers,
                 on_progress=bar,
             )
@@ -235,51 +221,25 @@ def evaluate_command(
             )
         detection = DetectorOptions(det_size, min_score)
         finder = zoo.open_detector(align_with, runtime, detection) if align or align_with else None
-        from blurgate.evaluation.clean import choose_faces, read_clean
-
-        faces = choose_faces(data, identity=identity, people=people, photos=photos, seed=seed)
-
-        def missed(source: str, error: str) -> None:
-            skipped.append(source)
-            warn(error)
-
-        with _bar(quiet) as bar:
-            clean = read_clean(
-                faces,
-                # Of several people in a photo, the one in the middle is whom it is named after.
-                FaceReader(
-                    detector=finder,
-                    detection=repr(detection) if finder else "",
-                    pick="central",
-                ),
-                groups=plan.groups,
-                workers=n_workers,
-                on_progress=lambda n: bar("faces", n),
-                on_failure=missed,
-            )
-            done = evaluating.evaluate_faces(
-                clean,
-                Labeller(recogniser),
-                scorers,
-                plan,
-                judge=second,
-                workers=n_workers,
-                on_progress=bar,
-            )
-            if "utility" in parts:
-                # Of a sample of the faces a list leaves next to nothing.
-                listed = pairs or ("all" if people or photos else None)
-                try:
-                    _utility(done, clean, recogniser, judging, listed, data, bar)
-                except InputError as error:
-                    if part or pairs:
-                        raise
-                    done.left_out.append(f"utility is left out: {error}")
-        done.material |= {
-            "pictures": len(faces),
-            "skipped": len(skipped),
-            "aligned_by": str(finder.info) if finder is not None else "",
-        }
+        done = _on_faces(
+            data,
+            # Of several people in a photo, the one in the middle is whom it is named after.
+            FaceReader(
+                detector=finder, detection=repr(detection) if finder else "", pick="central"
+            ),
+            recogniser,
+            scorers,
+            plan,
+            judge=judging,
+            identity=identity,
+            people=people,
+            photos=photos,
+            utility="utility" in parts,
+            pairs=pairs,
+            workers=n_workers,
+            quiet=quiet,
+        )
+        done.material["aligned_by"] = str(finder.info) if finder is not None else ""
     for line in done.left_out:
         warn(line)
     if out is not None:
@@ -291,8 +251,95 @@ def evaluate_command(
 
         for text in text_tables(done):
             typer.echo(text)
-    if skipped:
+    if done.material.get("skipped"):
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _check_for_detectors(context: typer.Context) -> None:
+    """Refuse options that are for scorers only."""
+    from blurgate.errors import ConfigError
+
+    for name in context.params:
+        if name not in FOR_DETECTORS and _is_given(context, name):
+            raise ConfigError(
+                "--detector evaluates detectors: it goes without the scorers' options, "
+                f"such as --{name.replace('_', '-')}"
+            )
+
+
+def _is_dataset(data: list[str]) -> bool:
+    """Tell a folder of `blurgate synth` from clean faces."""
+    from blurgate.errors import ConfigError
+    from blurgate.training import layout
+
+    datasets = [folder for folder in data if layout.is_dataset(Path(folder))]
+    if datasets and len(data) > 1:
+        raise ConfigError(
+            f"{datasets[0]} is a folder of blurgate synth: evaluate takes one such folder, and "
+            "nothing beside it"
+        )
+    return bool(datasets)
+
+
+def _on_faces(
+    data: list[str],
+    reader: FaceReader,
+    recogniser: Embedder,
+    scorers: list[Scorer],
+    plan: Plan,
+    *,
+    judge: Embedder | None,
+    identity: options.Identity,
+    people: int | None,
+    photos: int | None,
+    utility: bool,
+    pairs: str | None,
+    workers: int,
+    quiet: bool,
+) -> Evaluation:
+    """Evaluate on clean faces."""
+    from blurgate.errors import InputError
+    from blurgate.evaluation.clean import choose_faces, read_clean
+    from blurgate.evaluation.evaluating import evaluate_faces
+    from blurgate.training.labels import Labeller
+
+    faces = choose_faces(data, identity=identity, people=people, photos=photos, seed=plan.seed)
+    skipped = 0
+
+    def missed(source: str, error: str) -> None:
+        nonlocal skipped
+        skipped += 1
+        warn(error)
+
+    with _bar(quiet) as bar:
+        clean = read_clean(
+            faces,
+            reader,
+            groups=plan.groups,
+            workers=workers,
+            on_progress=lambda n: bar("faces", n),
+            on_failure=missed,
+        )
+        done = evaluate_faces(
+            clean,
+            Labeller(recogniser),
+            scorers,
+            plan,
+            judge=Labeller(judge) if judge is not None else None,
+            workers=workers,
+            on_progress=bar,
+        )
+        if utility:
+            # Of a sample of the faces a list leaves next to nothing.
+            listed = pairs or ("all" if people or photos else None)
+            try:
+                _utility(done, clean, recogniser, judge, listed, data, bar)
+            except InputError as error:
+                if plan.strict or pairs:
+                    raise
+                done.left_out.append(f"utility is left out: {error}")
+    done.material |= {"pictures": len(faces), "skipped": skipped}
+    return done
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
