@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -31,7 +31,9 @@ from blurgate.files import write_atomically, write_json
 from blurgate.interfaces import DetectorOptions, Runtime
 
 if TYPE_CHECKING:
+    from blurgate.evaluation.detection import Truth
     from blurgate.interfaces import Embedder
+    from blurgate.types import U8
 
 WITHOUT_FACES: Final = "without faces"
 """What the set of the negatives is called."""
@@ -160,7 +162,7 @@ def run(
 def _measure(
     done: Comparison,
     title: str,
-    pictures: Any,
+    pictures: Iterator[tuple[U8, Truth]],
     contenders: Sequence[Contender],
     step: Callable[[], None],
     *,

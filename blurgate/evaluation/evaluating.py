@@ -25,6 +25,7 @@ from blurgate.training.dataset import Dataset
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
+    from blurgate.evaluation.findings import UtilityResult
     from blurgate.interfaces import Scorer
     from blurgate.training.labels import Labeller
 
@@ -68,8 +69,8 @@ class Evaluation:
     rows: Rows | None = None
     protocol: Protocol | None = None
     leaks: Leaks | None = None
-    utility: Any = None
-    """What `blurgate.evaluation.utility` found; None if it was not asked for."""
+    utility: UtilityResult | None = None
+    """None if it was not asked for."""
     left_out: list[str] = field(default_factory=list)
     """One line for each part that the faces were too few for."""
     fidelity: dict[str, dict[str, Any]] = field(default_factory=dict)
