@@ -47,7 +47,7 @@ class _Queue:
     asked: int = 0
 
 
-class Profile:
+class TimingProfile:
     """What was measured of one run; safe to add to from several threads."""
 
     def __init__(self) -> None:
@@ -131,15 +131,15 @@ class Profile:
         yield self.verdict()
 
 
-_active: Profile | None = None
+_active: TimingProfile | None = None
 _inside = threading.local()
 
 
 @contextmanager
-def taking_profile() -> Generator[Profile, None, None]:
+def taking_profile() -> Generator[TimingProfile, None, None]:
     """Measure what this process does until the end of the block."""
     global _active
-    profile = Profile()
+    profile = TimingProfile()
     before, _active = _active, profile
     try:
         yield profile
@@ -148,7 +148,7 @@ def taking_profile() -> Generator[Profile, None, None]:
         _active = before
 
 
-def current_profile() -> Profile | None:
+def current_profile() -> TimingProfile | None:
     """Give the profile that is being taken, if one is."""
     return _active
 

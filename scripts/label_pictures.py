@@ -21,10 +21,10 @@ import cv2
 
 from blurgate.errors import BlurgateError
 from blurgate.io.sources import Source, expand, read_sources
+from blurgate.io.text import digest
 from blurgate.io.video import estimate_frames
 from blurgate.training.detection.annotations import Face, write_annotations
 from blurgate.training.detection.teacher import SEEN, Teacher, open_searches
-from blurgate.training.faces import digest
 from blurgate.types import Frame, SourceEnd
 
 

@@ -27,9 +27,10 @@ import numpy as np
 
 from blurgate.errors import BlurgateError, DecodeError
 from blurgate.io.images import read_image
+from blurgate.io.text import digest
 from blurgate.training.detection.annotations import Face, write_annotations
 from blurgate.training.detection.teacher import SEEN, SURE, Teacher, open_searches
-from blurgate.training.faces import digest, list_faces
+from blurgate.training.faces import list_faces
 
 LEAST_PX = 5.0
 """Finds with a shorter side than this in the picture that is written are ignored."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from blurgate import zoo
-from blurgate.evaluation.material import measure_synth
+from blurgate.evaluation.material import material_of_synth
 from blurgate.interfaces import Runtime
 
 STARTS = (0.1, 0.2, 0.3)
@@ -49,7 +49,7 @@ def main() -> None:
     runtime = Runtime("cpu")
     scorer = zoo.open_scorer(args.model, runtime)
     embedder = zoo.open_embedder(args.embedder, runtime)
-    found = measure_synth(args.folder, scorer, embedder, split=args.split)
+    found = material_of_synth(args.folder, scorer, embedder, split=args.split)
     same = (found.reference_embedding[found.owner] * found.embedding).sum(1)
     wrong = same * args.other_photo < args.match_threshold
     print(f"{len(wrong)} pictures of {len(set(found.identities))} people by {scorer.info}")

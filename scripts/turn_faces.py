@@ -24,6 +24,7 @@ import numpy as np
 from blurgate.errors import BlurgateError
 from blurgate.geometry import iou
 from blurgate.io.images import read_image
+from blurgate.io.text import digest
 from blurgate.training.detection.annotations import (
     Annotated,
     Face,
@@ -32,7 +33,7 @@ from blurgate.training.detection.annotations import (
 )
 from blurgate.training.detection.teacher import SEEN, SURE, Teacher, open_searches
 from blurgate.training.detection.turning import turned
-from blurgate.training.faces import digest, person_of
+from blurgate.training.faces import person_of
 
 LEAST_PX = 48.0
 """Smallest face that is turned, by its shorter side: the teacher's landmarks must be exact."""
@@ -85,7 +86,7 @@ def make(
 ) -> tuple[np.ndarray, list[Face]] | None:
     """Turn and label one picture; None where the teacher finds no face in it any more."""
     picture, face, number = job
-    rng = np.random.default_rng(int(digest(f"{picture.name} {number}")[:16], 16))
+    rng = np.random.default_rng(int(digest(f"{picture.name} {number}"), 16))
     image = read_image(picture.path)
     to_yaw, to_pitch = angles(rng, yaw, pitch)
     image = turned(image, picture.boxes[face], picture.kps[face], yaw=to_yaw, pitch=to_pitch)

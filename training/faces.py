@@ -18,7 +18,7 @@ from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.geometry import ARCFACE_TEMPLATE, align_faces, similarity
 from blurgate.io.images import read_image
 from blurgate.io.sources import expand
-from blurgate.io.text import harmless, shown
+from blurgate.io.text import digest, harmless, shown
 from blurgate.training import layout
 from blurgate.types import CROP_SIZE, Frame
 
@@ -63,7 +63,7 @@ class Face:
     def name(self) -> str:
         """A file name without ending; equal names in different folders give different ones."""
         stem = _UNSAFE.sub("_", PurePath(self.source.replace("\\", "/")).stem).lstrip("-")
-        return f"{stem[:48] or 'face'}-{digest(self.source)[:16]}"
+        return f"{stem[:48] or 'face'}-{digest(self.source)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _identity(source: str, argument: str, how: Identity) -> str:
     elif how == "name" or (how == "auto" and named != path.stem):
         person = named
     else:
-        person = f"{path.stem}-{digest(source)[:16]}"
+        person = f"{path.stem}-{digest(source)}"
     # A name may hold bytes that are not UTF-8; tables are UTF-8, and open in spreadsheets.
     return harmless(person).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -178,11 +178,6 @@ def _validation(identities: set[str], val: float, seed: int) -> set[str]:
         )
     count = min(max(round(val * len(identities)), 1), len(identities) - 1)
     return set(sorted(identities, key=lambda person: digest(f"{seed} {person}"))[:count])
-
-
-def digest(text: str) -> str:
-    """Give a text's SHA-256 in hex; the same on every machine."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def list_digest(faces: Iterable[Face]) -> str:

@@ -14,10 +14,10 @@ import numpy as np
 from blurgate.errors import ConfigError
 from blurgate.host import get_host
 from blurgate.interfaces import Scalar
-from blurgate.io.text import harmless
+from blurgate.io.text import digest, harmless
 from blurgate.pipeline import ordered_map
 from blurgate.training import even, layout
-from blurgate.training.faces import Face, FaceReader, Skipped, digest
+from blurgate.training.faces import Face, FaceReader, Skipped
 from blurgate.training.pairs import apply_sizes, make_chain
 from blurgate.training.streams import Streams
 

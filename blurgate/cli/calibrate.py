@@ -249,7 +249,7 @@ def _measure_faces(
     quiet: bool,
     on_failure: Callable[[str, str], None],
 ) -> Measured:
-    from blurgate.evaluation.material import blur_families, measure_faces
+    from blurgate.evaluation.material import blur_families, material_of_faces
     from blurgate.training.faces import FaceReader
     from blurgate.types import CROP_SIZE
 
@@ -258,7 +258,7 @@ def _measure_faces(
     # Of several people in a photo, the one in the middle is whom it is named after.
     reader = FaceReader(size, finder, pick="central")
     with progress_bar(len(faces), "faces", quiet=quiet) as bar:
-        return measure_faces(
+        return material_of_faces(
             faces,
             reader,
             scorer,
@@ -279,11 +279,11 @@ def _measure_synth(
     embedder: Embedder | None,
     quiet: bool,
 ) -> Measured:
-    from blurgate.evaluation.material import measure_synth
+    from blurgate.evaluation.material import material_of_synth
 
     part = None if split == "all" else split
     with progress_bar(None, "pictures", quiet=quiet) as bar:
-        return measure_synth(
+        return material_of_synth(
             folder, scorer, embedder, split=part, on_progress=lambda done: bar(done, "")
         )
 

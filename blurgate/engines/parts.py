@@ -45,7 +45,7 @@ def part_name(index: int) -> str:
     return f"part-{index:08d}.parquet"
 
 
-def digest(names: Sequence[str]) -> str:
+def paths_digest(names: Sequence[str]) -> str:
     """Give what tells a stretch from any other."""
     joined = json.dumps(names, separators=(",", ":"))
     return hashlib.sha256(joined.encode("ascii")).hexdigest()
@@ -61,7 +61,7 @@ def manifest_of(names: Names, length: int, settings: Mapping[str, Any]) -> dict[
     """
     paths = hashlib.sha256()
     for stretch in stretches(names, length):
-        paths.update(digest(stretch).encode())
+        paths.update(paths_digest(stretch).encode())
     return {
         "settings": dict(settings),
         "files": len(names),
@@ -127,7 +127,11 @@ class PartFolder:
     def is_done(self, index: int, names: Sequence[str], settings: Mapping[str, Any]) -> bool:
         """Tell whether a part is there and is the one of these paths and settings."""
         note = self.note(index)
-        return note == {"settings": dict(settings), "paths": digest(names), "files": len(names)}
+        return note == {
+            "settings": dict(settings),
+            "paths": paths_digest(names),
+            "files": len(names),
+        }
 
     def note(self, index: int) -> dict[str, Any] | None:
         """Give what a part says about itself; None if it is not there or damaged."""
@@ -149,7 +153,7 @@ class PartFolder:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        note = {"settings": dict(settings), "paths": digest(names), "files": len(names)}
+        note = {"settings": dict(settings), "paths": paths_digest(names), "files": len(names)}
         sink = pa.BufferOutputStream()
         pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(note).encode()}), sink)
         self.write(part_name(index), sink.getvalue().to_pybytes())

@@ -11,13 +11,12 @@ import numpy as np
 from blurgate.errors import DecodeError, InputError
 from blurgate.evaluation.groups import GroupNames, check_fit
 from blurgate.io.images import read_image
-from blurgate.io.text import shown
+from blurgate.io.text import digest, shown
 from blurgate.pipeline import ordered_map
 from blurgate.training.faces import (
     Face,
     FaceReader,
     Skipped,
-    digest,
     find_face,
     list_faces,
     native_side,

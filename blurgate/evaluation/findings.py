@@ -62,7 +62,7 @@ class Gated:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Case:
+class WorstPair:
     """A mated comparison on which a scorer loses."""
 
     condition: str
@@ -84,7 +84,7 @@ class UtilityResult:
     """Faces, comparisons, recognisers with their thresholds, per condition its label's mean."""
     curves: tuple[Curve, ...]
     gates: tuple[Gated, ...]
-    cases: tuple[Case, ...]
+    cases: tuple[WorstPair, ...]
 
     def json(self) -> dict[str, Any]:
         """Give everything but the pictures as JSON would."""

@@ -18,10 +18,11 @@ import numpy as np
 from blurgate.errors import InputError
 from blurgate.evaluation.families import ChainFamily, Family, clean_twins, make_family
 from blurgate.evaluation.natural import natural_families
+from blurgate.io.text import digest
 from blurgate.pipeline import ordered_map
 from blurgate.stages import six_digits
 from blurgate.training.dataset import Dataset, Split
-from blurgate.training.faces import Face, FaceReader, Skipped, digest
+from blurgate.training.faces import Face, FaceReader, Skipped
 from blurgate.training.labels import Labeller, labels_of
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def blur_families(names: Sequence[str], seed: int) -> list[Family]:
     return [natural[name] if name in natural else make_family(name, seed=seed) for name in names]
 
 
-def measure_faces(
+def material_of_faces(
     faces: Sequence[Face],
     reader: FaceReader,
     scorer: Scorer,
@@ -168,7 +169,7 @@ def measure_faces(
     )
 
 
-def measure_synth(
+def material_of_synth(
     folder: Path,
     scorer: Scorer,
     embedder: Embedder | None,

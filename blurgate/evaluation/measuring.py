@@ -37,7 +37,7 @@ _CALIBRATION_FACES: Final = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Case:
+class WorstPicture:
     """One picture that a scorer is far off on."""
 
     error: float
@@ -65,7 +65,7 @@ class Rows:
     """The labels that a second recogniser gives; empty without one."""
     degree: dict[str, list[float]] = field(default_factory=dict)
     """Scorer -> n degrees."""
-    worst: dict[str, list[Case]] = field(default_factory=dict)
+    worst: dict[str, list[WorstPicture]] = field(default_factory=dict)
     """Scorer -> the cases with the largest errors, largest first, a few of each family."""
     held_out: dict[str, bool] = field(default_factory=dict)
     """Family -> whether no training sees it."""
@@ -217,7 +217,9 @@ def _gather(
     on_progress: Callable[[int], None],
 ) -> Rows:
     rows = Rows(degree={name: [] for name in scorers})
-    cases: dict[str, dict[str, list[tuple[float, int, Case]]]] = {name: {} for name in scorers}
+    cases: dict[str, dict[str, list[tuple[float, int, WorstPicture]]]] = {
+        name: {} for name in scorers
+    }
     for block in blocks:
         start = len(rows)
         for source, identity, group, family, side in block.rows:
@@ -241,7 +243,7 @@ def _gather(
 
 
 def _keep_worst(
-    block: _Block, degree: F32, start: int, cases: dict[str, list[tuple[float, int, Case]]]
+    block: _Block, degree: F32, start: int, cases: dict[str, list[tuple[float, int, WorstPicture]]]
 ) -> None:
     """Keep the block's largest errors if they are among their family's largest so far."""
     error = (degree - block.label).astype(np.float64)
@@ -249,7 +251,9 @@ def _keep_worst(
         heap = cases.setdefault(block.rows[i][3], [])
         size = float(abs(error[i]))
         if len(heap) < _PER_FAMILY or size > heap[0][0]:
-            case = Case(float(error[i]), start + i, jpeg(block.clean[i]), jpeg(block.pictures[i]))
+            case = WorstPicture(
+                float(error[i]), start + i, jpeg(block.clean[i]), jpeg(block.pictures[i])
+            )
             # The row breaks ties, so that cases themselves are never compared.
             heapq.heappush(heap, (size, -case.row, case))
             if len(heap) > _PER_FAMILY:

@@ -15,7 +15,7 @@ from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
     from blurgate.evaluation.evaluating import Evaluation
-    from blurgate.evaluation.measuring import Case, Rows
+    from blurgate.evaluation.measuring import Rows, WorstPicture
     from blurgate.evaluation.protocol import Protocol
 
 WAYS: Final = {"fixed": "all lines at one angle", "random": "a random angle each"}
@@ -324,7 +324,7 @@ def _worst(done: Evaluation, rows: Rows) -> Iterator[Html]:
     yield section("Where scorers lose", *parts)
 
 
-def _case(rows: Rows, name: str, case: Case) -> Html:
+def _case(rows: Rows, name: str, case: WorstPicture) -> Html:
     degree, label = rows.degree[name][case.row], rows.label[case.row]
     family = rows.family[case.row]
     about = f"{family}, {rows.source[case.row]}"

@@ -18,8 +18,8 @@ import numpy as np
 
 from blurgate.errors import InputError
 from blurgate.evaluation.families import clean_twins
+from blurgate.io.text import digest
 from blurgate.pipeline import ordered_map
-from blurgate.training.faces import digest
 from blurgate.training.pairs import make_chain
 from blurgate.training.streams import Streams
 

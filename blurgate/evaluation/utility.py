@@ -27,7 +27,7 @@ from blurgate.errors import InputError
 from blurgate.evaluation import verification
 from blurgate.evaluation.edc import Edc, best_edc, edc, pair_degree
 from blurgate.evaluation.families import Family, clean_twins
-from blurgate.evaluation.findings import BOUNDS, GRID, Case, Curve, Gated, UtilityResult, plain
+from blurgate.evaluation.findings import BOUNDS, GRID, Curve, Gated, UtilityResult, WorstPair, plain
 from blurgate.evaluation.material import degrees
 from blurgate.evaluation.names import distinct_names
 from blurgate.training.labels import Labeller, labels_of
@@ -139,8 +139,8 @@ def evaluate_utility(
         )
         vectors = [recogniser(pictures) for recogniser in recognisers]
         labels = labels_of(clean[0], vectors[0]).astype(np.float64)
-        marks = [degrees(scorer, pictures) for scorer in scorers]
-        run.condition(family.name, pictures, vectors, marks, labels, held_out=family.held_out)
+        rescored = [degrees(scorer, pictures) for scorer in scorers]
+        run.condition(family.name, pictures, vectors, rescored, labels, held_out=family.held_out)
     facts = {
         "faces": len(faces),
         "identities": len(set(people)),
@@ -182,7 +182,7 @@ class _Run:
         self.conditions: list[dict[str, Any]] = []
         self.curves: list[Curve] = []
         self.gates: list[Gated] = []
-        self.cases: list[Case] = []
+        self.cases: list[WorstPair] = []
 
     def fix_thresholds(self) -> None:
         """Fix the match thresholds on clean faces."""
@@ -211,7 +211,7 @@ class _Run:
         name: str,
         pictures: U8,
         vectors: Sequence[F32],
-        marks: Sequence[F64],
+        rescored: Sequence[F64],
         labels: F64,
         *,
         held_out: bool = False,
@@ -222,7 +222,7 @@ class _Run:
             name: Of the condition.
             pictures: (n, 112, 112, 3) what became of the faces.
             vectors: Their embeddings, for each recogniser.
-            marks: Their degrees, for each scorer.
+            rescored: Their degrees, for each scorer.
             labels: (n,) their true degrees.
             held_out: Whether no training sees the like.
         """
@@ -234,7 +234,7 @@ class _Run:
         degree = {
             (mode, scorer.info.name): pair_degree(before[part[:, 0]], after[part[:, 1]])
             for mode, part in sides.items()
-            for scorer, before, after in zip(self._scorers, self._scored, marks, strict=True)
+            for scorer, before, after in zip(self._scorers, self._scored, rescored, strict=True)
         }
         for mode, part in sides.items():
             degree[mode, "oracle"] = labels[part[:, 1]]
@@ -254,7 +254,7 @@ class _Run:
                 where = (recogniser, name, point, level)
                 for mode, wrong in errors.items():
                     self._add_curves(where, mode, wrong, degree)
-                for scorer, after in zip(self._scorers, marks, strict=True):
+                for scorer, after in zip(self._scorers, rescored, strict=True):
                     self._add_gate(where, scorer, after, errors, degree)
             if number == 0:
                 self._add_cases(name, pictures, similarity["FNMR"], degree)
@@ -350,7 +350,7 @@ class _Run:
                         continue
                     seen.add(b)
                     self.cases.append(
-                        Case(
+                        WorstPair(
                             condition,
                             scorer.info.name,
                             kind,

@@ -11,7 +11,7 @@ from blurgate.report.page import Html, element, facts, jpeg, picture, section, t
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
-    from blurgate.evaluation.findings import Case, Curve, Gated, UtilityResult
+    from blurgate.evaluation.findings import Curve, Gated, UtilityResult, WorstPair
 
 DRAWN: Final = ("random", "oracle")
 """Bounds that are drawn; `best` falls to 0 at once and says little in a figure."""
@@ -136,7 +136,7 @@ def _cases(found: UtilityResult, names: Sequence[str]) -> Iterator[Html]:
     for name in names:
         own = [case for case in found.cases if case.scorer == name]
         own.sort(key=lambda case: case.kind)
-        first: dict[tuple[str, str], Case] = {}
+        first: dict[tuple[str, str], WorstPair] = {}
         for case in own:
             first.setdefault((case.condition, case.kind), case)
         cells = map(_case, first.values())
@@ -144,7 +144,7 @@ def _cases(found: UtilityResult, names: Sequence[str]) -> Iterator[Html]:
     yield section("Pairs that scorers get wrong", *parts)
 
 
-def _case(case: Case) -> Html:
+def _case(case: WorstPair) -> Html:
     shots = [
         picture(jpeg(one), f"{case.condition}: {source}", CROP_SIZE)
         for one, source in zip(case.pictures, case.sources, strict=True)

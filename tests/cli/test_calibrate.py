@@ -188,7 +188,7 @@ def test_the_folder_of_the_profile_is_made_before_any_work(run, drawn, tmp_path,
     ran = run(*common, "--out", "new/folder/gate.json")
     assert ran.code == 0, ran.err
     assert profile("new/folder/gate.json")["target"] == {"share": 0.75, "kind": "keep-rate"}
-    monkeypatch.setattr("blurgate.evaluation.material.measure_faces", None)  # is not reached
+    monkeypatch.setattr("blurgate.evaluation.material.material_of_faces", None)  # is not reached
     ran = run(*common, "--out", "new", "--overwrite")
     assert ran.code == 2
     assert ran.err == "blurgate: error: new is a folder; --out names the profile's file\n"

@@ -13,7 +13,7 @@ import pytest
 
 from blurgate.engines import SPARK_SCHEMA, ScorePaths
 from blurgate.engines import paths as paths_module
-from blurgate.engines.parts import PartFolder, digest, manifest_of, part_name, stretches
+from blurgate.engines.parts import PartFolder, manifest_of, part_name, paths_digest, stretches
 from blurgate.errors import ConfigError
 from blurgate.tables import SCORE_COLUMNS, open_table
 
@@ -306,8 +306,8 @@ def test_parts_at_an_address(scorer, pictures, local, tmp_path):
 
 
 def test_digests_tell_lists_apart():
-    assert digest(["a", "b"]) != digest(["ab"])
-    assert digest(["\udcff"]) == digest(["\udcff"])
+    assert paths_digest(["a", "b"]) != paths_digest(["ab"])
+    assert paths_digest(["\udcff"]) == paths_digest(["\udcff"])
 
 
 def test_what_the_ray_engine_cannot_do(run, tmp_path, monkeypatch):

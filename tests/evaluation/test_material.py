@@ -9,7 +9,7 @@ import pytest
 from blurgate.errors import InputError
 from blurgate.evaluation import material
 from blurgate.evaluation.families import clean_twins
-from blurgate.evaluation.material import blur_families, measure_faces
+from blurgate.evaluation.material import blur_families, material_of_faces
 from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.interfaces import ModelInfo
 from blurgate.stages import six_digits
@@ -37,7 +37,7 @@ def faces(tiny, tmp_path):
 def test_parts_make_no_difference(faces, tiny, monkeypatch, part):
     monkeypatch.setattr(material, "PART", part)
     families = blur_families(["gaussian", "small"], 4)
-    found = measure_faces(
+    found = material_of_faces(
         faces, FaceReader(), Mean(), tiny.TinyEmbedder(), families=families, per_image=2, seed=4
     )
     crops = [FaceReader()(face.source) for face in faces]
@@ -60,7 +60,7 @@ def test_parts_make_no_difference(faces, tiny, monkeypatch, part):
 
 
 def test_faces_as_they_are_are_their_own_probes(faces):
-    found = measure_faces(faces, FaceReader(112), Mean(), None)
+    found = material_of_faces(faces, FaceReader(112), Mean(), None)
     assert not found.is_changed
     assert found.embedding is None
     assert found.label is None
@@ -69,11 +69,11 @@ def test_faces_as_they_are_are_their_own_probes(faces):
 
 def test_blurring_needs_an_embedder_and_faces(faces, tmp_path):
     with pytest.raises(InputError, match="needs an embedder"):
-        measure_faces(faces, FaceReader(), Mean(), None, families=blur_families(["small"], 0))
+        material_of_faces(faces, FaceReader(), Mean(), None, families=blur_families(["small"], 0))
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "bad.png").write_bytes(b"")
     with pytest.raises(InputError, match="none of the pictures gives a face"):
-        measure_faces(list_faces([str(tmp_path / "x")]), FaceReader(), Mean(), None)
+        material_of_faces(list_faces([str(tmp_path / "x")]), FaceReader(), Mean(), None)
 
 
 @pytest.mark.parametrize(("pick", "wanted"), [("largest", 0), ("central", 1)])
