@@ -54,6 +54,7 @@ class Dataset:
         ConfigError: The dataset is not finished.
 
     Attributes:
+        split: As given.
         facts: What dataset.json says.
         labels: (n,) float32 in [0, 1].
         files: n paths of blurred pictures, relative to the folder.
@@ -69,7 +70,7 @@ class Dataset:
         split: Split | None = None,
         methods: Sequence[str] | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder, self.split = folder, split
         self.facts = layout.read_settings(folder)
         layout.check_finished(folder, self.facts)
         known = list(self.facts["methods"])
@@ -101,9 +102,30 @@ class Dataset:
         self.files, self.clean_files, self.identities, self.methods, labels = map(list, columns)
         self.labels: F32 = np.array(labels, np.float32)
 
+    @classmethod
+    def to_evaluate(cls, folder: Path) -> Dataset:
+        """Open a folder's validation part, or all of it where it has none.
+
+        Raises:
+            InputError: As for the folder itself; or it holds no rows.
+            ConfigError: The dataset is not finished.
+        """
+        data = cls(folder, split="val")
+        data = data if len(data) else cls(folder)
+        if not len(data):
+            raise InputError(f"{folder} holds no labelled pictures", source=str(folder))
+        return data
+
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.labels)
+
+    def clean_rows(self) -> dict[str, int]:
+        """Give the clean files, each with the first row that has it."""
+        first: dict[str, int] = {}
+        for row, file in enumerate(self.clean_files):
+            first.setdefault(file, row)
+        return first
 
     def pictures(self, index: Sequence[int] | NDArray[Any]) -> U8:
         """Read blurred pictures: (n, 112, 112, 3) uint8 BGR, in the order of the index.

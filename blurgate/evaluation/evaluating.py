@@ -245,13 +245,8 @@ def _clean_parts(
 
 def _clean_of(folder: Path, group_of: GroupNames) -> CleanFaces:
     """Give the clean twins of a dataset's validation part, or of all of it."""
-    data = Dataset(folder, split="val")
-    data = data if len(data) else Dataset(folder)
-    first: dict[str, int] = {}
-    for row, file in enumerate(data.clean_files):
-        first.setdefault(file, row)
-    if not first:
-        raise InputError(f"{folder} holds no labelled pictures", source=str(folder))
+    data = Dataset.to_evaluate(folder)
+    first = data.clean_rows()
     rows = list(first.values())
     return CleanFaces(
         list(data.clean_pictures(rows)),

@@ -199,9 +199,7 @@ def material_of_synth(
         )
         raise InputError(f"{folder} holds no {lacking}", source=str(folder))
     labeller = Labeller(embedder) if embedder is not None else None
-    first: dict[str, int] = {}  # clean file -> the first row that has it
-    for row, file in enumerate(data.clean_files):
-        first.setdefault(file, row)
+    first = data.clean_rows()
     place = {file: i for i, file in enumerate(first)}
     rows = list(first.values())
     references, probes = _Numbers(), _Numbers()

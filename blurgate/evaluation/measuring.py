@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blurgate.errors import InputError
 from blurgate.evaluation.families import ChainFamily, Family, clean_twins
 from blurgate.pipeline import ordered_map
 from blurgate.report.page import jpeg
@@ -181,12 +180,7 @@ def measure_synth(
         InputError: The folder holds no dataset, or no rows.
         ConfigError: The dataset is not finished.
     """
-    data = Dataset(folder, split="val")
-    part = "val"
-    if not len(data):
-        data, part = Dataset(folder), "all"
-    if not len(data):
-        raise InputError(f"{folder} holds no labelled pictures", source=str(folder))
+    data = Dataset.to_evaluate(folder)
     size = float(data.facts.get("size", 0))
     group = {file: group_of(file) for file in set(data.clean_files)}
 
@@ -208,7 +202,7 @@ def measure_synth(
     rows = _gather(blocks, scorers, on_progress)
     rows.held_out = dict.fromkeys(sorted(set(data.methods)), False)
     facts = {key: value for key, value in data.facts.items() if key not in ("even", "skipped")}
-    return rows, {**facts, "part": part, "size": size}
+    return rows, {**facts, "part": data.split or "all", "size": size}
 
 
 def _gather(
