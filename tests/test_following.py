@@ -114,6 +114,13 @@ def test_what_the_ends_miss_is_spread_over_the_frames_between():
     assert np.max(errors(scene, batches)) < 0.012
 
 
+def test_landmarks_that_end_too_far_from_where_they_were_followed_to_are_searched():
+    """1.5 pixels a frame on a face of 64: in 7 frames too much for a share of 0.12, not in 4."""
+    scene = Scene(17, [(1, 0, 99, glide(40, 60, 3, 0))], turn=1.5)
+    assert max(errors(scene, found(scene, 8))) < 0.02
+    assert sorted(scene.searched) == [0, 3, 7, 11, 15, 16]
+
+
 def test_a_face_that_speeds_up_and_grows():
     """The straight line between both ends would be off by far more."""
     scene = Scene(17, [(1, 0, 99, lambda i: (20 + 0.6 * i * i, 60, 50 + i))])
@@ -207,6 +214,25 @@ def test_every_frame_is_searched_with_detect_every_1_but_for_repeated_ones():
     assert EXACT_STRETCH == 4
     assert scene.searched == [0, 1, 2, 3, 4]  # 4 begins a stretch, 5 to 7 repeat it
     assert max(errors(scene, batches)) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "small"), [((240, 400), (240, 400)), ((720, 1280), (360, 640)), ((960, 90), (640, 60))]
+)
+def test_faces_are_followed_on_pictures_of_640_pixels_at_most(size, small):
+    frames = [Frame(np.zeros((*size, 3), np.uint8), "clip", i, None) for i in range(2)]
+    assert Stretch(frames).grey(1).shape == small
+
+
+@pytest.mark.parametrize(
+    ("held", "searched"), [(99, [0, 7, 11]), (4, [0, 3, 7, 11]), (0.1, [0, 1, 3, 5, 7, 9, 11])]
+)
+def test_of_very_large_frames_fewer_are_held_at_once(held, searched, monkeypatch):
+    frame_bytes = SIZE[0] * SIZE[1] * 1.5  # of brightness, and colour at a quarter of it twice
+    monkeypatch.setattr("blurgate.finding.STRETCH_BYTES", int(held * frame_bytes))
+    scene = Scene(12, [(1, 0, 99, glide(20, 30, 3, 1))])
+    assert max(errors(scene, found(scene, 8))) < 0.05
+    assert sorted(scene.searched) == searched
 
 
 @pytest.mark.timeout(30)

@@ -163,7 +163,7 @@ def test_frames_of_arrays_do_the_same():
     assert lazy.size == array.size == (H, W)
 
 
-@pytest.mark.parametrize("times", [2, 3, 5, 6.5])
+@pytest.mark.parametrize("times", [2, 2.5, 3, 5, 6.5])
 def test_a_shrunk_picture_leaves_out_no_pixel(times):
     """Of stripes a pixel wide, interpolation alone reads one colour or the other."""
     stripes = np.tile(np.arange(round(96 * times)) % 2 * 255, (round(54 * times), 1))
@@ -185,3 +185,18 @@ def test_same_pixels():
     changed[-1, -1] ^= 1
     assert not same(Frame(a.image, "a", 0, None), Frame(changed, "a", 1, None))
     assert not same(a, Frame(planes(colorspace=1), "a", 0, None))
+    assert not same(a, Frame(planes(color_range=2), "a", 0, None))
+
+
+@pytest.mark.parametrize("plane", [0, 1, 2])
+def test_one_value_of_one_plane_makes_another_picture(plane):
+    y, u, v = np.full((H, W), 90, np.uint8), *np.full((2, H // 2, W // 2), 128, np.uint8)
+    changed = [y, u, v]
+    changed[plane] = changed[plane].copy()
+    changed[plane][-1, -1] += 1
+    one, same_values, other = (
+        Frame(Planes(values, 5, full=False), "a", 0, None)
+        for values in ((y, u, v), (y.copy(), u.copy(), v.copy()), changed)
+    )
+    assert same(one, same_values)
+    assert not same(one, other)

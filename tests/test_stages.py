@@ -120,6 +120,15 @@ def test_equality_passes_also_in_float32():
     assert verdict_of(0.40001, Rule(0.4)).decision == "reject"
 
 
+@pytest.mark.parametrize(
+    ("box", "side"), [((10, 20, 40, 70), 30), ((10, 20, 60, 48), 28), ((-8, 3, 4, 90), 12)]
+)
+def test_a_face_is_as_large_as_the_shorter_side_of_its_box(
+    box: tuple[float, float, float, float], side: float
+) -> None:
+    assert face_px(box) == side
+
+
 def test_small_faces_are_rejected_before_blur_is_looked_at():
     assert verdict_of(0.9, Rule(0.4, min_face_px=20)).reason == "blur"
     verdict = verdict_of(0.9, Rule(0.4, min_face_px=20.1))

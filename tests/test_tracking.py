@@ -79,6 +79,48 @@ def test_motion_is_foreseen():
     assert {number for t in found for number in t.ids} == {1}
 
 
+def numbers(places):
+    """The tracks of a face of 60 px that is seen on some frames only, by frame -> x."""
+    last = max(places)
+    found = track(faces(i, [(places[i], 100)] if i in places else []) for i in range(last + 1))
+    return [found[i].ids[0] for i in places]
+
+
+def test_a_speed_is_believed_at_once_and_changed_by_halves():
+    # 40 px a frame, seen twice; four frames later the face is 160 px further on.
+    assert numbers({0: 100, 1: 140, 5: 300}) == [1, 1, 1]
+    # It stands, is 16 px off once, and is where it stood five frames later: half of 400 px/s is
+    # 33 px too far, all of it would be more than landmarks may be off.
+    assert numbers({**dict.fromkeys(range(9), 100), 9: 116, 14: 100}) == [1] * 11
+
+
+def test_the_motion_of_a_face_that_is_not_seen_dies_out():
+    # At 200 px/s it would be 176 px further on after 22 frames; unseen, it stopped after 20 px.
+    walks = {i: 100 + 8 * i for i in range(10)}
+    assert set(numbers({**walks, 31: 172 + 20})) == {1}
+
+
+def test_landmarks_may_be_further_off_the_longer_a_face_was_not_seen():
+    stands = dict.fromkeys(range(5), 100)
+    assert numbers({**stands, 5: 155})[-1] == 2  # 0.81 faces in one frame
+    assert numbers({**stands, 9: 155})[-1] == 1  # 1.05 in five
+    assert numbers({**stands, 26: 185})[-1] == 1  # 1.5 from half a second on
+    assert numbers({**stands, 26: 195})[-1] == 2
+
+
+def test_boxes_count_as_much_as_landmarks():
+    tracker = Tracker()
+    tracker.update(faces(0, [(100, 100)]))
+    found = faces(1, [(110, 100), (112, 100)])
+    found.boxes[0] += 30  # the landmarks are a little nearer, the box is far off
+    assert tracker.update(found).ids == (2, 1)
+    tracker = Tracker()
+    tracker.update(faces(0, [(100, 100)]))
+    found = faces(1, [(110, 100), (112, 100)])
+    found.kps[1] += 25  # the box covers nearly as much, the landmarks are far off
+    assert tracker.update(found).ids == (1, 2)
+
+
 def test_frames_a_millisecond_apart_do_not_fling_a_face_away():
     times = [0, 0.04, 0.08, 0.12, 0.121, 0.16, 0.2, 0.24]
     found = track(faces(25 * at_s, [(100 + 8 * i, 100)], size=56.0) for i, at_s in enumerate(times))

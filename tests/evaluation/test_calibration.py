@@ -260,6 +260,22 @@ def test_notes():
 
 
 @pytest.mark.parametrize(
+    ("target", "is_noted"),
+    [
+        (KeepRate(0.7), False),
+        (KeepRate(0.999), True),
+        (KeepRate(1.0), False),  # nothing else was asked for
+        (MeanDegree(0.3), False),
+        (MeanDegree(0.7), True),
+    ],
+)
+def test_a_target_that_no_face_stands_against_is_noted(target, is_noted):
+    measured = material(np.arange(1, 101) / 100)
+    notes = choose(measured, target, replicates=2).notes
+    assert notes == (("the target is met with every face kept",) if is_noted else ())
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: KeepRate(0), "above 0 and up to 1, got 0"),
@@ -327,6 +343,7 @@ def test_draws_are_with_replacement():
     assert all(c.sum() == 50 for c in counts)
     assert np.mean([c == 0 for c in counts]) == pytest.approx((1 - 1 / 50) ** 50, abs=0.02)
     assert [c.tolist() for c in bootstrap.draws(50, 2, seed=1)] == [c.tolist() for c in counts[:2]]
+    assert [c.tolist() for c in bootstrap.draws(1, 2, seed=1)] == [[1], [1]]
     with pytest.raises(InputError, match="needs units and replicates, got 0 and 5"):
         next(bootstrap.draws(0, 5, seed=0))
 

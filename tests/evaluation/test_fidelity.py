@@ -73,6 +73,11 @@ def test_parts_are_compared_on_their_own():
     mask = np.array([k == "b" for k in keys])
     assert found["b"]["mae"] == pytest.approx(np.abs(degree - label)[mask].mean())
     assert found["a"]["n"] + found["b"]["n"] == 399
+    curve = found["b"]["reliability"]
+    assert sum(curve["n"]) == mask.sum()
+    assert np.average(curve["degree"], weights=curve["n"]) == pytest.approx(degree[mask].mean())
+    assert np.average(curve["label"], weights=curve["n"]) == pytest.approx(label[mask].mean())
+    assert (np.floor(np.array(curve["degree"]) * 10) == np.arange(len(curve["n"]))).all()
 
 
 def test_sides_have_names_in_order():

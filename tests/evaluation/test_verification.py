@@ -88,6 +88,7 @@ def test_a_large_draw_prefers_nobody():
     counts = np.bincount(drawn.ravel(), minlength=400)  # 40 each, binomial: sd about 6
     assert counts.mean() == 40
     assert 5 < counts.std() < 7.5
+    assert 15 < counts.min() <= counts.max() < 65  # the first and the last among them
     assert drawn.tolist() != impostor_pairs(people, 8000, 4).tolist()
 
 

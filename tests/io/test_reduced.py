@@ -106,6 +106,19 @@ def test_the_detectors_picture_and_the_grey_one(tmp_path):
     np.testing.assert_array_equal(got.image(), whole)
 
 
+@pytest.mark.parametrize(
+    ("size", "reduction"), [((768, 1024), 2), ((700, 933), 2), ((900, 1200), 1)]
+)
+def test_a_picture_is_shrunk_from_the_coarsest_that_is_large_enough(tmp_path, size, reduction):
+    photo(tmp_path / "a.jpg")
+    got = read_photo(str(tmp_path / "a.jpg"))
+    assert isinstance(got, ReducedPhoto)
+    out = np.empty((*size, 3), np.uint8)
+    got.shrink(out)
+    source = read_image(tmp_path / "a.jpg", reduce=reduction)
+    np.testing.assert_array_equal(out, cv2.resize(source, size[::-1]))
+
+
 def test_a_photo_that_vanished_is_replaced_by_what_was_read(tmp_path, caplog):
     photo(tmp_path / "a.jpg")
     got = read_photo(str(tmp_path / "a.jpg"))
@@ -115,6 +128,37 @@ def test_a_photo_that_vanished_is_replaced_by_what_was_read(tmp_path, caplog):
         assert got.view((0, 0, 50, 50), 1.0).step == (2, 2)
         assert got.image().shape == (H, W, 3)
     assert "a reduced picture is used" in caplog.text
+
+
+def test_a_photo_that_was_replaced_by_another_is_not_mixed_with_it(tmp_path, caplog):
+    photo(tmp_path / "a.jpg")
+    got = read_photo(str(tmp_path / "a.jpg"))
+    assert isinstance(got, ReducedPhoto)
+    photo(tmp_path / "a.jpg", (H, 2 * H))
+    with caplog.at_level(logging.WARNING):
+        assert got.view((0, 0, 50, 50), 1.0).step == (2, 2)
+        assert got.image().shape == (H, W, 3)
+    assert "a.jpg has changed" in caplog.text
+
+
+def test_a_very_large_photo_is_read_no_finer_and_no_more_often_than_needed(tmp_path, monkeypatch):
+    photo(tmp_path / "a.jpg", (160, 4 * LEAST_SIDE))
+    whole = read_image(tmp_path / "a.jpg")
+    asked = []
+
+    def read(name, *, reduce=1, data=None):
+        asked.append(reduce)
+        return read_image(name, reduce=reduce, data=data)
+
+    monkeypatch.setattr("blurgate.io.reduced.read_image", read)
+    got = read_photo(str(tmp_path / "a.jpg"))
+    assert isinstance(got, ReducedPhoto)
+    assert got.size == whole.shape[:2]
+    for scale, step in [(0.1, 4), (0.26, 2), (0.25, 4), (0.5, 2), (0.1, 4)]:
+        assert got.view((0, 0, 99, 99), scale).step == (step, step)
+    assert asked == [4, 2]
+    (tmp_path / "a.jpg").unlink()
+    assert got.view((0, 0, 99, 99), 1.0).step == (2, 2)  # the finest there is
 
 
 @pytest.mark.parametrize("reduction", [2, 4, 8])

@@ -556,13 +556,16 @@ def test_faces_that_are_not_numbers_are_dropped(tmp_path: Path, kind: str, where
     assert np.isfinite(found.kps).all()
 
 
-def test_boxes_without_extent_are_dropped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("axis", [0, 1])
+def test_boxes_without_extent_are_dropped(tmp_path: Path, axis: int) -> None:
     path = tiny(tmp_path / "tiny.onnx", plain=True)
     model = onnx.load(str(path))
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.shape == (8,):  # the bias of two anchors' boxes
-            tensor.CopyFrom(numpy_helper.from_array(-values, tensor.name))
+            turned = values.copy()
+            turned[axis::2] *= -1
+            tensor.CopyFrom(numpy_helper.from_array(turned, tensor.name))
     onnx.save(model, str(path))
     image = np.full((96, 96, 3), 255, np.uint8)
     assert len(detector(path, long_side=96)([frame(image)])[0]) == 0

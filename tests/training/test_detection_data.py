@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from blurgate.errors import ConfigError, InputError, ShapeError
+from blurgate.geometry import ARCFACE_TEMPLATE, similarity
 from blurgate.interfaces import ModelInfo
 from blurgate.training.detection import augment, compose, framing, paste, scene_layout
 from blurgate.training.detection.annotations import (
@@ -321,6 +322,21 @@ def test_landmarks_lie_where_the_face_went(angle, size, mirror):
     touched = np.argwhere(canvas.any(axis=2))[:, ::-1]
     assert (touched.min(axis=0) >= outline.min(axis=0) - size * 0.1 - 3).all()
     assert (touched.max(axis=0) <= outline.max(axis=0) + size * 0.1 + 3).all()
+
+
+def test_blur_is_scaled_by_what_a_pixel_of_the_aligned_crop_covers():
+    for angle, scale in ((0, 0.5), (35, 2.0)):
+        turned = cv2.getRotationMatrix2D((0, 0), angle, scale)
+        kps = (ARCFACE_TEMPLATE @ turned[:, :2].T + 200).astype(np.float32)
+        aligned = np.linalg.norm(similarity(kps, ARCFACE_TEMPLATE)[:, 0])
+        assert paste.crop_px(84 * scale, kps) == pytest.approx(1 / aligned, rel=1e-3)
+    # Eyes that are unknown, or near each other on a face turned aside, say nothing about its size.
+    usual = 0.42 * 84 / 35.24
+    for eyes, expected in ((17, usual), (18, 18 / 35.24)):
+        aside = np.float32([[40, 50], [40 + eyes, 50], [60, 70], [42, 90], [56, 90]])
+        assert paste.crop_px(84, aside) == pytest.approx(expected)
+    for unknown in (np.full((5, 2), np.nan, np.float32), np.empty((0, 2), np.float32)):
+        assert paste.crop_px(84, unknown) == pytest.approx(usual)
 
 
 @pytest.mark.parametrize("angle", [0, 20, -35, 90])

@@ -129,6 +129,20 @@ def test_normals_are_normal_and_alike_on_torch():
 
 # --- kernels ---------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize("weights", [1, 9])
+def test_points_are_spread_alike_in_batches_of_any_size(weights):
+    rng = np.random.default_rng(8)
+    x, y = rng.uniform(-4, 4, (2, 2 * NP.block + 3, 9))
+    weight = rng.uniform(0, 1, (len(x), weights))
+    kernels = psf.splat(NP, x, y, weight, 4)
+    for i, kernel in enumerate(kernels):
+        weighed = np.broadcast_to(weight[i], 9)
+        slow = sum(brute_splat(*p[:2], p[2], 4) for p in zip(x[i], y[i], weighed, strict=True))
+        np.testing.assert_allclose(kernel, slow, rtol=0, atol=1e-12)
+    assert len(kernels) == len(x)
+
+
 LENGTHS = np.array([0, 0.3, 1, 2.5, 7.3, 20, 50.5, 100])
 ANGLES = np.deg2rad([0, 30, 90, 45, 133.3, 179.9, 60, 12.5])
 
