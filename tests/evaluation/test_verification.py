@@ -211,7 +211,7 @@ def test_the_standard_list(faces, tmp_path, monkeypatch):
     [
         ("p.csv", "a,b\nx,y\n", "p.csv has no column 'same'; it needs a, b and same"),
         ("p.csv", "a,b,same\nx,y,yes\n", "line 2 of .*p.csv: a and b are paths, same is 1 or 0"),
-        ("p.csv", 'a,b,same\n"x,y,1\n', "line 2 of .*p.csv: unexpected end of data; see to"),
+        ("p.csv", 'a,b,same\n"x,y,1\n', "line 2 of .*p.csv: unexpected end of data; check"),
         ("p.csv", 'a,b,"same\n', "line 1 of .*p.csv: unexpected end of data"),
         ("p.txt", "", "is not a list of pairs: its first line must hold the number of folds"),
         ("p.txt", "Ada 1 2\n", "is not a list of pairs"),
