@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from blurgate.errors import ConfigError, ShapeError, blamed
-from blurgate.geometry import ARCFACE_TEMPLATE
+from blurgate.geometry import ARCFACE_TEMPLATE, similarity
 from blurgate.interfaces import KindScorer, Scorer
 from blurgate.pipeline import ordered_map
 from blurgate.pixels import LetGo
@@ -136,9 +136,22 @@ def score_faces(batches: Sequence[FaceBatch], scorer: Scorer, kinds: bool) -> li
         for batch in batches:
             stop = start + len(batch)
             own = None if told is None else told[start:stop]
-            scored.append(ScoredFaces(batch, degrees[start:stop], str(scorer.info), own))
+            scored.append(_as_seen(ScoredFaces(batch, degrees[start:stop], str(scorer.info), own)))
             start = stop
     return scored
+
+
+def _as_seen(scored: ScoredFaces) -> ScoredFaces:
+    """Turn directions in aligned crops into those in the picture, where heads may be tilted."""
+    if not scored.kinds:
+        return scored
+    turns = similarity(scored.faces.detections.kps, ARCFACE_TEMPLATE)[:, :, 0]
+    tilts = np.degrees(np.arctan2(turns[:, 1], turns[:, 0])).tolist()
+    kinds = tuple(
+        kind if kind.angle is None else kind._replace(angle=(kind.angle + tilt) % 180)
+        for kind, tilt in zip(scored.kinds, tilts, strict=True)
+    )
+    return replace(scored, kinds=kinds)
 
 
 def _score_crops(crops: U8, scorer: Scorer, kinds: bool) -> tuple[F32, tuple[BlurKind, ...] | None]:

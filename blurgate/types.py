@@ -36,8 +36,8 @@ class BlurKind(NamedTuple):
     kind: str
     """sharp, motion, defocus or lowres."""
     angle: float | None
-    """Direction of a motion in degrees, 0 to 180, counter-clockwise from the horizontal as seen;
-    None for the other kinds."""
+    """Direction of a motion in degrees, 0 to 180, counter-clockwise from the horizontal as seen: of
+    the crop where a scorer gives it, of the picture in `ScoredFaces`. None for the other kinds."""
 
 
 CROP_SIZE = 112

@@ -7,12 +7,15 @@ import weakref
 from dataclasses import replace
 from decimal import Decimal
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from blurgate import Gate
 from blurgate.errors import ConfigError, PluginError
+from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.interfaces import ModelInfo
 from blurgate.stages import (
     FACES_PER_BATCH,
@@ -25,7 +28,7 @@ from blurgate.stages import (
     score,
     six_digits,
 )
-from blurgate.types import Detections, FaceBatch, Frame, ScoredFaces, SourceEnd, Tracks
+from blurgate.types import BlurKind, Detections, FaceBatch, Frame, ScoredFaces, SourceEnd, Tracks
 
 
 def faces(n: int, *, index: int = 0, value: int = 0) -> FaceBatch:
@@ -47,6 +50,27 @@ class MeanScorer:
     def __call__(self, crops):
         self.batches.append(len(crops))
         return (crops.reshape(len(crops), -1).mean(axis=1) / 255).astype(np.float32)
+
+
+class Moved(MeanScorer):
+    """Says of every face that it moved at 30 degrees of its crop."""
+
+    kinds = ("motion",)
+
+    def with_kinds(self, crops):
+        return self(crops), [BlurKind("motion", 30.0)] * len(crops)
+
+
+@pytest.mark.parametrize("tilt", [0, 25, -40, 150])
+def test_a_motion_has_its_direction_in_the_picture(tilt):
+    turn = cv2.getRotationMatrix2D((56, 56), tilt, 0.7)  # counter-clockwise as seen
+    kps = cv2.transform(ARCFACE_TEMPLATE[None], turn)
+    gate = Gate(0.4, scorer=Moved(), kinds=True)
+    (verdict,) = gate(np.zeros((112, 112, 3), np.uint8), [[8, 8, 104, 104]], kps)
+    assert verdict.blur_kind.kind == "motion"
+    assert verdict.blur_kind.angle == pytest.approx((30 + tilt) % 180, abs=1e-3)
+    (verdict,) = gate.crops(np.zeros((1, 112, 112, 3), np.uint8))
+    assert verdict.blur_kind.angle == pytest.approx(30, abs=1e-3)
 
 
 END = SourceEnd("clip", "ok", 3, 0)
