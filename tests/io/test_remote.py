@@ -184,7 +184,7 @@ def test_what_only_looks_like_a_secret_is_part_of_a_name(address):
 
 
 def test_what_lacks_is_named_with_the_way_out(monkeypatch):
-    with pytest.raises(InputError, match="no address that fsspec knows"):
+    with pytest.raises(InputError, match="not an address that fsspec knows"):
         list(expand(["nosuch://a/b"]))
     with pytest.raises(InputError, match="holds a password"):
         list(expand(["sftp://me:secret@host/a.jpg"]))
