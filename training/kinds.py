@@ -58,6 +58,7 @@ TAPS: Final = 5
 """Early layers that are read: more were no better."""
 HIDDEN: Final = 32
 EPOCHS: Final = 25
+_SPLITS: Final = ("train", "val")
 
 _ACTIVATIONS: Final = nn.ReLU.__module__
 _KIND_OF: Final = {
@@ -237,12 +238,19 @@ def check_learnable(backbone: nn.Module, folders: Sequence[Path]) -> None:
         InputError: A folder is damaged.
     """
     _tapped(backbone)
-    for split in ("train", "val"):
-        if not any(read_kinds(folder, split).files for folder in folders):
-            raise ConfigError(
-                f"{' and '.join(map(str, folders))}: no pictures of known kinds of blur; make them "
-                "with blurgate synth --blur random"
-            )
+    for split in _SPLITS:
+        _read_part(folders, split)
+
+
+def _read_part(folders: Sequence[Path], split: str) -> list[KindRows]:
+    """Read one part of folders that hold something to learn from, or to measure on."""
+    parts = [read_kinds(folder, split) for folder in folders]
+    if not any(part.files for part in parts):
+        raise ConfigError(
+            f"{' and '.join(map(str, folders))}: no pictures of known kinds of blur; make them "
+            "with blurgate synth --blur random"
+        )
+    return parts
 
 
 def fit_kinds(
@@ -259,11 +267,10 @@ def fit_kinds(
     Raises:
         ConfigError, InputError: As from `check_learnable`.
     """
-    check_learnable(model.backbone, folders)
     torch.manual_seed(seed)
     parts = {
-        split: [_described(model, read_kinds(folder, split), workers) for folder in folders]
-        for split in ("train", "val")
+        split: [_described(model, rows, workers) for rows in _read_part(folders, split)]
+        for split in _SPLITS
     }
     x, kind, angle, _ = _joined(parts["train"])
     val = _joined(parts["val"])
