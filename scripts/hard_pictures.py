@@ -59,9 +59,11 @@ def main() -> None:
     counts = {p.name: missed(p, detector, args.least) for p in pictures}
     rows = json.loads((args.folder / FILE).read_text(encoding="utf-8-sig"))
     hard = [f"{json.dumps(name)}: {json.dumps(rows[name])}" for name in rows if counts[name]]
-    if hard:  # a file that lists nothing could not be trained on
+    if hard:
         text = "{\n" + ",\n".join(hard) + "\n}\n"
         (args.folder / args.out).write_text(text, encoding="utf-8")
+    else:  # a file that lists nothing could not be trained on, nor is an earlier one true
+        (args.folder / args.out).unlink(missing_ok=True)
     faces = sum(int((~p.ignore).sum()) for p in pictures)
     found = f"{len(hard)} of {len(pictures)} pictures, {sum(counts.values())} of {faces} faces"
     print(f"{found} missed")

@@ -165,3 +165,7 @@ def test_pictures_with_missed_faces_are_listed(tmp_path, load, monkeypatch, caps
     listed = read_annotations(tmp_path / "hard.json")
     assert [picture.name for picture in listed] == ["one.png", "none.png"]
     np.testing.assert_array_equal(listed[0].boxes, [left, right])
+    seen |= {"one.png": [left, right], "none.png": [left]}
+    script.main()  # of a list of nothing nothing is left, the earlier one included
+    assert capsys.readouterr().out == "0 of 4 pictures, 0 of 7 faces missed\n"
+    assert not (tmp_path / "hard.json").exists()
