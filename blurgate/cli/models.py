@@ -135,7 +135,7 @@ def _confirm(names: list[str], source: str | None) -> None:
     if not sys.stdin.isatty():
         origin = "" if source is None else f" --from {source}"
         raise ConfigError(
-            "the licence can be accepted on a terminal only; to accept it here, run: "
+            "without a terminal nobody can be asked to accept the licence; to accept it, run: "
             f"blurgate models pull {' '.join(names)}{origin} --yes"
         )
     if not typer.confirm("Accept the licence and fetch?", err=True):
