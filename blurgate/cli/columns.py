@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 
-def columns(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Align rows of cells.
+def columns(rows: Iterable[Sequence[str]], right: Container[int] = ()) -> list[str]:
+    """Align rows of cells, the columns numbered in `right` to the right.
 
     >>> columns([("NAME", "KIND"), ("laplacian", "scorer")])
     ['NAME       KIND', 'laplacian  scorer']
+    >>> columns([("detector", "AP"), ("one", "0.500")], right=[1])
+    ['detector     AP', 'one       0.500']
     """
     table = [tuple(row) for row in rows]
     widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in table
     ]
 

@@ -13,12 +13,13 @@ import typer
 
 from blurgate import zoo
 from blurgate.cli import warn
+from blurgate.cli.columns import columns
 from blurgate.cli.progress import progress_bar
 from blurgate.errors import ConfigError, MissingModelError
 from blurgate.evaluation import detection, detection_sets
 from blurgate.evaluation.detection import Contender
 from blurgate.evaluation.detection_gallery import Gallery, png, sheet
-from blurgate.evaluation.detection_page import detection_page, set_rows, short_names, table_text
+from blurgate.evaluation.detection_page import detection_page, set_rows, short_names
 from blurgate.evaluation.detection_timing import time_detectors
 from blurgate.evaluation.output import (
     DETECTION_PAGE,
@@ -155,7 +156,8 @@ def run(
         typer.echo(json.dumps(facts, indent=1))
     else:
         for title, head, rows in set_rows(facts):
-            typer.echo(table_text(title, head, rows))
+            laid = columns([head, *rows], right=range(1, len(head)))
+            typer.echo("\n".join([title, *laid, ""]))
     return facts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -98,24 +98,6 @@ def _timing(timing: Mapping[str, Any], names: Mapping[str, str]) -> Table:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def table_text(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Set a table in plain text, with an empty line after it.
-
-    >>> print(table_text("t", ["detector", "AP"], [["one", "0.500"]]))
-    t
-    detector     AP
-    one       0.500
-    <BLANKLINE>
-    """
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [title]
-    for row in (head, *rows):
-        first, *others = zip(row, widths, strict=True)
-        cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
-        lines.append("  ".join(cells))
-    return "\n".join([*lines, ""])
 
 
 def detection_page(results: Mapping[str, Any], galleries: Mapping[str, Gallery]) -> str:

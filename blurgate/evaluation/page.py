@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from blurgate.evaluation import group_page
@@ -334,22 +334,3 @@ def _case(rows: Rows, name: str, case: WorstPicture) -> Html:
     )
     text = f"{family}: {degree:.2f} for {label:.2f}"
     return element("figure", *shots, element("figcaption", text, title=rows.source[case.row]))
-
-
-def text_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Lay a table out for a terminal: names to the left, numbers to the right."""
-
-    def text(value: Any) -> str:
-        return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-    cells = [[text(value) for value in row] for row in rows]
-    widths = [max(len(row[i]) for row in [list(head), *cells]) for i in range(len(head))]
-    left = [all(not isinstance(row[i], int | float) for row in rows) for i in range(len(head))]
-    laid = [
-        "  ".join(
-            cell.ljust(width) if is_left else cell.rjust(width)
-            for cell, width, is_left in zip(row, widths, left, strict=True)
-        ).rstrip()
-        for row in [list(head), *cells]
-    ]
-    return "\n".join(laid)
