@@ -1,7 +1,8 @@
 """`deblurgan`: random camera shake.
 
 The motion model is that of G. Boracchi and A. Foi, "Modeling the performance of image restoration
-from motion blur" (IEEE TIP, 2012), with the settings of DeblurGAN (Kupyn et al., CVPR 2018).
+from motion blur" (IEEE TIP, 2012), with the settings of DeblurGAN (Kupyn et al., CVPR 2018) but for
+`expl`, which goes up to 0.01 there: the smaller values here make far straighter paths.
 """
 
 from __future__ import annotations
