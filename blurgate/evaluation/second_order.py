@@ -5,7 +5,9 @@
 Written from the description in Wang et al., "Real-ESRGAN: Training real-world blind
 super-resolution with pure synthetic data" (ICCV workshops 2021), with its ranges and probabilities.
 Deviations: the result comes back to the size of the crop, not to a quarter of it, and lengths of
-kernels are taken for crops of 224 pixels and scaled with the crop. sRGB codes are worked on.
+kernels are taken for crops of 224 pixels and scaled with the crop. The last sinc filter's cutoff is
+drawn as those of the blurs are, for large kernels from pi / 5 and not from pi / 3. Grey Poisson
+noise follows the mean of the channels, not the luma. sRGB codes are worked on.
 """
 
 from __future__ import annotations
