@@ -2,7 +2,8 @@
 
 It is convolution and not correlation: a kernel with its mass on the right moves the picture to the
 right. Outside its borders a picture is continued by its mirror image, the edge pixel repeated
-(d c b a | a b c d): nothing dark comes in, and a symmetric kernel keeps the mean.
+(d c b a | a b c d): nothing dark comes in, and a kernel that is its own mirror image left to right
+and top to bottom keeps the mean. A slanting line does so nearly.
 """
 
 from __future__ import annotations
