@@ -241,7 +241,8 @@ class Batch:
 class LiveData:
     """Makes pictures and labels batch by batch.
 
-    A picture depends on the seed, the epoch and its face only, not on the batch it comes in.
+    What is drawn for a picture depends on the seed, the epoch and its face only, not on the batch
+    it comes in. So do its pixels up to a rounding of torch's sums: single ones may differ.
 
     Args:
         crops: Clean crops (s, s, 3) uint8 BGR, each s its own.
