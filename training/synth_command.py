@@ -13,9 +13,12 @@ from blurgate.cli.progress import progress_bar
 from blurgate.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from blurgate.interfaces import App
+    from blurgate.training.faces import Face
     from blurgate.training.synth import SynthCounts
 
 SYNTH_EXAMPLE = """Example:
@@ -170,7 +173,7 @@ def synth_command(
     if plot:
         plot_labels(out, out)
     if not quiet:
-        _print_summary(counts, out)
+        _print_summary(counts, found, out)
     if not counts.rows:
         raise typer.Exit(EXIT_NOTHING)
     if counts.n_skipped:
@@ -185,13 +188,18 @@ def _torch_device(device: str) -> torch.device | None:
     return torch_device(device)
 
 
-def _print_summary(counts: SynthCounts, folder: Path) -> None:
+def _print_summary(counts: SynthCounts, found: Sequence[Face], folder: Path) -> None:
     if counts.was_complete:
         typer.echo(f"{folder} is complete; nothing was left to resume", err=True)
     reasons = ", ".join(f"{n} {reason}" for reason, n in counts.skipped.items() if n)
     faces = counts.total - counts.n_skipped
+    # Who is told apart is a guess from paths, and decides whether --val keeps people apart.
+    people = {face.identity for face in found}
+    apart = {face.identity for face in found if face.is_val}
     typer.echo(
-        f"{counts.total} pictures: {faces} faces, {counts.n_skipped} skipped"
+        f"{counts.total} pictures of {len(people)} {'person' if len(people) == 1 else 'people'}"
+        + (f", {len(apart)} for validation" if apart else "")
+        + f": {faces} faces, {counts.n_skipped} skipped"
         + (f" ({reasons})" if reasons else "")
         + f"; {counts.rows} blurred pictures with labels in {folder}"
         + (f", {counts.dropped} more dropped to make the labels even" if counts.dropped else ""),

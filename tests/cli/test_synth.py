@@ -52,7 +52,8 @@ def test_ready_crops_become_labelled_pictures(synth, crops, tiny, tmp_path):
     options = ("--per-image", 3, "--val", 0.25, "--seed", 4)
     ran = synth("in", "--out", "o", *options)
     assert (ran.code, ran.out) == (0, "")
-    assert "8 pictures: 8 faces, 0 skipped; 24 blurred pictures with labels in o" in ran.err
+    counted = "8 pictures of 4 people, 1 for validation: 8 faces, 0 skipped; 24 blurred pictures"
+    assert counted in ran.err
     rows = table(tmp_path / "o", "random")
     assert len(rows) == 24
     assert sum(row["split"] == "val" for row in rows) == 6
@@ -66,6 +67,13 @@ def test_ready_crops_become_labelled_pictures(synth, crops, tiny, tmp_path):
     )
     assert (again.code, again.err) == (0, "")
     assert files(tmp_path / "o") == files(tmp_path / "o2")
+
+
+def test_the_last_line_tells_who_the_paths_were_taken_for(synth, crops):
+    folders = synth("in/p0", "in/p1", "--out", "o", "--per-image", 1)  # as the shell expands in/*
+    assert "4 pictures of 4 people: 4 faces" in folders.err
+    around = synth("in", "--out", "o2", "--per-image", 1, "--identity", "folder")
+    assert "8 pictures of 4 people: 8 faces" in around.err
 
 
 def test_one_seed_decides_the_pictures_and_another_who_is_put_aside(synth, crops, tmp_path):
