@@ -72,8 +72,9 @@ def read_video(
 
     Yields:
         Frames in presentation order with the container's rotation applied and its times in seconds
-        (None where it has none), then one `SourceEnd`. Holds no frame that it has given. User and
-        password of an address are hidden.
+        (None where it has none; single frames without one follow the frame before at the stated
+        rate), then one `SourceEnd`. Holds no frame that it has given. User and password of an
+        address are hidden.
 
     Raises:
         ConfigError: `every` is below 1.
@@ -195,10 +196,16 @@ def _frames(
     if not stream.codec_context.is_hwaccel:
         stream.thread_type = "AUTO"  # PyAV's default leaves cores idle
     rotation, turn = None, Turn()
+    frame_s = float(1 / stream.average_rate) if stream.average_rate else None
+    time_s: float | None = None
     for packet in _packets(container, stream, account, timeout_s):
         for decoded in _decoded(stream, packet, account):
             index = account.frames
-            time_s = _time_s(decoded, stream)
+            before_s, time_s = time_s, _time_s(decoded, stream)
+            if time_s is None and before_s is not None and frame_s is not None:
+                # The last ones where B-frames are in an AVI file. A clock that counts frames
+                # instead would jump here, and end every track.
+                time_s = before_s + frame_s
             if decoded.rotation != rotation:
                 rotation, turn = decoded.rotation, _turn(decoded)
             pixels = pixels_of(decoded, turn) if index % every == 0 else None

@@ -49,7 +49,7 @@ def encode(
     frames: Iterable[av.VideoFrame],
     *,
     codec: str = "libx264",
-    rate: int = 25,
+    rate: int | Fraction = 25,
     ticks: Sequence[int] | None = None,
     time_base: Fraction | None = None,
     options: Mapping[str, str] | None = None,
