@@ -232,7 +232,11 @@ def _turn(image: ImageFile, name: str) -> Turn:
 def bgr_of(image: Image.Image) -> U8:
     """Convert a picture of Pillow's with pixels to (H, W, 3) uint8 BGR, as `read_image` does."""
     if image.mode.startswith("I;16"):
-        return _from_grey((np.asarray(image).astype(np.uint32) + 128) // 257)
+        grey = (np.asarray(image).astype(np.uint32) + 128) // 257
+        # Of a TIFF in which 0 is white Pillow inverts 8 bits, and leaves 16 as they are.
+        if getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0:
+            grey = 255 - grey
+        return _from_grey(grey)
     if image.mode == "I":
         values = np.asarray(image).clip(0)
         top = 65535 if values.max() <= 65535 else 2**31 - 1

@@ -133,13 +133,13 @@ def test_16_bit_grey_png_is_scaled_and_rounded(tmp_path):
         np.testing.assert_array_equal(channel, wanted)
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_16_bit_grey_tiff_of_both_byte_orders(tmp_path, order):
+@pytest.mark.parametrize(("order", "black"), [("<", 0), (">", 0), ("<", 65535)])
+def test_16_bit_grey_tiff_of_both_byte_orders_and_directions(tmp_path, order, black):
     values = ramp16()[::16]
     big = order == ">"
     tags = [
         (256, 3, 1, values.shape[1]), (257, 3, 1, values.shape[0]), (258, 3, 1, 16),
-        (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, 1),
+        (259, 3, 1, 1), (262, 3, 1, int(black == 0)), (273, 4, 1, 8), (277, 3, 1, 1),
         (278, 3, 1, values.shape[0]), (279, 4, 1, values.nbytes),
     ]  # fmt: skip
     header = (b"MM\0*" if big else b"II*\0") + struct.pack(order + "I", 8 + values.nbytes)
@@ -149,7 +149,8 @@ def test_16_bit_grey_tiff_of_both_byte_orders(tmp_path, order):
         directory += struct.pack(order + "HHI", tag, kind, count) + packed
     path = tmp_path / "a.tif"
     path.write_bytes(header + values.astype(order + "u2").tobytes() + directory + b"\0" * 4)
-    np.testing.assert_array_equal(read_image(path)[..., 0], np.rint(values / 257))
+    shown = np.abs(black - values.astype(int))
+    np.testing.assert_array_equal(read_image(path)[..., 0], np.rint(shown / 257))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
