@@ -232,10 +232,14 @@ def _turn(image: ImageFile, name: str) -> Turn:
 def bgr_of(image: Image.Image) -> U8:
     """Convert a picture of Pillow's with pixels to (H, W, 3) uint8 BGR, as `read_image` does."""
     if image.mode.startswith("I;16"):
-        grey = (np.asarray(image).astype(np.uint32) + 128) // 257
+        values = np.asarray(image)
+        grey = (values.astype(np.uint32) + 128) // 257
         # Of a TIFF in which 0 is white Pillow inverts 8 bits, and leaves 16 as they are.
         if getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0:
             grey = 255 - grey
+        clear = image.info.get("transparency")  # of a PNG: the value that is not to be seen
+        if isinstance(clear, int):
+            grey[values == clear] = 255
         return _from_grey(grey)
     if image.mode == "I":
         values = np.asarray(image).clip(0)

@@ -133,6 +133,13 @@ def test_16_bit_grey_png_is_scaled_and_rounded(tmp_path):
         np.testing.assert_array_equal(channel, wanted)
 
 
+def test_the_transparent_value_of_a_16_bit_grey_png_is_shown_on_white(tmp_path):
+    path = save(tmp_path / "a.png", Image.fromarray(ramp16()), transparency=771)
+    wanted = np.rint(ramp16() / 257)
+    wanted[ramp16() == 771] = 255
+    np.testing.assert_array_equal(read_image(path)[..., 0], wanted)
+
+
 @pytest.mark.parametrize(("order", "black"), [("<", 0), (">", 0), ("<", 65535)])
 def test_16_bit_grey_tiff_of_both_byte_orders_and_directions(tmp_path, order, black):
     values = ramp16()[::16]
