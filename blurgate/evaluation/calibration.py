@@ -193,7 +193,9 @@ class _Kept:
             at = int(np.searchsorted(total, self._target.share * total[-1] - 1e-9))
             return float(self._degree[self._last[at]])
         reached = np.flatnonzero(
-            (total >= min(LEAST_KEPT, total[-1])) & (self._means(weight) <= self._target.limit)
+            _drawn(total)
+            & (total >= min(LEAST_KEPT, total[-1]))
+            & (self._means(weight) <= self._target.limit)
         )
         return float(self._degree[self._last[reached[-1]]]) if len(reached) else float("nan")
 
@@ -262,7 +264,7 @@ class _Compared:
         if limit is None:
             assert self._target.ratio is not None
             limit = self._target.ratio * float(share[-1])
-        reached = np.flatnonzero((total >= LEAST_KEPT) & (share <= limit + 1e-12))
+        reached = np.flatnonzero(_drawn(total) & (total >= LEAST_KEPT) & (share <= limit + 1e-12))
         return float(self._degree[self._last[reached[-1]]]) if len(reached) else float("nan")
 
     def _shares(self, counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], F64]:
@@ -327,3 +329,12 @@ class _Compared:
 def _last_of_equals(rising: F64) -> Index:
     """Give the place of the last of every run of equal values."""
     return np.flatnonzero(np.append(rising[1:] != rising[:-1], True))
+
+
+def _drawn(total: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which degrees a draw holds, by how much it holds up to each.
+
+    Others would pass for thresholds that are reached: they keep just what the last one below does.
+    """
+    held: NDArray[np.bool_] = np.diff(total, prepend=0) > 0
+    return held

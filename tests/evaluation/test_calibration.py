@@ -234,6 +234,32 @@ def test_many_comparisons_are_thinned_out(monkeypatch):
     assert len(compare(measured, make_pairs(measured.identities)).similarity) == 50
 
 
+def every_second_unit(units, replicates, seed):
+    return iter([np.arange(units) % 2 * 2] * replicates)
+
+
+def test_a_draw_chooses_among_the_pictures_that_it_drew(monkeypatch):
+    monkeypatch.setattr(bootstrap, "draws", every_second_unit)
+    degree = np.arange(1, 101) / 100
+    measured = material(degree)
+    # The degrees .02, .04, ..., .76 have the mean .39, and with .78 they have .4.
+    ci = choose(measured, MeanDegree(0.395), replicates=3).ci
+    assert (ci.low, ci.high) == (0.76, 0.76)
+    assert choose(measured, KeepRate(0.755), replicates=3).ci.high == 0.76
+    comparisons = comparing.Comparisons(
+        similarity=(degree <= 0.6).astype(float),
+        degree=degree,
+        person=np.arange(100),
+        impostor_similarity=np.zeros(0),
+        impostor_person=np.zeros((0, 2), np.intp),
+        persons=100,
+        source="",
+    )
+    # Of those up to .66, 3 in 33 are false non-matches, and up to .68 4 in 34.
+    ci = choose(measured, Fnmr(0.01, 0.1, match=0.5), comparisons, replicates=3).ci
+    assert (ci.low, ci.high) == (0.66, 0.66)
+
+
 def test_too_little_material():
     with pytest.raises(InputError, match="at least 30 faces, and there are only 29"):
         choose(material(np.zeros(29)), KeepRate(0.9))
