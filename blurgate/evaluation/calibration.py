@@ -305,7 +305,8 @@ class _Compared:
         """Give lines for the user."""
         out = []
         if threshold >= self._degree[-1]:
-            out.append("the target is met with every face kept")
+            # Not every face: those that nobody is compared with may have higher degrees.
+            out.append("the target is met with every comparison kept")
         needed = int(np.ceil(10 / self._target.fmr))
         if self._target.match is None and len(self._impostor) < needed:
             out.append(

@@ -279,10 +279,22 @@ def test_notes():
     measured = faces_on_a_circle(0)
     comparisons = compare(measured, make_pairs(measured.identities, impostors=500))
     notes = choose(measured, Fnmr(0.1, 0.95), comparisons, replicates=2).notes
-    assert notes == ("the target is met with every face kept",)
+    assert notes == ("the target is met with every comparison kept",)
     notes = choose(measured, Fnmr(0.01, 0.6), comparisons, replicates=2).notes
     few = "an FMR of 0.01 rests on 500 comparisons of different people; 1000 or more make it firm"
     assert few in notes
+
+
+def test_faces_that_nobody_compares_may_go_though_every_comparison_stays():
+    degree = np.append(np.full(120, 0.25), np.full(30, 0.75))
+    names = [str(i // 2) for i in range(120)] + [f"alone {i}" for i in range(30)]
+    vectors = unit(np.arange(150) // 2 * 0.01)
+    measured = measured_of(names, degree, vectors, np.arange(150), degree, vectors)
+    pairs = make_pairs(names[:120])
+    twice = Pairs(np.concatenate([pairs.genuine] * 2), pairs.impostor, "")
+    choice = choose(measured, Fnmr(0.1, 0.5), compare(measured, twice), replicates=2)
+    assert (choice.reached["kept_comparisons"], choice.reached["kept_faces"]) == (1.0, 0.8)
+    assert choice.notes[0] == "the target is met with every comparison kept"
 
 
 @pytest.mark.parametrize(
