@@ -211,15 +211,16 @@ def save_epoch(
     optimizer: torch.optim.Optimizer,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write what an epoch has left: its weights if they are the best, the checkpoint, log.csv.
+    """Write what an epoch has left: its weights if they are the best, log.csv, the checkpoint.
 
+    The checkpoint comes last: a run that goes on does not look at an epoch again that is in it.
     What was validated are the averaged weights, if the run has them.
     """
     if state.best_epoch == state.epoch:
         chosen = average if average is not None else model
         checkpoints.save(folder / BEST, chosen.state_dict(), facts)
-    checkpoints.save_run(folder / LAST, model, average, optimizer, facts)
     write_atomically(folder / LOG, _log_lines(state.history))
+    checkpoints.save_run(folder / LAST, model, average, optimizer, facts)
 
 
 @torch.no_grad()

@@ -131,6 +131,29 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(make, tmp_path, stop):
     assert log(tmp_path / "whole") == log(tmp_path / "parts")
 
 
+@pytest.mark.parametrize("last", ["log.csv", "last.safetensors"])
+def test_a_run_that_ends_between_the_last_epochs_files_goes_on_to_all_of_them(
+    make, tmp_path, monkeypatch, last
+):
+    make(tmp_path / "whole")
+    parts, replace, written = tmp_path / "parts", Path.replace, []
+
+    def then_stop(self, target):
+        replace(self, target)
+        written.append(target)
+        if written.count(parts / last) == CONFIG.epochs:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", then_stop)
+        with pytest.raises(KeyboardInterrupt):
+            make(parts)
+    make(parts, resume=True)
+    for name in ("last.safetensors", "best.safetensors"):
+        assert same(tmp_path / "whole" / name, parts / name)
+    assert log(tmp_path / "whole") == log(parts)
+
+
 def test_every_part_of_the_state_is_needed_to_resume(make, tmp_path):
     make(tmp_path / "whole")
     whole = tmp_path / "whole" / "last.safetensors"
