@@ -286,7 +286,10 @@ def _read(source: str, folder: Path, seen: tuple[str, ...], kind: type[Any]) -> 
     if base is not None and not isinstance(base, str):
         raise ConfigError(f"{where}: base must be a preset's name or a path, not {base!r}")
     fill(kind, [facts], where)
-    return {**(_read(base, folder, (*seen, where), kind) if base else {}), **facts}
+    below = _read(base, folder, (*seen, where), kind) if base else {}
+    # A mapping that the file gives whole leaves nothing of what the bases say of its keys.
+    kept = {key: value for key, value in below.items() if key.partition(".")[0] not in facts}
+    return {**kept, **facts}
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:

@@ -79,6 +79,22 @@ def test_yaml_of_a_configuration_gives_it_again(tmp_path):
     }
 
 
+def test_a_whole_mapping_replaces_single_keys_of_its_bases_and_not_its_own(tmp_path):
+    lowest = "synthesizer_options: {a: 1}\nsynthesizer_options.b: 2\n"
+    (tmp_path / "lowest.yaml").write_text(lowest)
+    (tmp_path / "base.yaml").write_text("base: lowest.yaml\nsynthesizer_options.c: 3\n")
+    whole = "base: base.yaml\nsynthesizer_options: {d: 4}\n"
+    (tmp_path / "whole.yaml").write_text(whole)
+    (tmp_path / "both.yaml").write_text(f"{whole}synthesizer_options.b: 5\n")
+
+    def options(name):
+        return make_config(read_config(str(tmp_path / name))).synthesizer_options
+
+    assert options("base.yaml") == {"a": 1, "b": 2, "c": 3}
+    assert options("whole.yaml") == {"d": 4}
+    assert options("both.yaml") == {"d": 4, "b": 5}
+
+
 def test_bases_lie_below_the_file_and_are_found_beside_it(tmp_path):
     (tmp_path / "base.yaml").write_text("base: original_resnet18_complex\nepochs: 7\nlr: 1e-4\n")
     (tmp_path / "top.yaml").write_text("base: base.yaml\nepochs: 9\n")
