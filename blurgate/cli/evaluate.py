@@ -240,7 +240,7 @@ def evaluate_command(
             quiet=quiet,
         )
         done.material["aligned_by"] = str(finder.info) if finder is not None else ""
-    for line in done.left_out:
+    for line in done.notices():
         warn(line)
     if out is not None:
         _write(done, out, quiet=quiet)

@@ -81,6 +81,10 @@ class Evaluation:
     """The same for the second recogniser's labels: how far recognisers agree on what a blur does.
     They see the clean twin, and a scorer does not."""
 
+    def notices(self) -> list[str]:
+        """Give what to know before reading: parts left out, recognisers that do not recognise."""
+        return [*self.left_out, *(self.utility.doubts() if self.utility is not None else [])]
+
     def facts(self) -> dict[str, Any]:
         """Give everything as plain values for results.json."""
         rows = self.rows

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 GRID: Final = np.arange(201) / 200
 """Shares of discarded comparisons at which curves are written down."""
 BOUNDS: Final = ("random", "oracle", "best")
+UNFIT: Final = 0.5
+"""Who does not recognise more clean pairs than this is no recogniser, or was given other pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -85,6 +87,19 @@ class UtilityResult:
     curves: tuple[Curve, ...]
     gates: tuple[Gated, ...]
     cases: tuple[WorstPair, ...]
+
+    def doubts(self) -> list[str]:
+        """Give a line for each recogniser that does not know faces again which nobody blurred."""
+        lines = []
+        for known in self.facts["recognisers"]:
+            point, missed = next(iter(known["fnmr"].items()))
+            if missed > UNFIT:
+                lines.append(
+                    f"{known['name']} does not recognise {missed:.0%} of the clean pairs at "
+                    f"{point}: were the faces aligned, and does its card say which pixels it takes "
+                    "(docs/models.md)?"
+                )
+        return lines
 
     def json(self) -> dict[str, Any]:
         """Give everything but the pictures as JSON would."""

@@ -26,7 +26,7 @@ def make_page(done: Evaluation) -> str:
     """Make the page; encode it as UTF-8."""
     from blurgate.evaluation.utility_page import utility_sections
 
-    content: list[Html] = [element("p", line, class_="warning") for line in done.left_out]
+    content: list[Html] = [element("p", line, class_="warning") for line in done.notices()]
     if done.fidelity:
         content += [_summary(done), _families(done), _judged(done), _reliability(done)]
         content += [*_sizes(done), *_groups(done)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from dataclasses import astuple, replace
 
 import cv2
@@ -80,6 +82,26 @@ def result(material, tiny):
         seed=3,
     )
     return found, embedder
+
+
+class Blind:
+    """Knows no picture again, as a recogniser does that is given other pixels than it learnt on."""
+
+    info = ModelInfo("blind", "")
+
+    def __call__(self, crops, /):
+        seeds = [int.from_bytes(hashlib.sha256(crop.tobytes()).digest()[:8]) for crop in crops]
+        vectors = np.stack([np.random.default_rng(s).normal(size=64) for s in seeds])
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_a_recogniser_that_recognises_nobody_is_named(result, material, tiny):
+    assert result[0].doubts() == []
+    found = evaluate_utility(
+        [Flatness()], *material, embedder=tiny.TinyEmbedder(), judge=Blind(), impostors=2000
+    )
+    (line,) = found.doubts()
+    assert re.match(r"blind does not recognise (9\d|100)% of the clean pairs at FMR 0.01: ", line)
 
 
 def by_hand(material, tiny):
