@@ -17,6 +17,7 @@ import numpy as np
 from blurgate import zoo
 from blurgate.cards import read_card
 from blurgate.interfaces import Runtime
+from blurgate.stages import degrees_of
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ class Subject:
 
 
 def open_subject(model: str, device: str, threads: Sequence[int]) -> Subject:
-    """Open a scorer by name or path, once per number of threads. Raises as `zoo.resolve` does."""
+    """Open a scorer by name or path, once per number of threads.
+
+    Raises as `zoo.resolve` and `degrees_of` do.
+    """
     file = zoo.resolve("scorer", model)
     engine = "onnxruntime" if file is not None else "numpy"
     # A scorer without weights has no session whose threads could be chosen.
@@ -53,6 +57,7 @@ def open_subject(model: str, device: str, threads: Sequence[int]) -> Subject:
     scorers = {n: zoo.open_scorer(model, Runtime(device, n)) for n in chosen}
     card = read_card(file.card, str(file.path)) if file is not None else None
     first = scorers[chosen[0]]
+    degrees_of(np.zeros((1, CROP_SIZE, CROP_SIZE, 3), np.uint8), first)  # a broken one ends it here
     return Subject(
         name=first.info.name,
         bytes=file.path.stat().st_size if file is not None else 0,

@@ -21,6 +21,7 @@ from blurgate.profile import read_profile
 from blurgate.stages import (
     Rule,
     check_kinds,
+    degrees_of,
     let_go,
     ready_crops,
     route,
@@ -30,6 +31,7 @@ from blurgate.stages import (
 )
 from blurgate.tracking import link_faces
 from blurgate.types import (
+    CROP_SIZE,
     F32,
     U8,
     FaceBatch,
@@ -38,6 +40,7 @@ from blurgate.types import (
     SourceEnd,
     Stream,
     Verdict,
+    check_array,
 )
 
 if TYPE_CHECKING:
@@ -264,11 +267,16 @@ def blur_degree(crops: U8, *, model: str | None = None, device: str = "auto") ->
 
     Raises:
         ShapeError: The crops have another shape or dtype.
+        ConfigError: The device is unknown.
         ModelError: The model is missing or cannot be used.
+        UnknownNameError: Nobody offers a scorer of that name.
+        PluginError: The scorer fails, or gives something impossible.
+        EnvironmentLackError: The runtime or the device for a model is not there.
 
     >>> import numpy as np
     >>> noise = np.random.default_rng(0).integers(0, 256, (1, 112, 112, 3), np.uint8)
     >>> bool(blur_degree(noise, model="laplacian")[0] < 0.01)
     True
     """
-    return _scorer(model, device)(crops)
+    check_array("crops", crops, (None, CROP_SIZE, CROP_SIZE, 3), "uint8")
+    return degrees_of(crops, _scorer(model, device))

@@ -39,6 +39,7 @@ from blurgate.types import (
     Stream,
     Verdict,
     check_array,
+    check_degrees,
 )
 
 _DIGITS = 9
@@ -139,6 +140,25 @@ def score_faces(batches: Sequence[FaceBatch], scorer: Scorer, kinds: bool) -> li
             scored.append(_as_seen(ScoredFaces(batch, degrees[start:stop], str(scorer.info), own)))
             start = stop
     return scored
+
+
+def degrees_of(crops: U8, scorer: Scorer) -> F32:
+    """Score aligned faces that are no part of a stream.
+
+    Args:
+        crops: (n, 112, 112, 3) uint8 BGR.
+        scorer: Called once with all of them.
+
+    Returns:
+        (n,) float32 in [0, 1].
+
+    Raises:
+        PluginError: The scorer fails, or gives something else than one value per face.
+    """
+    with blamed("scorer", scorer.info.name):
+        degrees = scorer(crops)
+        check_degrees(degrees, len(crops), str(scorer.info))
+    return degrees
 
 
 def _as_seen(scored: ScoredFaces) -> ScoredFaces:

@@ -235,6 +235,13 @@ class FaceBatch:
         return f"FaceBatch(n={len(self)}, {self.detections.frame!r})"
 
 
+def check_degrees(degrees: Any, n: int, model: str) -> None:
+    """Raise `ShapeError`, which names the model, unless `degrees` are (n,) float32 in [0, 1]."""
+    check_array("blur_degree", degrees, (n,), "float32")
+    if not bool(((degrees >= 0) & (degrees <= 1)).all()):
+        raise ShapeError(f"{model} gave blur degrees outside [0, 1]: {degrees}")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredFaces:
     """The aligned faces of one frame with their blur degrees."""
@@ -249,9 +256,7 @@ class ScoredFaces:
 
     def __post_init__(self) -> None:
         """Check the lengths, that every degree is in [0, 1], and that every angle is a number."""
-        check_array("blur_degree", self.blur_degree, (len(self.faces),), "float32")
-        if not bool(((self.blur_degree >= 0) & (self.blur_degree <= 1)).all()):
-            raise ShapeError(f"{self.model} gave blur degrees outside [0, 1]: {self.blur_degree}")
+        check_degrees(self.blur_degree, len(self.faces), self.model)
         if self.kinds is None:
             return
         if len(self.kinds) != len(self.faces):

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from blurgate import Gate, zoo
+import blurgate.gate
+from blurgate import Gate, blur_degree, zoo
 from blurgate.errors import PluginError
 from blurgate.geometry import ARCFACE_TEMPLATE
 from blurgate.hookspecs import hookimpl
@@ -85,6 +86,58 @@ def test_a_scorer(bad, run, marker, tmp_path, monkeypatch, factory, why):
     ran = run("filter", "a.png", "--detector", "marker", "--model", "bad", "--out", "o")
     assert (ran.code, ran.err.count("\n")) == (5, 1), ran.err
     assert ran.err.startswith(f"blurgate: error: the scorer bad {why}")
+
+
+IMPOSSIBLE = pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (raising, "failed: KeyError: 'two\\nlines'"),
+        (
+            lambda self, crops: np.full(len(crops), 2, np.float32),
+            "gave something impossible: bad gave blur degrees outside [0, 1]: [2.]",
+        ),
+        (
+            lambda self, crops: np.full(len(crops), np.nan, np.float32),
+            "gave something impossible: bad gave blur degrees outside [0, 1]: [nan]",
+        ),
+        (
+            lambda self, crops: np.zeros(len(crops)),
+            "gave something impossible: blur_degree must be float32 of shape (1), got float64 of (",
+        ),
+    ],
+)
+
+
+@IMPOSSIBLE
+def test_a_scorer_in_python(bad, monkeypatch, call, why):
+    # It keeps scorers by name, and another test's would answer.
+    monkeypatch.setattr(blurgate.gate, "_scorer", blurgate.gate._scorer.__wrapped__)
+    bad("scorer", scorer(call))
+    with pytest.raises(PluginError) as caught:
+        blur_degree(np.zeros((1, 112, 112, 3), np.uint8), model="bad")
+    assert str(caught.value).startswith(f"the scorer bad {why}")
+
+
+@IMPOSSIBLE
+def test_a_scorer_that_is_measured(bad, run, tiny, tiny_plugin, tmp_path, monkeypatch, call, why):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cv2, "setNumThreads", lambda n: None)  # it is the whole process's
+    for i in range(30):
+        assert cv2.imwrite(f"p{i // 2:02}_{i % 2:04}.png", tiny.draw(112, i))
+    bad("scorer", scorer(call))
+    of = ("*.png", "--model", "bad", "--embedder", "tiny", "--quiet")
+    parts = [
+        ("evaluate", *of, "--part", "fidelity", "--family", "sharp"),
+        *(("evaluate", *of, "--part", part) for part in ("original", "leaks", "utility")),
+        ("calibrate", *of, "--keep-rate", 0.8),
+        ("bench", "bad", "--batch", 1, "--rounds", 1, "--quiet"),
+    ]
+    why = why.split("[2")[0].split("[n")[0].split("(1)")[0]  # they differ in how many at once
+    for command in parts:
+        ran = run(*command)
+        assert (ran.code, ran.err.count("\n")) == (5, 1), (command, ran.err)
+        assert ran.err.startswith(f"blurgate: error: the scorer bad {why}"), command
+    assert not (tmp_path / "profile.json").exists()
 
 
 SHARP = BlurKind("sharp", None)

@@ -20,6 +20,7 @@ from blurgate.evaluation.families import clean_twins
 from blurgate.evaluation.groups import members, take_in_turn
 from blurgate.evaluation.protocol import first_faces
 from blurgate.pipeline import ordered_map
+from blurgate.stages import degrees_of
 from blurgate.training.compress import compress_image
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def run_leaks(
         if change:
             pictures = np.stack([CHANGES[change](picture) for picture in pictures])
         label = labeller.label(embedded, every, pictures)
-        return label, {name: scorer(pictures) for name, scorer in scorers.items()}
+        return label, {name: degrees_of(pictures, scorer) for name, scorer in scorers.items()}
 
     jobs = [(state, change) for state in STATES for change in ("", *CHANGES)]
     looked = {}

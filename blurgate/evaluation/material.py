@@ -20,7 +20,7 @@ from blurgate.evaluation.families import ChainFamily, Family, clean_twins, make_
 from blurgate.evaluation.natural import natural_families
 from blurgate.io.text import digest
 from blurgate.pipeline import ordered_map
-from blurgate.stages import six_digits
+from blurgate.stages import degrees_of, six_digits
 from blurgate.training.dataset import Dataset, Split
 from blurgate.training.faces import Face, FaceReader, Skipped
 from blurgate.training.labels import Labeller, labels_of
@@ -66,8 +66,8 @@ class Measured:
 
 
 def degrees(scorer: Scorer, crops: U8) -> F64:
-    """Score crops; gives (n,) float64 as the gate decides on them."""
-    return np.array([six_digits(float(degree)) for degree in scorer(crops)], np.float64)
+    """Score crops; gives (n,) float64 as the gate decides on them. Raises as `degrees_of`."""
+    return np.array([six_digits(float(degree)) for degree in degrees_of(crops, scorer)], np.float64)
 
 
 def blur_families(names: Sequence[str], seed: int) -> list[Family]:

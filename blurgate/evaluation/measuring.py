@@ -17,6 +17,7 @@ import numpy as np
 from blurgate.evaluation.families import ChainFamily, Family, clean_twins
 from blurgate.pipeline import ordered_map
 from blurgate.report.page import jpeg
+from blurgate.stages import degrees_of
 from blurgate.training.dataset import Dataset
 from blurgate.training.labels import Labeller
 
@@ -140,7 +141,7 @@ def measure_faces(
         judged = None
         if judge is not None:
             judged = judge.label(embedded_too, list(own), made.pictures)
-        degree = {name: scorer(made.pictures) for name, scorer in scorers.items()}
+        degree = {name: degrees_of(made.pictures, scorer) for name, scorer in scorers.items()}
         return _Block(made.pictures, twins[own.start : own.stop], label, judged, degree, rows)
 
     jobs = (
@@ -195,7 +196,7 @@ def measure_synth(
         judged = None
         if judge is not None:
             judged = judge.label(judge.embed(clean), range(len(own)), pictures)
-        degree = {name: scorer(pictures) for name, scorer in scorers.items()}
+        degree = {name: degrees_of(pictures, scorer) for name, scorer in scorers.items()}
         return _Block(pictures, clean, label, judged, degree, rows)
 
     blocks = ordered_map(read, range(0, len(data), BLOCK), workers)

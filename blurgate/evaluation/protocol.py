@@ -20,6 +20,7 @@ from blurgate.errors import InputError
 from blurgate.evaluation.families import clean_twins
 from blurgate.io.text import digest
 from blurgate.pipeline import ordered_map
+from blurgate.stages import degrees_of
 from blurgate.training.pairs import make_chain
 from blurgate.training.streams import Streams
 
@@ -139,7 +140,7 @@ def run_protocol(
         severity = np.full(n, length / 100, np.float32)
         pictures = chains[way].apply(crops, chains[way].sample(streams, severity)).degraded
         label = labeller.label(embedded, range(n), pictures)
-        return label, {name: scorer(pictures) for name, scorer in scorers.items()}
+        return label, {name: degrees_of(pictures, scorer) for name, scorer in scorers.items()}
 
     jobs = [(way, place) for way in ANGLES for place in range(lengths)]
     labels = {way: np.empty((lengths, n)) for way in ANGLES}
