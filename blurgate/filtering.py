@@ -66,7 +66,7 @@ def run_filter(
         live: Limits in time and attempts of cameras and streams, and how to end one.
         on_progress: Called after every frame and every source.
         on_failure: Called with (source, one line) for every source that could not be read whole,
-            or of which a drawing or a cut could not be made.
+            or of which a drawing or a cut could not be made; first those of a run that is resumed.
 
     Returns:
         The counts. summary.json holds them too, with one entry per source.
@@ -123,6 +123,8 @@ def _run(
     progress = Progress(resumed=journal.n_done)
     for entry in journal.entries():
         count(progress, entry)
+        if entry["status"] != "ok":  # it decides about the exit code of this run too
+            on_failure(entry["source"], entry["error"])
     progress.resumed_frames = progress.totals.frames
     table_path = outputs.folder / f"faces.{outputs.table}"
     started = time.monotonic()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeAlias
 
 from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.files import first_difference, is_count
@@ -26,6 +26,7 @@ from blurgate.stages import Rule, let_go, ready_crops, route, score
 from blurgate.tables import empty_score_row, open_table, score_columns, score_rows
 from blurgate.types import RoutedFaces
 
+OnFailure: TypeAlias = Callable[[str, str], None]
 STATUSES: Final = ("ok", "no_face", "unreadable")
 """What a picture can come to."""
 _KEEP_ALL: Final = Rule(threshold=1.0)
@@ -118,7 +119,7 @@ def run_score(
     part: Part | None = None,
     kinds: bool = False,
     on_progress: Callable[[ScoreCounts], None] = lambda counts: None,
-    on_failure: Callable[[str, str], None] = lambda source, error: None,
+    on_failure: OnFailure = lambda source, error: None,
 ) -> ScoreCounts:
     """Score pictures into a table.
 
@@ -137,7 +138,8 @@ def run_score(
             `blurgate merge` knows what belongs together.
         kinds: Also tell the kind of blur, in two more columns; the scorer has to know it.
         on_progress: Called after every picture.
-        on_failure: Called with (path, one line) for every picture that cannot be read.
+        on_failure: Called with (path, one line) for every picture that cannot be read; those of
+            the run that is resumed first.
 
     Returns:
         The counts; those of a complete table that was to be resumed are taken from its rows.
@@ -156,12 +158,12 @@ def run_score(
         if resume and path.exists() and not journal_path(path).exists():
             if part is not None:
                 _check_complete(path, part, settings)
-            return _recount(path, table, names, kinds=kinds)
+            return _recount(path, table, names, on_failure, kinds=kinds)
         check_target(path, table, f"--{table}")
         path.parent.mkdir(parents=True, exist_ok=True)
         note_path(path).unlink(missing_ok=True)
         journal = Journal(journal_path(path), settings, resume=resume, whole=_is_whole)
-        todo = _skip_done(names, journal, counts)
+        todo = _skip_done(names, journal, counts, on_failure)
     scored = score_files(scorer, detector, todo, workers=workers, kinds=kinds)
     mark = journal.mark if journal is not None else None
     with (
@@ -297,7 +299,9 @@ def score_settings(
     }
 
 
-def _skip_done(names: Names, journal: Journal, counts: ScoreCounts) -> Iterator[str]:
+def _skip_done(
+    names: Names, journal: Journal, counts: ScoreCounts, on_failure: OnFailure
+) -> Iterator[str]:
     """Count the files that the journal holds, and give the others.
 
     Those of the journal come first and in the same order.
@@ -310,10 +314,19 @@ def _skip_done(names: Names, journal: Journal, counts: ScoreCounts) -> Iterator[
                 "begin anew without --resume"
             )
         _count(counts, entry["status"], entry["faces"])
+        _tell_again(entry["file"], entry["status"], on_failure)
     return rest
 
 
-def _recount(path: Path, table: str, names: Names, *, kinds: bool) -> ScoreCounts:
+def _tell_again(name: str, status: str, on_failure: OnFailure) -> None:
+    """Name a picture that an earlier run could not read: the exit code of this one tells of it."""
+    if status == "unreadable":
+        on_failure(name, f"{shown(name)} could not be read before")
+
+
+def _recount(
+    path: Path, table: str, names: Names, on_failure: OnFailure, *, kinds: bool
+) -> ScoreCounts:
     """Check that a table without a journal is the complete one of these files, and count them."""
     counts = ScoreCounts(total=len(names), resumed=len(names))
     if table not in FORMATS:  # a plugin's, which cannot be read back
@@ -329,6 +342,7 @@ def _recount(path: Path, table: str, names: Names, *, kinds: bool) -> ScoreCount
             if status not in STATUSES:
                 raise ConfigError(f"{status!r} is not a status")
             _count(counts, status, len(found) if status == "ok" else 0)
+            _tell_again(name, status, on_failure)
         if (missing := next(rest, None)) is not None:
             raise ConfigError(f"{missing!r} is missing in it")
     except (ConfigError, DecodeError) as error:

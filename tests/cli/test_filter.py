@@ -219,6 +219,14 @@ def test_usage_errors(run, filter_, marker, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_what_failed_is_named_by_the_run_that_resumes_too(filter_, marker, tmp_path):
+    picture(marker, tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    said = "blurgate: b.png is not a picture of a known format, or its header is damaged\n"
+    ran = [filter_("a.png", "b.png", "--out", "o", *how, "--quiet") for how in ((), ["--resume"])]
+    assert [(one.code, one.err) for one in ran] == [(4, said)] * 2
+
+
 def test_a_used_folder_needs_a_word(filter_, marker, tmp_path):
     picture(marker, tmp_path / "a.png")
     assert filter_("a.png").code == 0

@@ -327,6 +327,7 @@ def test_resuming_what_is_complete_does_nothing(score, marker, tmp_path, table):
     before = (tmp_path / "o.table").stat().st_mtime_ns
     ran = score("in", *target, "--resume")
     assert (ran.code, "is complete" in ran.err) == (4, True)  # a picture is unreadable still
+    assert "blurgate: in/004.png could not be read before\n" in ran.err
     assert (tmp_path / "o.table").stat().st_mtime_ns == before
     picture = (tmp_path / "in/005.png").rename(tmp_path / "in/006.png")
     ran = score("in", *target, "--resume")
