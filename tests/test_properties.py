@@ -195,6 +195,7 @@ PORTABLE = re.compile(r"(?!\.)[\w./-]+")
 @example("../../etc/passwd")
 @example("C:\\Windows\\..\\x.png")
 @example("...")
+@example("\u4e00" * 83 + ".mp4")
 def test_no_source_names_a_path_outside_the_folder(source):
     for name in (crop_name(verdict(source)), output_name("cut", source, ".mp4")):
         parts = PurePosixPath(name).parts
@@ -205,6 +206,7 @@ def test_no_source_names_a_path_outside_the_folder(source):
     folder = default_folder(source)
     assert PORTABLE.fullmatch(folder)
     assert "/" not in folder
+    assert len(folder.encode()) < 255
 
 
 @given(NAMES.filter(lambda name: name.strip("\r\n") and "\n" not in name and "\r" not in name))

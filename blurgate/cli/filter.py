@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from blurgate.sharding import Shard
     from blurgate.writing import Outputs
 
+_LONGEST_STEM = 200
+"""Bytes of a default folder's name without its ending: file systems take 255 in all."""
+
 EXAMPLE = """Example:
 
   blurgate filter video.mp4 --threshold 0.4 --out faces
@@ -309,6 +312,8 @@ def default_folder(source: str) -> str:
         tail = re.split(r"[?#]", masked(source).replace("***@", ""))[0]
     stem = Path(tail).stem if Path(tail).name not in {"", ".", ".."} else Path(tail).resolve().name
     safe = re.sub(r"[^\w.-]+", "_", stem).strip(".-_")
+    while len(safe.encode()) > _LONGEST_STEM:
+        safe = safe[:-1]
     return f"{safe or 'faces'}.blurgate"
 
 
