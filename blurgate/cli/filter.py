@@ -197,7 +197,7 @@ def filter_command(
             there.check_usable(resume=resume, overwrite=overwrite)
         if there is None or resume:  # the folder where it is made begins anew otherwise
             check_run(gate, outputs, every=every, shard=part)
-        _print_plan(mine, gate, outputs)
+        _print_plan(mine, gate, outputs, as_json=as_json)
         return
     if there is not None:
         there.begin(resume=resume, overwrite=overwrite)
@@ -330,9 +330,27 @@ def _total_frames(sources: list[Source]) -> int | None:
     return total
 
 
-def _print_plan(sources: list[Source], gate: Gate, outputs: Outputs) -> None:
+def _print_plan(sources: list[Source], gate: Gate, outputs: Outputs, *, as_json: bool) -> None:
     rule = gate.rule
     kinds = [source.kind for source in sources]
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        plan = {
+            "sources": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+            "model": asdict(gate.scorer.info),
+            "detector": asdict(gate.detector.info),
+            "det_size": gate.options.long_side,
+            "threshold": rule.threshold,
+            "review": rule.review,
+            "min_face": rule.min_face_px,
+            "out": str(outputs.folder),
+            "table": outputs.table,
+            "crops": outputs.crops,
+        }
+        typer.echo(json.dumps(plan, indent=1))
+        return
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
     typer.echo(f"sources    {len(sources)}" + (f" ({counts})" if counts else ""))
     typer.echo(f"detector   {gate.detector.info}, input {gate.options.long_side} px")

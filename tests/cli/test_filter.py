@@ -457,6 +457,17 @@ def test_dry_run_writes_nothing(filter_, marker, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_a_dry_run_as_json(filter_, marker, tmp_path):
+    picture(marker, tmp_path / "a.png")
+    ran = filter_("a.png", "--dry-run", "--json", "--review", 0.1, "--out", "o")
+    assert (ran.code, ran.err) == (0, "")
+    plan = json.loads(ran.out)
+    assert plan["sources"] == {"image": 1}
+    assert plan["detector"] == {"name": "marker", "sha256": ""}
+    assert (plan["threshold"], plan["review"], plan["out"]) == (0.4, 0.1, "o")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_a_dry_run_counts_its_part(filter_, marker, tmp_path):
     (tmp_path / "in").mkdir()
     for i in range(5):
