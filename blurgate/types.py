@@ -110,7 +110,14 @@ class Pixels(ABC):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Frame:
-    """One picture of a source."""
+    """One picture of a source.
+
+    Raises:
+        ShapeError: It is no (H, W, 3) uint8 array.
+
+    >>> Frame(np.zeros((1080, 1920, 3), np.uint8), "clip.mp4", index=50, pts_s=2.0)
+    Frame('clip.mp4', index=50, pts_s=2.0, 1080x1920)
+    """
 
     pixels: U8 | Pixels
     """(H, W, 3) uint8 BGR, upright: container or EXIF rotation is already applied. Or what such a
@@ -173,6 +180,9 @@ class Detections:
     """The faces of one frame. No faces (n = 0) is ordinary.
 
     Those that a detector found come highest score first, those that were given in their order.
+
+    Raises:
+        ShapeError: An array has another shape, length or dtype, or holds what is no finite number.
     """
 
     frame: Frame
@@ -213,7 +223,12 @@ class Tracks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceBatch:
-    """The aligned faces of one frame."""
+    """The aligned faces of one frame.
+
+    Raises:
+        ShapeError: The crops have another shape or dtype, or there is not one, or not one track,
+            per face.
+    """
 
     detections: Detections
     crops: U8
@@ -244,7 +259,12 @@ def check_degrees(degrees: Any, n: int, model: str) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredFaces:
-    """The aligned faces of one frame with their blur degrees."""
+    """The aligned faces of one frame with their blur degrees.
+
+    Raises:
+        ShapeError: There is not one degree, or not one kind, per face, or a degree is outside
+            [0, 1], or an angle is no finite number.
+    """
 
     faces: FaceBatch
     blur_degree: F32
@@ -304,7 +324,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoutedFaces:
-    """The faces of one frame with what was decided about each."""
+    """The faces of one frame with what was decided about each.
+
+    Raises:
+        ShapeError: There is not one verdict per face.
+    """
 
     scored: ScoredFaces
     verdicts: tuple[Verdict, ...]
