@@ -105,7 +105,7 @@ def bench_command(
         return
     for line in columns(_table(rows, _labels(rows, names), used_batches)):
         typer.echo(line)
-    how = f"ms per call, from pixels to degrees, medians of {rounds}"
+    how = f"ms per call, from pixels to degrees, medians of {rounds} and (the fastest)"
     typer.echo(f"\n{how}; {_machine()}", err=True)
     if any(row["mae"] is not None for row in rows):
         where = f"of {data}" if data is not None else "that their own cards state, each on its data"
@@ -172,7 +172,7 @@ def _errors(subject: Subject, data: Path | None) -> tuple[float | None, float | 
 
 def _row(
     subject: Subject,
-    taken: dict[tuple[str, int, int], float],
+    taken: dict[tuple[str, int, int], tuple[float, float]],
     errors: tuple[float | None, float | None],
 ) -> dict[str, Any]:
     from blurgate.cards import number_in
@@ -185,8 +185,14 @@ def _row(
         "mae": errors[0],
         "spearman": errors[1],
         "ms": [
-            {"engine": engine, "threads": threads, "batch": batch, "ms": round(spent, 4)}
-            for (engine, threads, batch), spent in taken.items()
+            {
+                "engine": engine,
+                "threads": threads,
+                "batch": batch,
+                "ms": round(middle, 4),
+                "fastest_ms": round(fastest, 4),
+            }
+            for (engine, threads, batch), (middle, fastest) in taken.items()
         ],
     }
 
@@ -213,12 +219,11 @@ def _table(
         )
         for engine, threads in dict.fromkeys((e["engine"], e["threads"]) for e in row["ms"]):
             spent = {
-                e["batch"]: e["ms"]
+                e["batch"]: f"{e['ms']:.2f} ({e['fastest_ms']:.2f})"
                 for e in row["ms"]
                 if (e["engine"], e["threads"]) == (engine, threads)
             }
-            times = (f"{spent[batch]:.2f}" for batch in batches)
-            table.append((*first, engine, str(threads), *times))
+            table.append((*first, engine, str(threads), *(spent[batch] for batch in batches)))
             first = ("", "", "", "", "")
     return table
 

@@ -19,20 +19,21 @@ from blurgate.training.synth import run_synth
 MODELS = Path(__file__).parents[2] / "models_zoo"
 
 
-def test_the_median_counts_and_the_first_call_is_thrown_away(monkeypatch):
+def test_median_and_fastest_without_the_first_call(monkeypatch):
     seen, now = [], 7.0
 
     def slow(crops):
         nonlocal now
         seen.append(len(crops))
-        # The first call of each batch size is slow, as a session's is; one more is an outlier.
-        now += 0.5 if seen.count(len(crops)) in (1, 3) else 0.02 * len(crops)
+        # The first call of each batch size is slow, as a session's is; two more are outliers.
+        odd = {1: 0.5, 3: 0.5, 4: 0.01}
+        now += odd.get(seen.count(len(crops)), 0.02 * len(crops))
 
     monkeypatch.setattr(benching.time, "perf_counter", lambda: now)
     (taken,) = measure([Subject("slow", 0, {}, {("numpy", 1): slow})], [1, 4], rounds=5)
     assert seen == [1, 4] * 6
-    assert taken["numpy", 1, 1] == pytest.approx(20)
-    assert taken["numpy", 1, 4] == pytest.approx(80)
+    assert taken["numpy", 1, 1] == pytest.approx((20, 10))
+    assert taken["numpy", 1, 4] == pytest.approx((80, 10))
 
 
 def test_times_are_of_the_wall_clock():
@@ -40,7 +41,7 @@ def test_times_are_of_the_wall_clock():
         time.sleep(0.1)
 
     (taken,) = measure([Subject("asleep", 0, {}, {("numpy", 1): asleep})], [1], rounds=1)
-    assert taken["numpy", 1, 1] >= 99
+    assert min(taken["numpy", 1, 1]) >= 99
 
 
 def test_models_are_timed_in_turns():
@@ -74,7 +75,7 @@ def test_a_scorer_without_weights_is_measured_on_a_folder(run, tiny, tmp_path):
         ("numpy", 1, 1),
         ("numpy", 1, 2),
     ]
-    assert all(entry["ms"] > 0 for entry in row["ms"])
+    assert all(entry["ms"] >= entry["fastest_ms"] > 0 for entry in row["ms"])
 
     # The same errors by hand.
     from blurgate import blur_degree
