@@ -26,7 +26,7 @@ from blurgate.onnxfile import read_model
 from blurgate.training.runs import run_weights
 from blurgate.types import CROP_SIZE
 
-__all__ = ["is_exported", "read_weights", "settle", "weights_of"]
+__all__ = ["check_alike", "is_exported", "read_weights", "settle", "weights_of"]
 
 _ROOT: Final = "model."  # what `export` calls the network
 
@@ -35,6 +35,24 @@ def is_exported(run: str) -> bool:
     """Say whether what is to be begun with is a model's name or file, and no run or checkpoint."""
     path = Path(run)
     return path.suffix == ".onnx" or (path.name == run and not path.exists())
+
+
+def check_alike(network: nn.Module, runs: Sequence[str]) -> None:
+    """Refuse runs whose weights have no mean: checkpoints beside exported models.
+
+    Normalisation is folded into the convolutions of the latter and stands beside those of the
+    former, so that even of one network in both forms the mean is another network.
+
+    Raises:
+        ConfigError: There are both, and the network has batch normalisation.
+    """
+    if len(set(map(is_exported, runs))) > 1 and any(
+        isinstance(module, _BatchNorm) for module in network.modules()
+    ):
+        raise ConfigError(
+            f"init has exported models and earlier runs ({', '.join(runs)}), of which no mean can "
+            "be taken; name the .onnx file of each run instead"
+        )
 
 
 def read_weights(

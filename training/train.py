@@ -27,7 +27,7 @@ from blurgate.training import card, loop
 from blurgate.training.config import Config, TrainConfig, fill, parse_yaml, read_config
 from blurgate.training.earlier import learnt_before
 from blurgate.training.export import card_facts, export
-from blurgate.training.exported import is_exported, read_weights, settle
+from blurgate.training.exported import check_alike, is_exported, read_weights, settle
 from blurgate.training.feeds import open_feed
 from blurgate.training.kinds import KINDS, Kinds, check_learnable, fit_kinds, measure_kinds
 from blurgate.training.labels import Labeller
@@ -167,6 +167,7 @@ def run_training(
     check_head(loss, model.head)
     begins = bool(config.init) and not (resume and (folder / LAST).is_file())
     if begins:
+        check_alike(model, config.init)
         begin_with(model, config.init, read_weights)
     fabric = loop.make_fabric(device, config.precision)
     if fabric.is_global_zero:

@@ -210,6 +210,10 @@ def test_training_begins_with_the_weights_of_an_earlier_run(train, trainset, tmp
     ran = train("--out", tmp_path / "third", *options, "--set", "hidden=[3]", *init)
     assert (ran.code, ran.out) == (2, "")
     assert "does not fit the network: give it the shape that it had in that run" in ran.err
+    both = f"init=[{tmp_path / 'first'}, {tmp_path / 'first' / 'tiny.onnx'}]"
+    ran = train("--out", tmp_path / "both", *still, "--set", both)
+    assert (ran.code, ran.out) == (2, "")
+    assert "exported models and earlier runs" in ran.err
 
 
 def test_it_is_said_if_those_who_are_put_aside_have_been_learnt_from(train, faces, tmp_path):

@@ -582,6 +582,9 @@ def test_a_detector_that_cannot_begin_leaves_no_folder(run, folder, tmp_path):
     ran = run(*args, "--set", f"init={tmp_path / 'nosuch'}")
     assert ran.code == 5, ran.err
     assert "nosuch" in ran.err
+    ran = run(*args, "--set", f"init=[scrfd_blurgate, {tmp_path / 'nosuch'}]")
+    assert ran.code == 2, ran.err
+    assert "exported models and earlier runs" in ran.err
     assert not (tmp_path / "run").exists()
 
 

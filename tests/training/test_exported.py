@@ -20,12 +20,20 @@ import torch
 from blurgate import zoo
 from blurgate.errors import ConfigError, WeightsError
 from blurgate.interfaces import Runtime
+from blurgate.training import checkpoints
 from blurgate.training.detection.export import check_detector
 from blurgate.training.detection.network import DetectorNet, NetShape
 from blurgate.training.detection.network import prepare as prepare_detector
-from blurgate.training.exported import is_exported, read_weights, settle, weights_of
+from blurgate.training.exported import (
+    check_alike,
+    is_exported,
+    read_weights,
+    settle,
+    weights_of,
+)
 from blurgate.training.loop import prepare
 from blurgate.training.model import build_model
+from blurgate.training.runs import begin_with
 
 ZOO = Path(__file__).parents[2] / "models_zoo"
 BOX = ("mobilenetv2_0.25", "mobilenetv2_0.5", "yolov5n_xx", "squeezenet1_1", "edgenext_xx_small")
@@ -159,3 +167,19 @@ def test_runs_are_told_from_models(tmp_path, monkeypatch):
     assert not is_exported("run/last.safetensors")
     with pytest.raises(WeightsError, match="is not a checkpoint of blurgate train"):
         read_weights("run/gone", build_model("mobilenetv2_0.25"))
+
+
+def test_a_model_and_a_run_have_no_mean_where_normalisation_is_folded(tmp_path):
+    network, pictures = opened("mobilenetv2_0.25"), crops(64)
+    before = degrees(network, pictures)
+    settle(network, images(pictures))
+    checkpoints.save(tmp_path / "best.safetensors", network.state_dict(), {})
+    both = ["mobilenetv2_0.25", str(tmp_path)]
+    mixed = build_model("mobilenetv2_0.25")
+    begin_with(mixed, both, read_weights)  # one network twice, and yet
+    assert np.abs(degrees(mixed.eval(), pictures) - before).max() > 0.05
+    with pytest.raises(ConfigError, match=r"no mean can be taken; name the \.onnx file of each"):
+        check_alike(network, both)
+    for alike in (both[:1] * 2, both[1:] * 2):
+        check_alike(network, alike)
+    check_alike(build_model("squeezenet1_1"), ["squeezenet1_1", str(tmp_path)])  # nothing is folded

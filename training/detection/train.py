@@ -31,7 +31,7 @@ from blurgate.training.detection.loop import fit_detector, validate
 from blurgate.training.detection.network import DetectorNet, lower_scores, prepare
 from blurgate.training.detection.pictures import backgrounds_in
 from blurgate.training.detection.samples import Held
-from blurgate.training.exported import is_exported, read_weights, settle
+from blurgate.training.exported import check_alike, is_exported, read_weights, settle
 from blurgate.training.runs import LAST, OnStep, TrainState, begin_with
 from blurgate.training.train import check_folder, prepare_folder
 
@@ -132,6 +132,7 @@ def train_detector(
     network = DetectorNet(config.shape())
     begins = bool(config.init) and not (resume and (folder / LAST).is_file())
     if begins:
+        check_alike(network, config.init)
         begin_with(network, config.init, _weights)
     samples = Composed(
         train, background, size=config.size, length=config.pictures, seed=config.seed
