@@ -476,6 +476,44 @@ def test_a_cut_holds_the_kept_stretches(tmp_path):
     assert loud == pytest.approx(0.3 * 2 / np.pi, rel=0.1)
 
 
+@pytest.mark.parametrize("n", [1000, 1024])
+def test_the_sound_of_a_cut_is_whole_where_times_are_rounded(tmp_path, n):
+    """Matroska rounds times to milliseconds; neither gaps nor overlaps may come of it."""
+    rate = 22_050
+    t = np.arange(40 * n) / rate
+    wave = (0.5 * np.sin(2 * np.pi * (300 * t + 200 * t**2))).astype(np.float32)
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        video = container.add_stream("libx264", rate=Fraction(30_000, 1001), options=FAST)
+        video.height, video.width = SHAPE
+        sound = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        for _ in range(45):
+            container.mux(video.encode(av.VideoFrame(SHAPE[1], SHAPE[0], "yuv420p")))
+        container.mux(video.encode(None))
+        for begin in range(0, len(wave), n):
+            pcm = (wave[None, begin : begin + n] * 32767).astype(np.int16)
+            piece = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
+            piece.sample_rate, piece.pts, piece.time_base = rate, begin, Fraction(1, rate)
+            container.mux(sound.encode(piece))
+        container.mux(sound.encode(None))
+    times = [f.pts_s for f in frames_of(tmp_path / "a.mkv")]
+    marks = [mark(i, times[i]) for i in (*range(10, 18), *range(30, 42))]
+    assert cut_video(str(tmp_path / "a.mkv"), marks, tmp_path / "o.mp4", pad_s=0)
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        cut = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+    at_s = 0.0
+    for first, behind in ((10, 18), (30, 42)):
+        from_s, length_s = times[first], times[behind] - times[first]
+        start, source = round(at_s * rate), round(from_s * rate)
+        inner = slice(600, round(length_s * rate) - 600)  # AAC smears the seams
+        # Twice the millisecond by which all times of the source may be wrong.
+        apart = [
+            np.square(cut[start:][inner] - wave[source + shift :][inner]).mean() ** 0.5
+            for shift in range(-44, 45)
+        ]
+        assert min(apart) < 0.01
+        at_s += length_s
+
+
 def test_a_cut_of_uneven_times(tmp_path):
     source = clip(tmp_path / "a.mkv", UNEVEN, audio=None)
     marks = [mark(i, at / 100) for i, at in enumerate(UNEVEN) if i in (4, 5, 6, 7, 12)]

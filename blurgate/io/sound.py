@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _COPIED: Final = frozenset(("aac", "mp3", "mp3float", "opus", "libopus", "flac", "alac"))
 """Decoders of sound that may stand in an MP4 file as it is; anything else becomes AAC."""
 _AAC_RATES: Final = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
+_JOINED: Final = 20
+"""Sound that begins less than this part of a second beside the end of what came before is joined
+to it: containers round times, Matroska to milliseconds, and a sample is much shorter."""
 _BAD_MEDIA: Final = (av.FFmpegError, OSError, ValueError)
 
 
@@ -160,9 +163,9 @@ class SoundEncoder:
             samples: (channels, n) float32.
         """
         at = round(at_s * self.rate)
-        if at < self._done - self.rate // 20:
+        if at < self._done - self.rate // _JOINED:
             samples = samples[:, self._done - at :]
-        elif at > self._done + self.rate // 20:
+        elif at > self._done + self.rate // _JOINED:
             self._encode(np.zeros((self.channels, at - self._done), np.float32))
         self._encode(samples)
 
@@ -204,21 +207,28 @@ class SoundCut:
 
     def __init__(self, source: InputContainer, writer: VideoWriter, clock: Clock) -> None:
         self._encoder: SoundEncoder | None = None
-        self._pieces: Iterator[tuple[float, np.ndarray]] = iter(())
-        self._held: list[tuple[float, np.ndarray]] = []
+        self._pieces: Iterator[tuple[int, np.ndarray]] = iter(())
+        self._held: list[tuple[int, np.ndarray]] = []
         stream = next(filter(_is_known, source.streams.audio), None)
         if stream is not None:
             self._encoder = SoundEncoder(stream, writer)
             packets = _packets(source, [stream], clock)
-            self._pieces = self._read(packets, self._encoder.resampler)
+            self._pieces = self._read(packets, self._encoder)
 
     @staticmethod
     def _read(
-        packets: Iterator[Packet[Any]], resampler: AudioResampler
-    ) -> Iterator[tuple[float, np.ndarray]]:
+        packets: Iterator[Packet[Any]], encoder: SoundEncoder
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Give the pieces of the source's sound, each after the number of its first sample."""
+        after: int | None = None
         try:
             for packet in packets:
-                yield from _decoded(packet, resampler)
+                for at_s, samples in _decoded(packet, encoder.resampler):
+                    at = round(at_s * encoder.rate)
+                    if after is not None and abs(at - after) <= encoder.rate // _JOINED:
+                        at = after  # by its time it would overlap what came before, or gape
+                    yield at, samples
+                    after = at + samples.shape[1]
         except _BAD_MEDIA:  # damage: the reader of the pictures tells of it
             return
 
@@ -233,27 +243,28 @@ class SoundCut:
         if self._encoder is None:
             return
         rate = self._encoder.rate
-        end = at_s + to_s - from_s
-        first, n = round(at_s * rate), round(end * rate) - round(at_s * rate)
-        out = np.zeros((self._encoder.channels, n), np.float32)
+        first, end = round(at_s * rate), round((at_s + to_s - from_s) * rate)
+        # Whole samples, and the same for all pictures of a stretch, whatever sums of floats say.
+        begin = first - round(round((at_s - from_s) * rate, 3))
+        out = np.zeros((self._encoder.channels, end - first), np.float32)
         kept = []
-        for start_s, samples in self._between(to_s):
-            offset = round((start_s - from_s) * rate)
-            low, high = max(0, offset), min(n, offset + samples.shape[1])
+        for start, samples in self._between(begin + end - first):
+            offset, stop = start - begin, start - begin + samples.shape[1]
+            low, high = max(0, offset), min(end - first, stop)
             if low < high:
                 out[:, low:high] = samples[:, low - offset : high - offset]
-            if offset + samples.shape[1] > n:
-                kept.append((start_s, samples))  # the next call may begin inside it
+            if stop > end - first:
+                kept.append((start, samples))  # the next call may begin inside it
         self._held = kept
         self._encoder.write(first / rate, out)
 
-    def _between(self, to_s: float) -> Iterator[tuple[float, np.ndarray]]:
+    def _between(self, end: int) -> Iterator[tuple[int, np.ndarray]]:
         yield from self._held
-        if self._held and self._held[-1][0] >= to_s:
+        if self._held and self._held[-1][0] >= end:
             return
         for piece in self._pieces:
             yield piece
-            if piece[0] >= to_s:
+            if piece[0] >= end:
                 return
 
     def finish(self) -> None:
