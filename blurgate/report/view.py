@@ -255,7 +255,7 @@ def _options(settings: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"--{key}", value)
     if settings.get("cut") is not None:
         yield from ("--cut", "--cut-pad", str(settings["cut"]))
-    for key in ("annotate", "keep-rejected"):
+    for key in ("annotate", "keep-rejected", "blur-kind"):
         if settings.get(key) is True:
             yield f"--{key}"
 

@@ -124,12 +124,12 @@ def test_the_command_repeats_what_the_run_was_told(rendered):
     text = rendered(
         [{"source": "a.mp4", "degree": "0.1"}],
         every=3, crops="loose", table="jsonl", detector="own_model@0123456789ab",
-        detection="DetectorOptions(long_side=320, min_score=0.7)",
+        detection="DetectorOptions(long_side=320, min_score=0.7)", **{"blur-kind": True},
     )  # fmt: skip
     command = json.loads(Parts(text).texts["data"])["command"]
     assert " ".join(command["options"]) == (
         "--model laplacian --det-size 320 --min-score 0.7 --every 3 --crops loose --table jsonl "
-        "--keep-rejected"
+        "--keep-rejected --blur-kind"
     )
     assert command["sources"] == ["a.mp4"]
     assert command["note"].endswith(
