@@ -446,3 +446,19 @@ def test_no_faces_at_all(make, write_report, browser, tmp_path):
     tab.key("End")
     assert tab.js("byId('failures').textContent").count("\u2026: no") == 1
     assert tab.problems() == []
+
+
+def test_a_name_that_is_a_number_leaves_those_of_its_message(make, write_report, browser, tmp_path):
+    why = "reading broke off after frame 110 (10.1 s): nothing came for 10 seconds"
+    sources = [
+        {"source": name, "status": "partial", "frames": 111, "frames_failed": 0,
+         "error": f"{name}: {why}"}
+        for name in ("0", "rtsp://***@door/1")
+    ]  # fmt: skip
+    folder = make.write_run(tmp_path / "run", [], sources=sources)
+    tab = browser.open(write_report(folder, folder / "report.html"))
+    kinds = tab.js(
+        "[...byId('failures').querySelectorAll('tbody')[1].rows].map((r) => r.cells[1].textContent)"
+    )
+    assert kinds == [f"\u2026: {why}"]
+    assert tab.problems() == []

@@ -122,7 +122,11 @@ function failuresTable() {
   data.sources.forEach((note, s) => {
     if (note.status === "ok") return;
     let text = note.error || { no_face: "no face was found", unreadable: "the picture cannot be read", incomplete: "the run did not get to its end" }[note.status] || "";
-    for (const name of [note.name, note.name.split(/[\\/]/).pop()]) if (name) text = text.replaceAll(name, "\u2026");
+    for (const name of [note.name, note.name.split(/[\\/]/).pop()]) {
+      // A camera's name is a number, and that of a stream may end in one: frames and seconds are others.
+      if (/^\d+$/.test(name)) text = text.replace(new RegExp(`^${name}\\b`), "\u2026");
+      else if (name) text = text.replaceAll(name, "\u2026");
+    }
     const key = `${note.status}: ${text}`;
     if (!kinds.has(key)) kinds.set(key, { status: note.status, text: shown(text), list: [] });
     kinds.get(key).list.push(s);
