@@ -56,7 +56,7 @@ function frame(holder, label, x, y) {
   return { root, across, up, width, inner, floor };
 }
 
-const binOf = (v) => Math.min(BINS - 1, Math.floor(v * BINS));
+const binOf = (v) => Math.min(BINS - 1, Math.floor(v * BINS + 1e-9)); // 0.58 * 50 is a little below 29
 const binText = (b) => `${(b / BINS).toFixed(2)} to ${((b + 1) / BINS).toFixed(2)}`;
 
 function histogram() {
