@@ -595,6 +595,28 @@ def test_broken_modules(tmp_path, monkeypatch):
     assert "no installed distribution" in found["an-installed-distribution-names-it"]
 
 
+def test_commands_are_registered_too():
+    def registers(app):
+        app.command("shout")(talks)
+
+    def takes(app):
+        app.command("filter")(talks)
+
+    def raises(app):
+        raise KeyError("shout")
+
+    for hook, said in (
+        (registers, "registers nothing at all; every hook carries `blurgate.hookimpl`"),
+        (hookimpl(takes), "the command 'filter' of plugin under test is already registered"),
+        (hookimpl(raises), "KeyError: 'shout'"),
+    ):
+        name = "registers-names-that-are-free"
+        fails("plugin", Module(register_commands=hook), name, said)
+    assert "registers-names-that-are-free" not in broken_at(
+        "plugin", Module(register_commands=hookimpl(registers))
+    )
+
+
 # --- the kit itself -------------------------------------------------------------------------
 
 
