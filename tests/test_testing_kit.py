@@ -591,7 +591,7 @@ def test_broken_modules(tmp_path, monkeypatch):
     (tmp_path / "heavy_plugin.py").write_text("import cv2\n")
     monkeypatch.syspath_prepend(tmp_path)
     found = broken_at("plugin", "heavy_plugin")
-    assert "importing heavy_plugin imports cv2" in found["is-cheap-to-import"]
+    assert "heavy_plugin and calling its hooks imports cv2" in found["is-cheap-to-import"]
     assert "no installed distribution" in found["an-installed-distribution-names-it"]
 
 
@@ -615,6 +615,14 @@ def test_commands_are_registered_too():
     assert "registers-names-that-are-free" not in broken_at(
         "plugin", Module(register_commands=hookimpl(registers))
     )
+
+
+def test_hooks_that_import_what_is_heavy(tmp_path, monkeypatch):
+    code = "from blurgate import hookimpl\n@hookimpl\ndef register_{}:\n    import cv2\n"
+    for name, hook in (("heavy_hook", "scorers(register)"), ("heavy_command", "commands(app)")):
+        (tmp_path / f"{name}.py").write_text(code.format(hook))
+        monkeypatch.syspath_prepend(tmp_path)
+        fails("plugin", name, "is-cheap-to-import", "calling its hooks imports cv2; import them in")
 
 
 # --- the kit itself -------------------------------------------------------------------------

@@ -67,11 +67,15 @@ def registers_names_that_are_free(subject: Subject) -> None:
 
 
 def is_cheap_to_import(subject: Subject) -> None:
-    """Importing it imports no heavy package: every `blurgate --help` does so."""
+    """Importing it and calling its hooks imports no heavy package: `blurgate --help` does both."""
     if not subject.name or importlib.util.find_spec(subject.name) is None:
         raise unittest.SkipTest("the module cannot be imported by name")
     code = (
-        f"import sys; sys.path[:0] = {sys.path!r}; import {subject.name}; "
+        f"import sys; sys.path[:0] = {sys.path!r}; import {subject.name}\n"
+        "from blurgate.host import BUILTIN, KINDS, Host\n"
+        "host = Host(dict.fromkeys(BUILTIN, ()), outside=False)\n"
+        f"host.add(sys.modules[{subject.name!r}], {_PLUGIN!r})\n"
+        "host.commands(), *map(host.registry, KINDS)\n"
         f"print(*sorted({set(_HEAVY)!r} & set(sys.modules)))"
     )
     ran = subprocess.run(  # noqa: S603 - the module is the one that is running in here already
@@ -81,7 +85,8 @@ def is_cheap_to_import(subject: Subject) -> None:
     heavy = ran.stdout.split()
     common.require(
         not heavy,
-        f"importing {subject.name} imports {', '.join(heavy)}; import them in the factory",
+        f"importing {subject.name} and calling its hooks imports {', '.join(heavy)}; import them "
+        "in the factory or the command",
     )
 
 
