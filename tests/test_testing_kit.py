@@ -111,6 +111,17 @@ class OneThreadOnly(Gradient):
         return super().__call__(crops)
 
 
+class KeepsItsWork(Gradient):
+    """Another thread's crops may lie in it by the time it looks again."""
+
+    def __call__(self, crops):
+        check_array("crops", crops, (None, 112, 112, 3), "uint8")
+        self.work = crops.astype(np.float32)
+        means = self.work.mean(axis=(1, 2, 3), keepdims=True)
+        energy = ((self.work - means) ** 2).mean(axis=(1, 2, 3))
+        return (1 / (1 + energy / 60)).astype(np.float32)
+
+
 class TakesAnything(Gradient):
     def __call__(self, crops):
         return np.full(len(crops), 0.5, np.float32)
@@ -135,6 +146,7 @@ def scorer(kind):
         (NoThreshold, "says-who-it-is-and-its-threshold", "number in .0, 1., got None"),
         (Relative, "batch-of-one-equals-batch-of-many", "of a batch of one and of many: they diff"),
         (OneThreadOnly, "repeats-itself-also-in-threads", "from 4 threads at once failed"),
+        (KeepsItsWork, "repeats-itself-also-in-threads", "several threads at once .keep nothing"),
         (Scribbles, "repeats-itself-also-in-threads", r"the second time|changed the crops"),
         (TakesAnything, "refuses-what-are-no-crops", "one crop without a batch must raise"),
     ],
@@ -241,6 +253,12 @@ class Drifts(Whole):
         return Detections(frame, found.boxes + self.seen, found.det_scores, found.kps)
 
 
+class KeepsFrames(Whole):
+    def __call__(self, frames):
+        self.frames = list(frames)
+        return [self._find(self.frames[i]) for i in range(len(frames))]
+
+
 def test_broken_detectors():
     def found(kind):
         picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
@@ -255,6 +273,7 @@ def test_broken_detectors():
     assert {"batch-of-one-equals-batch-of-many", "repeats-itself-also-in-threads"} <= {
         *found(Drifts)
     }
+    only(found(KeepsFrames), "repeats-itself-also-in-threads", "in threads it gave Detections")
     with pytest.raises(ZeroDivisionError):  # an error of the plugin's own shows where it is
         found(FearsFlat)
     skipped = checks("detector", lambda m, r, o: Whole())[3]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 import threading
+import time
 import unittest
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _THREADS = 4
+_TIMES = range(3, 200)
+_SECONDS = 0.2
 _TOLERANCE = 1e-4
 
 
@@ -163,27 +167,55 @@ def same(what: str, got: Any, wanted: Any, tolerance: float) -> None:
     )
 
 
-def in_threads(call: Callable[[], T]) -> list[T]:
-    """Call something from several threads at the same moment; an error is raised again."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-    gate = threading.Barrier(_THREADS)
+def in_threads(call: Callable[[Any], T], given: Sequence[Any]) -> list[tuple[T, T]]:
+    """Call something from several threads at the same moment; an error is raised again.
 
-    def work() -> None:
+    Args:
+        call: What is called.
+        given: What each thread calls it with. What is another for each finds state that they share.
+
+    Returns:
+        What came, and what comes of the same alone.
+    """
+    alone = [call(one) for one in given]
+    results: list[tuple[T, T]] = []
+    errors: list[BaseException] = []
+    gate = threading.Barrier(len(given))
+
+    def work(one: Any, wanted: T) -> None:
         try:
             gate.wait()
-            results.extend(call() for _ in range(3))
+            end = time.monotonic() + _SECONDS  # quick calls would be over before others begin
+            for n in range(_TIMES.stop):
+                if n >= _TIMES.start and time.monotonic() > end:
+                    break
+                results.append((call(one), wanted))
         except BaseException as error:  # noqa: BLE001 - raised again below
             errors.append(error)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(_THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    threads = [
+        threading.Thread(target=work, args=pair, daemon=True)
+        for pair in zip(given, alone, strict=True)
+    ]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads change places in the midst of short calls too
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     if errors:
-        raise ContractError(f"calling it from {_THREADS} threads at once failed: {errors[0]!r}")
+        raise ContractError(f"calling it from {len(given)} threads at once failed: {errors[0]!r}")
     return results
+
+
+def rotations(items: Any) -> list[Any]:
+    """Give as many orders of some crops or frames as there are threads."""
+    if isinstance(items, np.ndarray):
+        return [np.roll(items, k, axis=0) for k in range(_THREADS)]
+    return [[*items[k % len(items) :], *items[: k % len(items)]] for k in range(_THREADS)]
 
 
 def batch_of_one_equals_batch_of_many(subject: ModelSubject) -> None:
@@ -213,8 +245,8 @@ def repeats_itself_also_in_threads(subject: ModelSubject) -> None:
     before = crops.copy()
     wanted = call(crops)
     same(f"{name} of the same crops, the second time", call(crops), wanted, 0)
-    for got in in_threads(lambda: call(crops)):
-        same(f"{name} in several threads at once", got, wanted, 1e-6)
+    for got, wanted in in_threads(call, rotations(crops)):
+        same(f"{name} in several threads at once (keep nothing in the object)", got, wanted, 1e-6)
     require(np.array_equal(crops, before), f"taking {name} changed the crops")
 
 

@@ -121,8 +121,10 @@ def repeats_itself_also_in_threads(subject: Subject) -> None:
     frames = subject.frames()
     before = [frame.image.copy() for frame in frames]
     wanted = subject.made(frames)
-    for got in [subject.made(frames), *common.in_threads(lambda: subject.made(frames))]:
-        for one, two in zip(got, wanted, strict=True):
+    threaded = common.in_threads(subject.made, common.rotations(frames))
+    for got, alone in [(subject.made(frames), wanted), *threaded]:
+        for one, two in zip(got, alone, strict=True):
+            common.require(one.frame is two.frame, f"in threads it gave {one!r} for {two.frame!r}")
             _same("the same frames again", one, two)
     same = all(np.array_equal(f.image, b) for f, b in zip(frames, before, strict=True))
     common.require(same, "the detector changed the pictures")
