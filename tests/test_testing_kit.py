@@ -188,11 +188,18 @@ def test_broken_embedders():
             vectors = super().__call__(crops)
             return vectors if len(vectors) else np.empty(0, np.float32)
 
+    class NoLength(thumbnail):
+        def __call__(self, crops):
+            vectors = super().__call__(crops)[:, :-1]
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            return vectors / np.maximum(lengths, np.float32(1e-6))
+
     def made(kind):
         return lambda model, runtime: kind()
 
     assert broken_at("embedder", made(thumbnail)) == {}
     only(broken_at("embedder", made(Longer)), "gives-vectors-of-length-one", "length 1, got .1.5")
+    only(broken_at("embedder", made(NoLength)), "gives-vectors-of-length-one", "length 1, got .* 0")
     only(broken_at("embedder", made(Flat)), "takes-no-crops", r"float32 of \(0, 2353\)")
     assert "tells-crops-apart" in broken_at("embedder", made(Same))
 

@@ -18,9 +18,12 @@ class Subject(common.ModelSubject):
 
 
 def gives_vectors_of_length_one(subject: Subject) -> None:
-    """(n, 112, 112, 3) uint8 -> (n, d) float32, each of Euclidean length 1."""
-    got = subject.made(common.noisy_patches(5))
-    common.check_array("embeddings", got, (5, -1))
+    """(n, 112, 112, 3) uint8 -> (n, d) float32, each of length 1, whatever the crops show."""
+    size = (CROP_SIZE, CROP_SIZE, 3)
+    flat = [np.full((1, *size), value, np.uint8) for value in (0, 128, 255)]
+    crops = np.concatenate([common.noisy_patches(5), *flat])
+    got = subject.made(crops)
+    common.check_array("embeddings, also of flat crops,", got, (len(crops), -1))
     lengths = np.linalg.norm(got.astype(np.float64), axis=1)
     common.require(
         np.abs(lengths - 1).max() < 1e-3, f"embeddings must be of length 1, got {lengths}"
