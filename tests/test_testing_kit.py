@@ -260,6 +260,14 @@ class Drifts(Whole):
         return Detections(frame, found.boxes + self.seen, found.det_scores, found.kps)
 
 
+class ReportsAll(Whole):
+    """Does not look at the options."""
+
+    def _find(self, frame):
+        found = super()._find(frame)
+        return Detections(frame, found.boxes, found.det_scores * np.float32(0.6), found.kps)
+
+
 class KeepsFrames(Whole):
     def __call__(self, frames):
         self.frames = list(frames)
@@ -280,10 +288,12 @@ def test_broken_detectors():
     assert {"batch-of-one-equals-batch-of-many", "repeats-itself-also-in-threads"} <= {
         *found(Drifts)
     }
+    least = "reports-no-face-below-the-least-score"
+    only(found(ReportsAll), least, "min_score is 0.99, and it gives a face of 0.6")
     only(found(KeepsFrames), "repeats-itself-also-in-threads", "in threads it gave Detections")
     with pytest.raises(ZeroDivisionError):  # an error of the plugin's own shows where it is
         found(FearsFlat)
-    skipped = checks("detector", lambda m, r, o: Whole())[3]
+    skipped = checks("detector", lambda m, r, o: Whole())[4]
     with pytest.raises(unittest.SkipTest, match="give `pictures`"):
         skipped()
 

@@ -72,6 +72,18 @@ def survives_pictures_of_any_size(subject: Subject) -> None:
             _check(subject.made(frames), frames)
 
 
+def reports_no_face_below_the_least_score(subject: Subject) -> None:
+    """Faces below `DetectorOptions.min_score` are left out, which the user chooses."""
+    make = common.factory_of(subject.kind, subject.plugin)
+    for least in (DetectorOptions().min_score, 0.99):
+        options = DetectorOptions(min_score=least)
+        for found in make(subject.model, subject.runtime, options)(subject.frames()):
+            common.require(
+                (found.det_scores >= least - 1e-6).all(),  # float32 has no 0.99
+                f"min_score is {least:g}, and it gives a face of {found.det_scores.min(initial=1)}",
+            )
+
+
 def finds_faces_where_there_are_some(subject: Subject) -> None:
     """In each of the author's `pictures`, and in it; landmarks within the box, left to right."""
     if not subject.pictures:
@@ -134,6 +146,7 @@ CHECKS: Final = (
     common.says_who_it_is,
     gives_detections_of_each_frame_in_order,
     survives_pictures_of_any_size,
+    reports_no_face_below_the_least_score,
     finds_faces_where_there_are_some,
     batch_of_one_equals_batch_of_many,
     repeats_itself_also_in_threads,
