@@ -318,6 +318,10 @@ def test_broken_sinks():
             self._path.with_suffix(".lock").touch()
             return super().__enter__()
 
+    class NeverSyncs(tsv):
+        def sync(self):
+            pass
+
     class StartsAnew(tsv):
         def __init__(self, path, columns, mark):
             super().__init__(path, columns, None)
@@ -334,6 +338,7 @@ def test_broken_sinks():
 
     assert found(tsv) == {}
     only(found(Litters), "writes-rows", r"besides the table it leaves \['t', 't.lock'\]")
+    only(found(NeverSyncs), "what-was-synced-survives-a-crash", "`sync` must bring the rows to the")
     assert "swallowed" in found(Swallows)["an-error-leaves-what-was-written"]
     assert "4 rows were written, 3" in found(StartsAnew)["resumes-at-a-mark"]
     assert "raised nothing" in found(StartsAnew)["refuses-a-table-that-is-not-the-one"]

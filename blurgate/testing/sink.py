@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
@@ -122,6 +123,25 @@ def resumes_at_a_mark(subject: Subject) -> None:
         subject.expect(folder / "t", ROWS)
 
 
+def what_was_synced_survives_a_crash(subject: Subject) -> None:
+    """After `sync` the rows lie on the disk: where a run is killed, another goes on at the mark."""
+    with _folder() as folder, _folder() as left:
+        with subject.table(folder / "t") as table:
+            table.write(ROWS[0])
+            mark = table.mark()
+            table.sync()
+            shutil.copytree(folder, left, dirs_exist_ok=True)
+        try:
+            with subject.table(left / "t", mark) as table:
+                for row in ROWS[1:]:
+                    table.write(row)
+        except ConfigError as error:
+            raise ContractError(
+                f"`sync` must bring the rows to the disk; after a crash it said: {error}"
+            ) from error
+        subject.expect(left / "t", ROWS)
+
+
 def a_complete_table_can_be_continued(subject: Subject) -> None:
     """The mark at the end of a closed table is good for more rows, or for none."""
     with _folder() as folder:
@@ -152,6 +172,7 @@ CHECKS: Final = (
     an_empty_table_is_a_table,
     an_error_leaves_what_was_written,
     resumes_at_a_mark,
+    what_was_synced_survives_a_crash,
     a_complete_table_can_be_continued,
     refuses_a_table_that_is_not_the_one,
 )
