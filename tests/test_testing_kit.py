@@ -318,6 +318,16 @@ def test_broken_sinks():
             self._path.with_suffix(".lock").touch()
             return super().__enter__()
 
+    class Appends(tsv):
+        def __init__(self, path, columns, mark):
+            super().__init__(path, columns, path.stat().st_size if path.exists() else mark)
+
+    class Empties(tsv):
+        def write(self, row):
+            super().write(row)
+            if row["n"] == -3:
+                row["x"] = None
+
     class NeverSyncs(tsv):
         def sync(self):
             pass
@@ -338,6 +348,8 @@ def test_broken_sinks():
 
     assert found(tsv) == {}
     only(found(Litters), "writes-rows", r"besides the table it leaves \['t', 't.lock'\]")
+    assert "4 rows were written, 6 are there" in found(Appends)["writes-rows"]
+    assert "`write` changed its row from" in found(Empties)["writes-rows"]
     only(found(NeverSyncs), "what-was-synced-survives-a-crash", "`sync` must bring the rows to the")
     assert "swallowed" in found(Swallows)["an-error-leaves-what-was-written"]
     assert "4 rows were written, 3" in found(StartsAnew)["resumes-at-a-mark"]

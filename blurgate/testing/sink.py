@@ -71,12 +71,15 @@ def _folder() -> Iterator[Path]:
 
 
 def writes_rows(subject: Subject) -> None:
-    """A context manager with `write`; the table is the only file it leaves."""
+    """A context manager with `write`; without a mark a new table, which is the only file."""
     with _folder() as folder:
-        with subject.table(folder / "t") as table:
-            for row in ROWS:
-                table.write(row)
-        subject.expect(folder / "t", ROWS)
+        for rows in (ROWS[2:], ROWS):
+            with subject.table(folder / "t") as table:
+                for row in rows:
+                    given = dict(row)
+                    table.write(given)
+                    common.require(given == row, f"`write` changed its row from {row} to {given}")
+            subject.expect(folder / "t", rows)
         left = sorted(path.name for path in folder.iterdir())
         common.require(left == ["t"], f"besides the table it leaves {left}")
 
@@ -94,7 +97,7 @@ def an_error_leaves_what_was_written(subject: Subject) -> None:
     with _folder() as folder:
         try:
             with subject.table(folder / "t") as table:
-                table.write(ROWS[0])
+                table.write(dict(ROWS[0]))
                 raise _Stop
         except _Stop:
             subject.expect(folder / "t", ROWS[:1])
@@ -107,19 +110,19 @@ def resumes_at_a_mark(subject: Subject) -> None:
     with _folder() as folder:
         try:
             with subject.table(folder / "t") as table:
-                table.write(ROWS[0])
+                table.write(dict(ROWS[0]))
                 table.sync()
                 mark = table.mark()
                 common.require(
                     isinstance(mark, int) and mark >= 0, f"a mark is a whole number, got {mark!r}"
                 )
-                table.write(ROWS[3])
+                table.write(dict(ROWS[3]))
                 raise _Stop
         except _Stop:
             pass
         with subject.table(folder / "t", mark) as table:
             for row in ROWS[1:]:
-                table.write(row)
+                table.write(dict(row))
         subject.expect(folder / "t", ROWS)
 
 
@@ -127,14 +130,14 @@ def what_was_synced_survives_a_crash(subject: Subject) -> None:
     """After `sync` the rows lie on the disk: where a run is killed, another goes on at the mark."""
     with _folder() as folder, _folder() as left:
         with subject.table(folder / "t") as table:
-            table.write(ROWS[0])
+            table.write(dict(ROWS[0]))
             mark = table.mark()
             table.sync()
             shutil.copytree(folder, left, dirs_exist_ok=True)
         try:
             with subject.table(left / "t", mark) as table:
                 for row in ROWS[1:]:
-                    table.write(row)
+                    table.write(dict(row))
         except ConfigError as error:
             raise ContractError(
                 f"`sync` must bring the rows to the disk; after a crash it said: {error}"
@@ -147,12 +150,12 @@ def a_complete_table_can_be_continued(subject: Subject) -> None:
     with _folder() as folder:
         with subject.table(folder / "t") as table:
             for row in ROWS[:2]:
-                table.write(row)
+                table.write(dict(row))
             mark = table.mark()
         for rows in ((), ROWS[2:]):
             with subject.table(folder / "t", mark) as table:
                 for row in rows:
-                    table.write(row)
+                    table.write(dict(row))
                 mark = table.mark()
         subject.expect(folder / "t", ROWS)
 
