@@ -448,6 +448,11 @@ def test_broken_losses(torch):
             value = super().__call__(output, target_degree)
             return value - 2 * (value - value.detach())
 
+    class Shares(good):
+        def __call__(self, output, target_degree):
+            value = super().__call__(output, target_degree)
+            return value + (output[:, 0] - target_degree).abs().div(target_degree).mean()
+
     class AnyHead(good):
         head = "regression"
 
@@ -461,6 +466,7 @@ def test_broken_losses(torch):
     only(broken_at("loss", Sums), "gives-one-number-per-batch", "not the mean over the batch")
     only(broken_at("loss", Uphill), "prefers-the-truth", "the right degrees cost -")
     only(broken_at("loss", WrongGradient), "goes-downhill", "a step against the gradient took it")
+    only(broken_at("loss", Shares), "goes-downhill", "where the true degrees are 0 and 1")
     assert {"says-which-head-it-needs", "refuses-what-is-no-number"} == {
         *broken_at("loss", AnyHead)
     }

@@ -61,7 +61,7 @@ def gives_one_number_per_batch(subject: Subject) -> None:
 
 
 def goes_downhill(subject: Subject) -> None:
-    """Gradients are finite, also far away, and a step against them makes the loss smaller."""
+    """Gradients are finite, also far away and of degrees 0 and 1; a step against them helps."""
     loss = subject.make()
     for scale in (1.0, 1e4):
         output, target = subject.batch(loss.head)
@@ -71,6 +71,12 @@ def goes_downhill(subject: Subject) -> None:
         common.require(output.grad is not None, "the output has no gradient")
         assert output.grad is not None
         common.require(bool(output.grad.isfinite().all()), "a gradient is not finite")
+        ends = output.detach().requires_grad_()
+        loss(ends, (target > 0.5).float()).backward()
+        common.require(
+            ends.grad is not None and bool(ends.grad.isfinite().all()),
+            "a gradient is not finite where the true degrees are 0 and 1, which labels may be",
+        )
         if scale == 1.0:
             after = loss(output.detach() - 1e-2 * output.grad, target)
             common.require(
