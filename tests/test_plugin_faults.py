@@ -321,6 +321,18 @@ def test_a_synthesizer(bad):
     params = blind.sample(streams)
     with pytest.raises(PluginError, match=r"\(2, 111, 112, 3\) for images of \(2, 112, 112, 3\)"):
         blind.apply(crops, params)
+    for odd, said in (
+        (lambda images: images * np.float32("nan"), "values from nan to nan, outside [0, 1]"),
+        (lambda images: images + np.float32(4), "values from 4 to 4, outside [0, 1]"),
+        (lambda images: (255 * images).astype(np.uint8), "uint8 for images of float32"),
+    ):
+        blind = chain(
+            sample=lambda self, streams, severity: rows,
+            apply=lambda self, images, params, px, odd=odd: odd(images),
+        )
+        with pytest.raises(PluginError) as caught:
+            blind.apply(crops, params)
+        assert str(caught.value) == f"the synthesizer bad gave something impossible: {said}"
 
 
 def test_a_loss(bad):

@@ -55,6 +55,7 @@ HARSH_QP: Final = (34, 44)
 
 _CHUNK: Final = 64  # pictures that are held in floating point at once
 _CHUNK_GPU: Final = 1024  # the same on a GPU, which wants many and has memory for them
+_ROUNDING: Final = 1e-3  # what NumPy and torch may differ by
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,6 +198,12 @@ class Chain:
             out = self.synthesizer.apply(images, blur, px=px)
             if out.shape != images.shape:
                 raise ShapeError(f"{tuple(out.shape)} for images of {tuple(images.shape)}")
+            if out.dtype != images.dtype:
+                raise ShapeError(f"{out.dtype} for images of {images.dtype}")
+            # On a GPU it would wait for the result; NumPy is the reference anyway.
+            on_cpu = isinstance(out, np.ndarray) or out.device.type == "cpu"
+            if on_cpu and len(out) and not (out.min() >= -_ROUNDING and out.max() <= 1 + _ROUNDING):
+                raise ShapeError(f"values from {out.min():g} to {out.max():g}, outside [0, 1]")
         return out
 
     def _shrink(self, picture: U8) -> U8:
