@@ -335,6 +335,22 @@ def test_a_synthesizer(bad):
         assert str(caught.value) == f"the synthesizer bad gave something impossible: {said}"
 
 
+def test_a_synthesizer_whose_rows_are_no_json(bad, run, tiny, tiny_plugin, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cv2.imwrite("a.png", tiny.draw(112, 0))
+    rows = [{"method": "bad", "side": ZERO[0]}]
+    methods = {
+        "name": "bad",
+        "sample": lambda self, streams, severity: rows * len(streams),
+        "apply": lambda self, images, params, px: images,
+    }
+    bad("synthesizer", lambda: type("Synthesizer", (), methods)())
+    of = ("--aligned", "--blur", "bad", "--embedder", "tiny", "--quiet")
+    ran = run("synth", "a.png", *of, "--per-image", 1, "--out", "o")
+    assert (ran.code, ran.err.count("\n")) == (5, 1), ran.err
+    assert ran.err.startswith("blurgate: error: the synthesizer bad failed: TypeError: Object of ")
+
+
 def test_a_loss(bad):
     from blurgate.training.loss_sums import parse_loss
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blurgate.errors import ConfigError
+from blurgate.errors import ConfigError, blamed
 from blurgate.host import get_host
 from blurgate.interfaces import Scalar
 from blurgate.io.text import digest, harmless
@@ -191,13 +191,15 @@ class Maker:
     def _row(
         self, face: Face, method: str, copy: int, params: Params, index: int
     ) -> dict[str, Scalar]:
+        with blamed("synthesizer", method):  # rows of a plugin may hold what JSON does not know
+            parameters = json.dumps(params, separators=(",", ":"))
         return {
             "file": layout.blurred_file(method, face.name, copy),
             "clean_file": layout.clean_file(face.name),
             "identity": face.identity,
             "split": "val" if face.is_val else "train",
             "method": method,
-            "parameters": json.dumps(params, separators=(",", ":")),
+            "parameters": parameters,
             "seed": self.recipe.seed,
             "index": index,
             "embedder": harmless(str(self._labeller.info)),
