@@ -363,6 +363,13 @@ def test_a_loss(bad):
     bad("loss", raising)
     with pytest.raises(PluginError, match=r"^the loss bad failed: KeyError"):
         parse_loss("0.5*bad")
+    for head, said in (("classes", "ValueError: its head is 'classes', not"), (None, "ValueErr")):
+        bad("loss", type("Odd", (Bad,), {"head": head}))
+        with pytest.raises(PluginError, match=rf"^the loss bad failed: {said}"):
+            parse_loss("bad")
+    bad("loss", object)
+    with pytest.raises(PluginError, match=r"^the loss bad failed: AttributeError: .* 'head'"):
+        parse_loss("bad")
     bad("loss", Bad)
     loss: Any = parse_loss("0.5*bad")
     assert loss(np.float64(3), np.float64(2)) == 0.75

@@ -71,6 +71,7 @@ def parse_loss(text: str) -> WeightedSum:
         ConfigError: The text cannot be read, a weight is not above 0, a loss does not take an
             option or refuses its value, or the losses need different heads.
         UnknownNameError: There is no such loss.
+        PluginError: A loss cannot be made, or says no head that there is.
         EnvironmentLackError: The `train` extra is not installed.
 
     >>> parse_loss("0.7*huber(delta=0.05) + 0.3*l1").terms
@@ -90,7 +91,11 @@ def parse_loss(text: str) -> WeightedSum:
         if not (weight > 0 and math.isfinite(weight)):
             raise ConfigError(f"the loss {text!r}: a weight must be above 0, got {term['weight']}")
         entry = registry[term["name"]]
-        terms.append((weight, entry.make(**_options(text, term["options"] or ""))))
+        loss = entry.make(**_options(text, term["options"] or ""))
+        with blamed("loss", entry.name):
+            if loss.head not in ("regression", "bins"):
+                raise ValueError(f"its head is {loss.head!r}, not 'regression' or 'bins'")
+        terms.append((weight, loss))
         if term.end() == len(text):
             return WeightedSum(tuple(terms), text)
         position = term.end() + 1
