@@ -574,6 +574,23 @@ def test_torch_that_disagrees_is_found(torch):
     fails("synthesizer", make, "torch-agrees-with-numpy", "at 112 px: they differ by up to")
 
 
+def test_a_tensor_that_is_written_into_is_found(torch):
+    box = page("synthesizer")["box"]
+
+    def make():
+        plain = box()
+
+        class Scribbles(type(plain)):
+            def blur_torch(self, images, params, px):
+                blurred = super().blur_torch(images, params, px)
+                images.zero_()
+                return blurred
+
+        return Scribbles()
+
+    fails("synthesizer", make, "torch-agrees-with-numpy", "changed its input, a tensor")
+
+
 # --- commands and modules -------------------------------------------------------------------
 
 

@@ -153,6 +153,8 @@ def torch_agrees_with_numpy(subject: Subject) -> None:
             isinstance(got, torch.Tensor) and got.dtype == torch.float32,
             "a tensor must come out as a tensor of its dtype",
         )
+        unchanged = np.array_equal(tensor.numpy().transpose(0, 2, 3, 1), images)
+        common.require(unchanged, "`apply` changed its input, a tensor")
         common.same(
             f"torch and NumPy at {side} px", got.numpy().transpose(0, 2, 3, 1), wanted, _TORCH
         )
