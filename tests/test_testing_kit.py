@@ -559,6 +559,22 @@ def test_broken_synthesizers():
         fails("synthesizer", factory, name, MESSAGES[name])
 
 
+def test_rows_of_another_name_are_found():
+    box = page("synthesizer")["box"]
+
+    def make():
+        plain = box()
+
+        class Other(type(plain)):
+            def sample(self, streams, severity=None, /):
+                return [{**row, "method": "squares"} for row in plain.sample(streams, severity)]
+
+        return Other()
+
+    said = "must be the synthesizer's name, 'box', got 'squares'"
+    fails("synthesizer", make, "rows-name-their-method-and-survive-json", said)
+
+
 def test_torch_that_disagrees_is_found(torch):
     box = page("synthesizer")["box"]
 
