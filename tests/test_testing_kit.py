@@ -16,7 +16,7 @@ from blurgate.errors import ConfigError, ShapeError
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import ModelInfo
 from blurgate.testing import KINDS, ContractError, checks, common
-from blurgate.types import Detections, check_array
+from blurgate.types import BlurKind, Detections, check_array
 
 COOKBOOK = Path(__file__).parent.parent / "docs" / "cookbook"
 
@@ -170,6 +170,28 @@ def test_scorers_that_break_more_than_one_sentence(kind, name, message):
 
 def test_a_good_scorer_passes():
     assert broken_at("scorer", scorer(Gradient)) == {}
+
+
+def test_scorers_that_tell_kinds():
+    class Tells(Gradient):
+        kinds = ("sharp", "motion")
+
+        def with_kinds(self, crops):
+            return self(crops), [BlurKind("sharp", None) for _ in crops]
+
+    def changed(change):
+        told = lambda self, crops: change(*Tells.with_kinds(self, crops))  # noqa: E731
+        return scorer(type("Changed", (Tells,), {"with_kinds": told}))
+
+    assert broken_at("scorer", scorer(Tells)) == {}
+    odd = BlurKind("low", None)
+    for factory, said in (
+        (scorer(type("Silent", (Gradient,), {"kinds": Tells.kinds})), "kinds` and no `with_"),
+        (changed(lambda degrees, kinds: (degrees[::-1], kinds)), "beside kinds and alone: they di"),
+        (changed(lambda degrees, kinds: (degrees, kinds[1:])), "5 crops must give as many Blur"),
+        (changed(lambda degrees, kinds: (degrees, [odd] * 5)), "the kind 'low', not one of"),
+    ):
+        only(broken_at("scorer", factory), "tells-one-kind-per-crop", said)
 
 
 def test_broken_embedders():

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from blurgate.testing import common
-from blurgate.types import CROP_SIZE
+from blurgate.types import CROP_SIZE, BlurKind
 
 
 class Subject(common.ModelSubject):
@@ -42,10 +42,29 @@ def takes_no_crops(subject: Subject) -> None:
     common.check_array("degrees of no crops", got, (0,))
 
 
+def tells_one_kind_per_crop(subject: Subject) -> None:
+    """Where `kinds` is not empty, `with_kinds` gives the degrees of a call, and a kind for each."""
+    kinds = getattr(subject.made, "kinds", ())
+    if not kinds:
+        return
+    crops = common.noisy_patches(5)
+    common.require(hasattr(subject.made, "with_kinds"), "it has `kinds` and no `with_kinds`")
+    got, told = subject.made.with_kinds(crops)
+    common.check_array("degrees beside kinds", got, (len(crops),))
+    common.same("degrees beside kinds and alone", got, subject.made(crops), 1e-6)
+    common.require(
+        len(told) == len(crops) and all(isinstance(one, BlurKind) for one in told),
+        f"{len(crops)} crops must give as many BlurKind, got {told!r}",
+    )
+    for one in told:
+        common.require(one.kind in kinds, f"it tells the kind {one.kind!r}, not one of {kinds}")
+
+
 CHECKS: Final = (
     says_who_it_is_and_its_threshold,
     gives_one_degree_per_crop,
     takes_no_crops,
+    tells_one_kind_per_crop,
     common.batch_of_one_equals_batch_of_many,
     common.repeats_itself_also_in_threads,
     common.refuses_what_are_no_crops,
