@@ -322,6 +322,7 @@ class Host:
     def _fill_commands(self, registry: Registry, plugin: str, app: Any) -> None:
         added = (app.registered_commands, app.registered_groups)
         before = [len(items) for items in added]
+        options = app.registered_callback
 
         def work() -> None:
             self._hook(plugin, registry.kind)(app=app)
@@ -332,6 +333,7 @@ class Host:
         if not self._attempt(registry, plugin, work):
             for items, n in zip(added, before, strict=True):
                 del items[n:]
+            app.registered_callback = options
 
     def _hook(self, plugin: str, kind: str) -> Callable[..., object]:
         """Give a hook of one plugin alone, so that its error is its own."""

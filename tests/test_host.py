@@ -378,3 +378,17 @@ def test_the_variable_leaves_plugins_out(install, monkeypatch: pytest.MonkeyPatc
 def test_a_host_for_tests_loads_no_outside_plugins(install):
     install(GOOD)
     assert mine(Host(NOTHING, outside=False)) == {}
+
+
+def test_a_broken_command_plugin_does_not_keep_the_options_of_the_program():
+    class Broken:
+        @hookimpl
+        def register_commands(self, app):
+            app.callback()(lambda: None)
+            raise KeyError("late")
+
+    host, app = Host(outside=False), typer.Typer()
+    app.callback()(print)
+    host.add(Broken(), "broken")
+    host.register_commands(app)
+    assert app.registered_callback.callback is print
