@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _THREADS = 4
-_TIMES = range(3, 200)
+_LEAST_CALLS, _MOST_CALLS = 3, 200  # of each thread
 _SECONDS = 0.2
 _TOLERANCE = 1e-4
 
@@ -186,8 +186,8 @@ def in_threads(call: Callable[[Any], T], given: Sequence[Any]) -> list[tuple[T, 
         try:
             gate.wait()
             end = time.monotonic() + _SECONDS  # quick calls would be over before others begin
-            for n in range(_TIMES.stop):
-                if n >= _TIMES.start and time.monotonic() > end:
+            for n in range(_MOST_CALLS):
+                if n >= _LEAST_CALLS and time.monotonic() > end:
                     break
                 results.append((call(one), wanted))
         except BaseException as error:  # noqa: BLE001 - raised again below
