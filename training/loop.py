@@ -157,7 +157,8 @@ def fit(
         fabric: Where to train; None: on the CPU.
         resume: Go on from the folder's checkpoint, if there is one.
         on_step: Called after every step.
-        on_epoch: Called after every epoch, in the first process only.
+        on_epoch: Called after every epoch, in the first process only; of a run that goes on first
+            with the last epoch that is done.
 
     Returns:
         What came of it.
@@ -204,6 +205,8 @@ class _Run:
         path = self.folder / LAST
         if resume and path.is_file():
             self.state = restore(path, self.model, self.average, self.optimizer, self._facts())
+            if self.fabric.is_global_zero:
+                self._show()  # the run may have ended between the checkpoint and this
         self.fabric.barrier()
         while not self.state.is_over(self.config.epochs, self.config.patience):
             began = time.perf_counter()
@@ -271,7 +274,7 @@ class _Run:
     def _close_epoch(self, mean_loss: float, pictures: int, began: float) -> None:
         """Validate, and write what has to be written."""
         seconds = time.perf_counter() - began
-        chosen = self.average if self.average is not None else self.model
+        chosen = self._chosen()
         with closing(prefetch(self.feed.val(self.config.batch), _AHEAD)) as ready:
             scores = score(*predict(chosen, ready, self.fabric.device))
         if not math.isfinite(scores.mae):
@@ -282,9 +285,18 @@ class _Run:
         if not state.best or scores.mae < state.best["mae"]:
             state.best_epoch, state.best = state.epoch, asdict(scores)
         save_epoch(self.folder, state, self.model, self.average, self.optimizer, self._facts())
-        self.board.write(state.history[-1])
+        self._show()
+
+    def _chosen(self) -> BlurModel:
+        """Give the network that is validated."""
+        return self.average if self.average is not None else self.model
+
+    def _show(self) -> None:
+        """Write the last epoch's row for TensorBoard, and let the caller see its network."""
+        chosen = self._chosen()
+        self.board.write(self.state.history[-1])
         was_training = chosen.training
-        self.on_epoch(chosen.eval(), state)
+        self.on_epoch(chosen.eval(), self.state)
         chosen.train(was_training)
 
     def _row(

@@ -298,6 +298,30 @@ def test_some_steps_have_larger_and_fewer_pictures(tmp_path):
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
+def test_a_run_that_ends_before_tensorboard_has_its_epoch_writes_it_when_it_goes_on(
+    tmp_path, monkeypatch
+):
+    written = []
+
+    class Board:
+        def __init__(self, folder):
+            pass
+
+        def write(self, row):
+            if row["epoch"] == 1 and not resume:
+                raise KeyboardInterrupt
+            written.append(row["epoch"])
+
+    monkeypatch.setattr(loop, "Board", Board)
+    args = (Drawn(8), Drawn(4, seed=1), config(epochs=2), tmp_path)
+    resume = False
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit_detector(network(), *args)
+    resume = True
+    loop.fit_detector(network(), *args, resume=True)
+    assert written == [1, 2]
+
+
 def test_a_finished_run_composes_nothing_when_it_is_resumed(tmp_path, monkeypatch):
     settings = config(epochs=1)
     done = loop.fit_detector(network(), Drawn(8), Drawn(4, seed=1), settings, tmp_path)

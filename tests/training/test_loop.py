@@ -76,13 +76,13 @@ class ToyFeed:
 
 @pytest.fixture
 def make(tiny):
-    def run(folder, config=CONFIG, *, feed=None, resume=False, head="regression"):
+    def run(folder, config=CONFIG, *, feed=None, resume=False, head="regression", **more):
         folder.mkdir(exist_ok=True)
         torch.manual_seed(config.seed)
         model = BlurModel(tiny.Tiny(), make_head(head, in_features=16))
         run.model = model
         feed = feed or ToyFeed()
-        return fit(model, parse_loss(config.loss), feed, config, folder, resume=resume)
+        return fit(model, parse_loss(config.loss), feed, config, folder, resume=resume, **more)
 
     return run
 
@@ -152,6 +152,40 @@ def test_a_run_that_ends_between_the_last_epochs_files_goes_on_to_all_of_them(
     for name in ("last.safetensors", "best.safetensors"):
         assert same(tmp_path / "whole" / name, parts / name)
     assert log(tmp_path / "whole") == log(parts)
+
+
+def test_a_run_that_ends_before_an_epoch_was_shown_shows_it_when_it_goes_on(
+    make, tmp_path, monkeypatch
+):
+    """What --viz draws, and the rows for TensorBoard."""
+    shown: dict[str, list] = {}
+
+    class Board:
+        def __init__(self, folder):
+            self.rows = shown.setdefault(folder.name, [])
+
+        def write(self, row):
+            self.rows.append(row["epoch"])
+
+    def see(model, state):
+        with torch.inference_mode():
+            drawn[state.epoch] = model.degree(prepare(ToyFeed().pictures[:4])).tolist()
+
+    def stop(model, state):
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+        see(model, state)
+
+    monkeypatch.setattr(loop, "Board", Board)
+    drawn: dict[int, list] = {}
+    make(tmp_path / "whole", on_epoch=see)
+    whole, drawn = drawn, {}
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "parts", on_epoch=stop)
+    make(tmp_path / "parts", on_epoch=see, resume=True)
+    assert drawn == whole
+    assert shown == {"whole": [1, 2, 3, 4], "parts": [1, 2, 2, 3, 4]}
+    assert same(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
 
 
 def test_every_part_of_the_state_is_needed_to_resume(make, tmp_path):

@@ -189,6 +189,8 @@ class _Run:
         path = self.folder / LAST
         if resume and path.is_file():
             self.state = restore(path, self.network, self.average, self.optimizer, self._facts())
+            # The run may have ended between the checkpoint and this.
+            self.board.write(self.state.history[-1])
         if not self.state.is_over(self.config.epochs, self.config.patience):
             self._train()
         self.network.load_state_dict(checkpoints.load(self.folder / BEST)[0])
