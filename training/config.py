@@ -158,6 +158,8 @@ class TrainConfig(Config):
 _NAME_CHARACTERS: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 )
+_NAME_MOST: Final = 200
+"""Of the 255 that a file system allows; `.int8.onnx.tmp` and the like come behind a name."""
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "val": (0, 0.9),
     "size": (112, 1024),
@@ -198,6 +200,10 @@ def check_name(name: str) -> None:
     Raises:
         ConfigError: It cannot.
     """
+    if len(name) > _NAME_MOST:  # said only now, it would end a run whose training is done
+        raise ConfigError(
+            f"name becomes a file's name: use at most {_NAME_MOST} characters, not {len(name)}"
+        )
     if not set(name) <= _NAME_CHARACTERS or name.startswith("."):
         raise ConfigError(
             f"name becomes a file's name: use letters, digits, '.', '_' and '-', not {name!r}"

@@ -122,6 +122,7 @@ def test_bases_lie_below_the_file_and_are_found_beside_it(tmp_path):
         ("hidden: [0]", r"hidden must be widths of at least 1, got \[0\]"),
         ("synthesizer_options: 3", r"synthesizer_options must be keys and values, not 3"),
         ("name: a/b", r"name becomes a file's name: .* not 'a/b'"),
+        ("name: " + "a" * 201, r"name becomes a file's name: use at most 200 characters, not 201"),
         ("data: x\nfaces: [y]", r"c\.yaml: train either on a folder .* not on both"),
         ("[1, 2]", r"c\.yaml must hold keys and values, not list"),
         ("a: b: c", r"c\.yaml is not YAML: mapping values are not allowed here"),
