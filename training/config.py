@@ -150,14 +150,15 @@ class TrainConfig(Config):
         for key in ("lr", "decay"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key} must be above 0, got {getattr(self, key)}")
-        if any(width < 1 for width in self.hidden):
-            raise ConfigError(f"hidden must be widths of at least 1, got {list(self.hidden)}")
+        if any(not 1 <= width <= _WIDEST for width in self.hidden):
+            raise ConfigError(f"hidden must be widths from 1 to {_WIDEST}, got {list(self.hidden)}")
         check_name(self.name)
 
 
 _NAME_CHARACTERS: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 )
+_WIDEST: Final = 65_536
 _NAME_MOST: Final = 200
 """Of the 255 that a file system allows; `.int8.onnx.tmp` and the like come behind a name."""
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
@@ -166,8 +167,8 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "iterative": (1, 100),
     "harsh": (0, 1),
     "clean": (0, 0.5),
-    "per_face": (1, math.inf),
-    "val_per_face": (1, math.inf),
+    "per_face": (1, 10_000),
+    "val_per_face": (1, 10_000),
     "fresh": (0, math.inf),
     "epochs": (1, math.inf),
     "batch": (2, math.inf),
