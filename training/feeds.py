@@ -104,7 +104,8 @@ class FolderFeed:
     def val(self, batch: int) -> Generator[Pictures]:
         """Give the validation pictures in the order of the tables."""
         every = np.arange(len(self._val))
-        return self._read(self._val, (every[at : at + batch] for at in every[::batch]))
+        starts = range(0, len(every), batch)  # Python's numbers: `batch` may be of any size
+        return self._read(self._val, (every[at : at + batch] for at in starts))
 
     def clean_val(self, count: int) -> U8:
         """Give clean validation faces of the first folder; see `blurgate.training.batches.Feed`."""

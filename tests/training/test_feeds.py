@@ -134,3 +134,9 @@ def test_a_damaged_picture_is_reported_by_its_name(folders, tmp_path):
     victim.write_bytes(victim.read_bytes()[:40])
     with pytest.raises(DecodeError, match=np.str_(victim.name)):
         list(FolderFeed([folders[1], broken]).train(0, 4))
+
+
+def test_a_batch_of_any_size_is_the_whole_part(folders):
+    feed = FolderFeed(folders)
+    for split, batches in (("train", feed.train(0, 10**30)), ("val", feed.val(10**30))):
+        assert seen(batches) == stored(folders, split)
