@@ -421,7 +421,9 @@ def test_a_file_that_is_not_the_network_is_not_written(tmp_path, monkeypatch):
     [
         ({"size": 100}, "size must be a multiple of 32, got 100"),
         ({"widths": [8, 8]}, "widths must be four numbers"),
-        ({"depths": [1, 1, 1, 0]}, "depths must be four numbers of at least 1"),
+        ({"depths": [1, 1, 1, 0]}, "depths must be four numbers from 1 to 100"),
+        ({"depths": [1, 1, 1, 101]}, "depths must be four numbers from 1 to 100"),
+        ({"widths": [8, 8, 8, 4097]}, "widths must be four numbers from 1 to 4096"),
         ({"epoch": 3}, "unknown key 'epoch'; did you mean 'epochs'?"),
         ({"lr": 0}, "lr must be from 1e-09 to 10"),
         ({"least": 2}, "least must be from 7 to 1024, got 2"),

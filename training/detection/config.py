@@ -102,10 +102,12 @@ class DetectionConfig(Config):
         """Check what a type cannot say."""
         check_ranges(self, _RANGES)
         check_name(self.name)
-        for key in ("widths", "depths"):
+        for key, most in (("widths", 4096), ("depths", 100)):
             values = getattr(self, key)
-            if len(values) != 4 or min(values) < 1:
-                raise ConfigError(f"{key} must be four numbers of at least 1, got {list(values)}")
+            if len(values) != 4 or not all(1 <= value <= most for value in values):
+                raise ConfigError(
+                    f"{key} must be four numbers from 1 to {most}, got {list(values)}"
+                )
         if self.close and self.size > 512:
             raise ConfigError(f"with size {self.size}, twice that is above 1024: say close: 0")
         if self.learn_from and self.learn_from not in STRIDES[1:]:
