@@ -101,8 +101,14 @@ def fetch(
 def _check_address(address: str, promise: Promise, *, named_by_user: bool) -> None:
     try:
         parts = urlsplit(address)
-    except ValueError as error:
-        raise ConfigError(f"{address!r} is not an address: {error}") from error
+        login, _ = "@" in parts.netloc, parts.port  # a wrong port is a ValueError
+    except ValueError:  # what it says may quote a password
+        raise ConfigError(f"{public_form(address)} is not an address") from None
+    if login:
+        raise ConfigError(
+            f"cannot fetch {public_form(address)}: no user or password is sent; fetch the file by "
+            "other means and name it with --from"
+        )
     if parts.hostname and parts.scheme == "https":
         return
     if parts.hostname and parts.scheme == "http" and named_by_user:
@@ -203,7 +209,12 @@ def _transfer(
         raise MissingModelError(
             f"{shown}: the transfer stopped ({error}); run the command again to go on"
         ) from error
-    except (http.client.HTTPException, UnicodeError) as error:
+    except (http.client.InvalidURL, UnicodeError):  # they quote it, with what may be secret
+        raise MissingModelError(
+            f"cannot ask for {shown}: it, or what it redirects to, is not an address; blanks and "
+            "letters outside ASCII are written as %20 and the like"
+        ) from None
+    except http.client.HTTPException as error:
         raise MissingModelError(f"cannot talk to {shown}: {error!r}") from error
 
 
@@ -328,5 +339,6 @@ def public_form(address: str) -> str:
         parts = urlsplit(address)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return address.partition("?")[0]
+        scheme, _, rest = address.partition("://")
+        return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"

@@ -413,10 +413,27 @@ def test_the_opener_opens_nothing_but_http():
         ("https://user:secret@h.org:8443/a/b.zip?sig=s3#f", "https://h.org:8443/a/b.zip"),
         ("https://h.org/a", "https://h.org/a"),
         ("dir/file.zip", "dir/file.zip"),
+        ("https://user:secret@[::1/x?sig=s3", "https://[::1/x"),
+        ("https://user:secret@h.org:99999/x", "https://h.org:99999/x"),
     ],
 )
 def test_what_may_be_secret_in_an_address_is_not_shown(address, shown):
     assert public_form(address) == shown
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1", "[::1", "h:99999", "h:port"])
+def test_a_login_in_an_address_is_refused_and_not_shown(tmp_path: Path, host):
+    with pytest.raises(ConfigError, match=r"no user or password is sent|is not an address") as told:
+        fetch(f"https://user:s3cr3t@{host}/x", tmp_path / "f", Promise(1, "00"), named_by_user=True)
+    assert "s3cr3t" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["a b", "\u00e9"])
+def test_a_query_is_not_shown_where_an_address_cannot_be_asked_for(site: Site, tmp_path, name):
+    address = f"{site.address}/{name}?sig=s3cr3t"
+    with pytest.raises(MissingModelError, match=r"written as %20") as told:
+        fetch(address, tmp_path / "f", Promise(1, "00"), named_by_user=True)
+    assert "s3cr3t" not in str(told.value)
 
 
 def test_a_file_on_this_machine_is_copied_and_checked(tmp_path: Path):

@@ -130,10 +130,13 @@ def _describe(pack: Pack, source: str | None) -> None:
 
 
 def _confirm(names: list[str], source: str | None) -> None:
+    from blurgate.download import public_form
     from blurgate.errors import ConfigError
 
     if not sys.stdin.isatty():
         origin = "" if source is None else f" --from {source}"
+        if source is not None and public_form(source) != source:  # it may hold a password
+            origin = " --from ADDRESS"
         raise ConfigError(
             "without a terminal nobody can be asked to accept the licence; to accept it, run: "
             f"blurgate models pull {' '.join(names)}{origin} --yes"

@@ -219,6 +219,10 @@ def test_a_tampered_archive_is_refused(app, pack: Path, folder: Path):
 
 def test_secrets_of_an_address_are_not_shown(app, pack: Path):
     assert "s3cr3t" not in run(app, "pull", "p").output
+    for address in ("https://me:s3cr3t@example.org/p.zip", "https://example.org/p.zip?key=s3cr3t"):
+        refused = run(app, "pull", "p", "--from", address)
+        assert "s3cr3t" not in refused.output
+        assert str(error_of(refused)).endswith("pull p --from ADDRESS --yes")
 
 
 def test_verify_names_the_mending_command(app, pack: Path, folder: Path):
