@@ -209,7 +209,9 @@ def _transfer(
         raise MissingModelError(
             f"{shown}: the transfer stopped ({error}); run the command again to go on"
         ) from error
-    except (http.client.InvalidURL, UnicodeError):  # they quote it, with what may be secret
+    except ConfigError:
+        raise
+    except (http.client.InvalidURL, ValueError):  # they quote it, with what may be secret
         raise MissingModelError(
             f"cannot ask for {shown}: it, or what it redirects to, is not an address; blanks and "
             "letters outside ASCII are written as %20 and the like"

@@ -395,6 +395,13 @@ def test_a_redirect_is_followed_but_not_to_other_schemes(site: Site, get):
             get()
 
 
+@pytest.mark.parametrize("target", ["http://[::1", "http://h:port/x"])
+def test_a_redirect_to_nonsense_is_named(site: Site, get, target):
+    site.redirect = target
+    with pytest.raises(MissingModelError, match=r"cannot ask for .*redirects to, is not an addr"):
+        get()
+
+
 def test_https_is_not_left_by_a_redirect():
     request = download.urllib.request.Request("https://example.org/a")
     follow = download._Redirects().redirect_request
