@@ -310,12 +310,14 @@ def _read_state(part: Path, address: str) -> _Served | None:
     """What the part is the beginning of; None when it cannot be continued."""
     try:
         state = _Served(**json.loads(_state_file(part).read_text(encoding="utf-8")))
+        state.validator.encode("latin-1")  # it becomes a header
         usable = (
             state.address == public_form(address)
             and bool(state.validator)
+            and state.validator.isprintable()
             and 0 < part.stat().st_size <= (state.bytes or LARGEST)
         )
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
     return state if usable else None
 

@@ -252,10 +252,19 @@ def test_a_part_longer_than_the_file_is_thrown_away(site: Site, get, tmp_path: P
         assert get() == digest(BODY)
 
 
-@pytest.mark.parametrize("state", ["", "[]", "{}", '{"address": 1, "validator": 2, "bytes": 3}'])
+@pytest.mark.parametrize(
+    "state",
+    [
+        "", "[]", "{}", '{"address": 1, "validator": 2, "bytes": 3}', "[" * 100_000,
+        '{"address": "HERE", "validator": ["x"], "bytes": null}',
+        '{"address": "HERE", "validator": "\\nv1", "bytes": null}',
+        '{"address": "HERE", "validator": "\\u20ac", "bytes": null}',
+    ],
+    ids=["empty", "list", "object", "numbers", "nested", "no text", "line end", "no header"],
+)  # fmt: skip
 def test_a_damaged_state_means_to_start_over(site: Site, get, tmp_path: Path, state):
     (tmp_path / "file.part").write_bytes(b"nonsense")
-    (tmp_path / "file.part.json").write_text(state)
+    (tmp_path / "file.part.json").write_text(state.replace("HERE", site.address))
     assert get() == digest(BODY)
     assert site.asked == [None]
 
