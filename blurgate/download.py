@@ -14,6 +14,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
@@ -254,7 +255,13 @@ def _copy(source: Path, part: Path, promise: Promise, progress: Progress | None)
         with source.open("rb") as stream:
             total = os.fstat(stream.fileno()).st_size
             _check_size(total, promise, str(source))
-            _pour(stream, part, 0, total, promise, str(source), progress)
+            _forget(part)  # what vouches for an earlier part knows nothing of this one
+            try:
+                _pour(stream, part, 0, total, promise, str(source), progress)
+            except BaseException:
+                with suppress(OSError):  # a copy is never gone on with
+                    _forget(part)
+                raise
     except OSError as error:
         raise MissingModelError(f"cannot copy {source}: {error}") from error
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -450,6 +451,26 @@ def test_a_query_is_not_shown_where_an_address_cannot_be_asked_for(site: Site, t
     with pytest.raises(MissingModelError, match=r"written as %20") as told:
         fetch(address, tmp_path / "f", Promise(1, "00"), named_by_user=True)
     assert "s3cr3t" not in str(told.value)
+
+
+@pytest.mark.parametrize("kept", [0, 100])
+def test_a_copy_that_fails_leaves_nothing_to_go_on_from(
+    site: Site, get, tmp_path: Path, monkeypatch, kept
+):
+    site.cut_after = 1000 if kept else 0
+    with pytest.raises(MissingModelError, match=RESUMABLE):
+        get()
+    (tmp_path / "source").write_bytes(BODY[::-1])
+
+    def broken(done: int, total: int | None) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(MissingModelError, match=r"cannot copy .*source"):
+        fetch(str(tmp_path / "source"), tmp_path / "file", Promise(), named_by_user=True,
+              progress=broken)  # fmt: skip
+    assert left(tmp_path) == ["source"]
+    site.cut_after = None
+    assert get() == digest(BODY)
 
 
 def test_a_file_on_this_machine_is_copied_and_checked(tmp_path: Path):
