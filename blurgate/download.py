@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from blurgate.errors import ChecksumError, ConfigError, MissingModelError
+from blurgate.errors import NO_ROOM, ChecksumError, ConfigError, MissingModelError
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Called with the bytes so far and, where known, in all."""
@@ -231,18 +231,25 @@ def _pour(
     progress: Progress | None,
 ) -> None:
     cap = LARGEST if promise.bytes is None else promise.bytes
-    with part.open("r+b" if have else "wb") as file:
-        file.seek(have)
-        file.truncate()
-        while block := stream.read(_BLOCK):
-            have += len(block)
-            if have > cap:
-                raise ChecksumError(f"{shown} is larger than {cap} bytes; nothing was kept")
-            file.write(block)
-            if progress is not None:
-                progress(have, total)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with part.open("r+b" if have else "wb") as file:
+            file.seek(have)
+            file.truncate()
+            while block := stream.read(_BLOCK):
+                have += len(block)
+                if have > cap:
+                    raise ChecksumError(f"{shown} is larger than {cap} bytes; nothing was kept")
+                file.write(block)
+                if progress is not None:
+                    progress(have, total)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise MissingModelError(
+                f"cannot write {part}: {error.strerror}; make room and run the command again"
+            ) from error
+        raise
     if total is not None and have < total:
         raise MissingModelError(
             f"{shown}: the transfer stopped at {have} of {total} bytes; "

@@ -473,6 +473,17 @@ def test_a_copy_that_fails_leaves_nothing_to_go_on_from(
     assert get() == digest(BODY)
 
 
+def test_a_full_disk_is_named_by_the_file_that_does_not_fit(site: Site, tmp_path, monkeypatch):
+    def no_room(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "source").write_bytes(BODY)
+    monkeypatch.setattr(download.os, "fsync", no_room)
+    for address in (site.address, str(tmp_path / "source")):
+        with pytest.raises(MissingModelError, match=r"^cannot write .*file\.part: No space"):
+            fetch(address, tmp_path / "file", Promise(), named_by_user=True)
+
+
 def test_a_file_on_this_machine_is_copied_and_checked(tmp_path: Path):
     source = tmp_path / "source"
     source.write_bytes(BODY)
