@@ -124,7 +124,13 @@ def _check_address(address: str, promise: Promise, *, named_by_user: bool) -> No
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to HTTPS, and from plain HTTP to plain HTTP; GitHub's releases redirect."""
+    """Follows redirects to HTTPS, and from plain HTTP to plain HTTP; GitHub's releases redirect.
+
+    Without a promised SHA-256 plain HTTP stays on the loopback interface.
+    """
+
+    def __init__(self, *, promised: bool = False) -> None:
+        self._promised = promised
 
     def redirect_request(
         self,
@@ -135,15 +141,16 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        scheme = urlsplit(newurl).scheme
-        if scheme != "https" and (scheme != "http" or req.type != "http"):
+        new = urlsplit(newurl)
+        plain = new.scheme == "http" and req.type == "http"
+        if new.scheme != "https" and not (plain and (self._promised or new.hostname in _LOOPBACK)):
             raise ConfigError(
                 f"{public_form(req.full_url)} redirects to {public_form(newurl)}: refused"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _opener() -> urllib.request.OpenerDirector:
+def _opener(*, promised: bool = False) -> urllib.request.OpenerDirector:
     """An opener for HTTP alone: the usual one also opens file:, ftp: and data: addresses."""
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -151,7 +158,7 @@ def _opener() -> urllib.request.OpenerDirector:
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
-        _Redirects(),
+        _Redirects(promised=promised),
         urllib.request.HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)
@@ -186,7 +193,7 @@ def _transfer(
     # The address was checked: HTTPS, or plain HTTP that the user named.
     request = urllib.request.Request(address, headers=headers)  # noqa: S310
     try:
-        with _opener().open(request, timeout=_TIMEOUT_S) as response:
+        with _opener(promised=bool(promise.sha256)).open(request, timeout=_TIMEOUT_S) as response:
             if served is not None and response.status == 206:
                 total = _check_continued(response.headers, have, served)
             elif response.status == 200:  # also a server that knows no ranges, or a changed file

@@ -420,6 +420,14 @@ def test_https_is_not_left_by_a_redirect():
     assert follow(request, io.BytesIO(), 302, "Found", {}, "https://example.org/b") is not None
 
 
+def test_the_loopback_is_not_left_for_plain_http_that_nobody_vouches_for(site: Site, tmp_path):
+    site.redirect = "http://h.invalid/x"
+    with pytest.raises(ConfigError, match=r"redirects to http://h\.invalid/x: refused"):
+        fetch(site.address, tmp_path / "file", Promise(), named_by_user=True)
+    site.redirect = "/moved"
+    assert fetch(site.address, tmp_path / "file", Promise(), named_by_user=True) == digest(BODY)
+
+
 def test_the_opener_opens_nothing_but_http():
     assert not {"file", "ftp", "data"} & set(download._opener().handle_open)
 
