@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 
+from blurgate.io.text import shown
+
 
 def columns(rows: Iterable[Sequence[str]], right: Container[int] = ()) -> list[str]:
     """Align rows of cells, the columns numbered in `right` to the right.
+
+    A cell that holds line ends, control characters and the like, as a model's card may, is escaped.
 
     >>> columns([("NAME", "KIND"), ("laplacian", "scorer")])
     ['NAME       KIND', 'laplacian  scorer']
     >>> columns([("detector", "AP"), ("one", "0.500")], right=[1])
     ['detector     AP', 'one       0.500']
     """
-    table = [tuple(row) for row in rows]
+    table = [tuple(map(shown, row)) for row in rows]
     widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
     return [
         "  ".join(

@@ -124,6 +124,16 @@ def test_the_table_is_for_people(app, folder: Path):
     assert str(folder) in result.stderr
 
 
+def test_a_card_cannot_forge_the_table_or_reach_the_terminal(app, folder: Path):
+    folder.mkdir()
+    (folder / "own.onnx").write_bytes(b"")
+    for licence in ("L\x1b[2J\nforged", "\u202eL", "\ud800"):
+        card = {"kind": "scorer", "licence": licence}
+        (folder / "own.json").write_text(json.dumps(card))
+        (line,) = (line for line in run(app).stdout.splitlines() if line.startswith("own "))
+        assert line.endswith(repr(licence))
+
+
 def test_a_pull_shows_size_and_licence_and_installs(app, pack: Path, folder: Path):
     result = run(app, "pull", "p", "--from", str(pack), "--yes")
     assert result.exit_code == 0, result.output
