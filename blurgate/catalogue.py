@@ -21,6 +21,7 @@ from blurgate.errors import ChecksumError, UnknownNameError
 
 HOME_VARIABLE: Final = "BLURGATE_HOME"
 LOCK_NAME: Final = "models.lock.json"
+_REINSTALL: Final = "run: pip install --force-reinstall --no-deps blurgate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +105,24 @@ class Manifest:
 
 @cache
 def get_manifest() -> Manifest:
-    """Give the manifest that comes with the package."""
-    text = files("blurgate.models_zoo").joinpath("manifest.json").read_text(encoding="utf-8")
-    data = json.loads(text)
-    return Manifest(
-        defaults=data["defaults"],
-        models=tuple(Model(**entry) for entry in data["models"]),
-        packs=tuple(Pack(**entry) for entry in data["packs"]),
-    )
+    """Give the manifest that comes with the package.
+
+    Raises:
+        ChecksumError: The file is damaged or gone.
+    """
+    path = files("blurgate.models_zoo").joinpath("manifest.json")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Manifest(
+            defaults=data["defaults"],
+            models=tuple(Model(**entry) for entry in data["models"]),
+            packs=tuple(Pack(**entry) for entry in data["packs"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ChecksumError(
+            f"{path} is not the list of models that came with blurgate ({error!r}); {_REINSTALL}",
+            path=str(path),
+        ) from error
 
 
 def models_folder() -> Path:
@@ -154,7 +165,7 @@ def promised_sha256(entry: Model | Pack) -> str:
 def mending(model: Model) -> str:
     """Say what brings a model's file (back) onto this machine."""
     if model.origin == "blurgate":
-        return "run: pip install --force-reinstall --no-deps blurgate"
+        return _REINSTALL
     pack = get_manifest().pack_with(model.name)
     if pack is None:
         return f"put the file at {model.path}"

@@ -117,6 +117,15 @@ def test_the_manifest_is_consistent():
     assert set(manifest.defaults) == set(MODEL_KINDS)
 
 
+@pytest.mark.parametrize("text", ['{"models": [', '{"models": [], "packs": []}', "\udcff", None])
+def test_a_damaged_list_of_models_says_what_mends_it(monkeypatch, tmp_path: Path, text):
+    if text is not None:
+        (tmp_path / "manifest.json").write_text(text, "utf-8", "surrogateescape")
+    monkeypatch.setattr(catalogue, "files", lambda package: tmp_path)
+    with pytest.raises(ChecksumError, match=r"manifest.json .* run: pip install --force-reinstall"):
+        catalogue.get_manifest.__wrapped__()
+
+
 def test_runners_of_the_manifest_are_built_in_plugins():
     host = Host(outside=False)
     for model in catalogue.get_manifest().models:
