@@ -202,7 +202,7 @@ def _open_member(pack: Pack, fetched: Path, model: Model) -> Iterator[Any]:
 
 
 def _staging_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return path.with_name(f".{path.name}.tmp")  # under the lock; what a kill left is written over
 
 
 def _sync_folder(folder: Path) -> None:

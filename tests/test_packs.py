@@ -113,6 +113,15 @@ def test_the_manifests_address_is_not_plain_http(address, folder: Path, monkeypa
         packs.pull(pack)
 
 
+def test_what_a_killed_pull_left_is_written_over(tmp_path: Path, folder: Path, monkeypatch):
+    pack = install_manifest(monkeypatch, GOOD, pinned=True)
+    (tmp_path / "pack.zip").write_bytes(GOOD)
+    folder.mkdir(parents=True)
+    (folder / ".det.onnx.tmp").write_bytes(DETECTOR[:100])
+    packs.pull(pack, str(tmp_path / "pack.zip"))
+    assert left(folder) == ["det.onnx", "emb.onnx"]
+
+
 def test_a_damaged_model_is_mended_by_another_pull(tmp_path: Path, folder: Path, monkeypatch):
     pack = install_manifest(monkeypatch, GOOD, pinned=True)
     (source := tmp_path / "p.zip").write_bytes(GOOD)
