@@ -119,16 +119,18 @@ def _read_input(facts: Mapping[str, Any], reader: _Reader) -> InputCard:
     values: dict[str, Any] = {}
     for key, value in facts.items():
         if key == "size":
-            values[key] = tuple(int(n) for n in reader.numbers(key, value, 2, 1, 4096))
+            size = reader.numbers(key, value, 2, 1, 4096)
+            if any(n % 1 for n in size):
+                reader.fail(key, value, "two whole numbers")
+            values[key] = tuple(map(int, size))
         elif key == "color":
             values[key] = reader.one_of(key, value, ("rgb", "bgr"))
         else:
             triple = value if isinstance(value, list) else [value] * 3
-            values[key] = reader.numbers(key, triple, 3)
-    card = InputCard(**values)
-    if min(card.std) <= 0:
-        reader.fail("std", facts["std"], "numbers above 0")
-    return card
+            # Beyond these a graph in float32 would see the same of every face, or infinities.
+            low = 1e-6 if key == "std" else -1e6
+            values[key] = reader.numbers(key, triple, 3, low, 1e6)
+    return InputCard(**values)
 
 
 def _read_output(facts: Mapping[str, Any], reader: _Reader) -> OutputCard:

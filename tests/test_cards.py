@@ -107,9 +107,14 @@ def test_what_is_not_said_has_the_documented_default():
         ({"input": {"size": [112]}}, r"input\.size must be 2 numbers in \[1, 4096\], not \[112\]"),
         ({"input": {"size": [0, 112]}}, r"input\.size must be 2 numbers"),
         ({"input": {"color": "grey"}}, r"input\.color must be one of rgb, bgr"),
-        ({"input": {"mean": [1, 2]}}, r"input\.mean must be 3 numbers, not \[1, 2\]"),
-        ({"input": {"mean": math.inf}}, r"input\.mean must be 3 numbers, not \[Infinity"),
-        ({"input": {"std": 0}}, r"input\.std must be numbers above 0, not 0"),
+        ({"input": {"mean": [1, 2]}}, r"input\.mean must be 3 numbers in .*, not \[1, 2\]"),
+        ({"input": {"mean": math.inf}}, r"input\.mean must be 3 numbers in .*, not \[Infinity"),
+        ({"input": {"size": [112.5, 112]}}, r"input\.size must be two whole numbers, not \[112\.5"),
+        (
+            {"input": {"std": 0}},
+            r"input\.std must be 3 numbers in \[1e-06, 1e\+06\], not \[0, 0",
+        ),
+        ({"input": {"mean": 1e308}}, r"input\.mean must be 3 numbers in \[-1e\+06, 1e\+06\]"),
         ({"output": {}}, r"output\.type must be one of degree, quality, bins, embedding, not null"),
         (
             {"output": {"type": "degree", "reduce": "sum"}},
