@@ -171,7 +171,7 @@ def filter_command(
     )
     part = Shard.parse(shard) if shard is not None else None
     live = LiveOptions(duration, reconnects, stream_timeout)
-    found = list(dict.fromkeys(expand(source, stdin=sys.stdin)))  # each once, as `score` does
+    found = list(expand(source, stdin=sys.stdin))
     _check_live(found, outputs, live, part)
     if overwrite:
         check_not_replaced(found, folder)

@@ -132,15 +132,6 @@ def test_a_clip_becomes_a_folder(filter_, marker, tmp_path):
     assert source.exists()
 
 
-def test_a_source_that_is_named_twice_is_read_once(filter_, marker, tmp_path):
-    (tmp_path / "in").mkdir()
-    for name in ("a.png", "b.png"):
-        picture(marker, tmp_path / "in" / name)
-    filter_("in/b.png", "in", "in/b.png", "--out", "o")
-    assert [row["source"] for row in rows(tmp_path / "o")] == ["in/b.png", "in/a.png"]
-    assert [one["faces"] for one in summary(tmp_path / "o")["sources"]] == [1, 1]
-
-
 def test_numbers_have_six_significant_digits(filter_, marker, tmp_path):
     picture(marker, tmp_path / "a.png")
     filter_("a.png")
