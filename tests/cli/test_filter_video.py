@@ -269,7 +269,7 @@ def test_what_cannot_be_drawn_fails_alone(filter_, marker, tmp_path):
     assert [r["source"] for r in rows(tmp_path / "o")] == ["in/a.png", "in/b.png", "in/d.png"]
     assert all((tmp_path / "o" / r["crop"]).is_file() for r in rows(tmp_path / "o"))
     again = filter_(*command, "--resume", "--quiet")
-    assert (again.code, again.err) == (4, "")
+    assert (again.code, again.err) == (4, ran.err)
 
 
 def test_a_cut_that_fails_is_told_of_beside_what_else_failed(
