@@ -312,8 +312,7 @@ def default_folder(source: str) -> str:
         tail = re.split(r"[?#]", masked(source).replace("***@", ""))[0]
     stem = Path(tail).stem if Path(tail).name not in {"", ".", ".."} else Path(tail).resolve().name
     safe = re.sub(r"[^\w.-]+", "_", stem).strip(".-_")
-    while len(safe.encode()) > _LONGEST_STEM:
-        safe = safe[:-1]
+    safe = safe.encode()[:_LONGEST_STEM].decode(errors="ignore")
     return f"{safe or 'faces'}.blurgate"
 
 
