@@ -82,8 +82,9 @@ def fetch(
         ChecksumError: Size or SHA-256 are not the promised ones; nothing is kept.
     """
     part = target.with_name(target.name + ".part")
+    is_address = "://" in address
     try:
-        if "://" in address:
+        if is_address:
             _check_address(address, promise, named_by_user=named_by_user)
             _download(address, part, promise, progress)
         elif named_by_user:
@@ -92,8 +93,11 @@ def fetch(
             raise ConfigError(f"{address!r} is not an HTTPS address")
         digest = _check(part, promise, public_form(address))
         part.replace(target)
-    except ChecksumError:
-        _forget(part)  # a later call must not go on from a wrong beginning
+    except BaseException as error:
+        # A download that stopped is gone on with: no copy is, nor may a wrong beginning be.
+        if isinstance(error, ChecksumError) or not is_address:
+            with suppress(OSError):
+                _forget(part)
         raise
     _forget(part)
     return digest
@@ -270,12 +274,7 @@ def _copy(source: Path, part: Path, promise: Promise, progress: Progress | None)
             total = os.fstat(stream.fileno()).st_size
             _check_size(total, promise, str(source))
             _forget(part)  # what vouches for an earlier part knows nothing of this one
-            try:
-                _pour(stream, part, 0, total, promise, str(source), progress)
-            except BaseException:
-                with suppress(OSError):  # a copy is never gone on with
-                    _forget(part)
-                raise
+            _pour(stream, part, 0, total, promise, str(source), progress)
     except OSError as error:
         raise MissingModelError(f"cannot copy {source}: {error}") from error
 
