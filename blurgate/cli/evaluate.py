@@ -249,8 +249,7 @@ def evaluate_command(
     else:
         from blurgate.evaluation.terminal import text_tables
 
-        for text in text_tables(done):
-            typer.echo(text)
+        typer.echo("\n\n".join(text_tables(done)))
     if done.material.get("skipped"):
         raise typer.Exit(EXIT_SOME_FAILED)
 

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def text_tables(done: Evaluation) -> Iterator[str]:
-    """Give the tables of what was measured, each below its title, with empty lines between."""
-    for i, (title, head, rows) in enumerate(_tables(done)):
+    """Give the tables of what was measured, each below its title."""
+    for title, head, rows in _tables(done):
         right = [c for c in range(len(head)) if any(isinstance(r[c], int | float) for r in rows)]
         cells = [[f"{v:.4f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
-        yield "\n".join([*[""] * (i > 0), title, *columns([head, *cells], right)])
+        yield "\n".join([title, *columns([head, *cells], right)])
 
 
 def _tables(done: Evaluation) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[Any]]]]:
