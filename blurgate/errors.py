@@ -46,6 +46,12 @@ __all__ = [
 
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 """What the system calls a full disk."""
+_NO_MEMORY: Final = (
+    "can't start new thread",  # for want of memory, says pthread_create(3)
+    "can't allocate memory",  # torch, on a CPU
+    "CUDA error: out of memory",
+    "Insufficient memory",  # OpenCV
+)
 
 
 class BlurgateError(Exception):
@@ -165,6 +171,17 @@ def _near(name: str, known: Collection[str], n: int) -> tuple[str, ...]:
     return tuple(difflib.get_close_matches(name, known, n=n, cutoff=0.5))
 
 
+def is_no_memory(error: BaseException) -> bool:
+    """Say whether the machine or its GPU has no memory left: libraries have no type for it.
+
+    >>> is_no_memory(RuntimeError("can't start new thread"))
+    True
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return True
+    return any(said in str(error) for said in _NO_MEMORY)
+
+
 @contextmanager
 def blamed(kind: str, name: str) -> Iterator[None]:
     """Turn what a plugin's code raises into a `PluginError` that names the plugin.
@@ -183,10 +200,10 @@ def blamed(kind: str, name: str) -> Iterator[None]:
     except ShapeError as error:
         message = f"the {kind} {name} gave something impossible: {error}"
         raise PluginError(message, plugin=name) from error
-    except (BlurgateError, MemoryError):
+    except BlurgateError:
         raise
     except (Exception, SystemExit) as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
+        if is_no_memory(error) or (isinstance(error, OSError) and error.errno in NO_ROOM):
             raise
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise PluginError(f"the {kind} {name} failed: {what}", plugin=name) from error

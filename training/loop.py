@@ -29,7 +29,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from blurgate.cards import InputCard
-from blurgate.errors import ModelError
+from blurgate.errors import ModelError, blamed
 from blurgate.pipeline import prefetch
 from blurgate.training import checkpoints
 from blurgate.training.board import Board
@@ -258,7 +258,8 @@ class _Run:
             images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, number, self.steps)
-        output = self.wrapped(images)
+        with blamed("backbone", self.config.backbone):
+            output = self.wrapped(images)
         value = self.loss(output, batch.degrees)
         self.fabric.backward(value)
         if self.config.clip:

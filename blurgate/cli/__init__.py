@@ -13,7 +13,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
-from blurgate.errors import NO_ROOM, BlurgateError
+from blurgate.errors import NO_ROOM, BlurgateError, is_no_memory
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -28,7 +28,9 @@ EXIT_ENVIRONMENT = 5
 EXIT_INTERRUPTED = 130
 EXIT_NO_READER = 141
 
-_NO_MEMORY = "out of memory; use fewer --workers, a smaller --det-size, or smaller pictures"
+_NO_MEMORY = (
+    "out of memory; use fewer --workers, a smaller --det-size or --batch, or smaller pictures"
+)
 
 
 def make_app() -> typer.Typer:
@@ -123,10 +125,8 @@ def main() -> NoReturn:
         # A library of the system, such as libGL, or a package that is broken.
         logging.getLogger(__name__).info("where it happened", exc_info=True)
         fail(f"{error}; `blurgate doctor` says what is missing", EXIT_ENVIRONMENT)
-    except MemoryError:
-        fail(_NO_MEMORY, EXIT_ENVIRONMENT)
     except Exception as error:
-        if str(error) == "can't start new thread":  # for want of memory, says pthread_create(3)
+        if is_no_memory(error):
             fail(_NO_MEMORY, EXIT_ENVIRONMENT)
         logging.getLogger(__name__).info("where it happened", exc_info=True)
         fail(

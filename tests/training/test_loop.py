@@ -21,7 +21,7 @@ pytest.importorskip("yaml", reason='training needs the extra: pip install "blurg
 import torch
 from safetensors import safe_open
 
-from blurgate.errors import ConfigError, ModelError, WeightsError
+from blurgate.errors import ConfigError, ModelError, PluginError, WeightsError, is_no_memory
 from blurgate.training import checkpoints, loop, rounding
 from blurgate.training.batches import Pictures, order
 from blurgate.training.config import TrainConfig
@@ -265,6 +265,26 @@ def test_a_loss_that_is_no_number_ends_the_run(make, tmp_path):
     with pytest.raises(ModelError, match=r"the loss of epoch 1 is not a number: lower --lr"):
         fit(make.model, Bad(), ToyFeed(), CONFIG, tmp_path)
     assert not (tmp_path / "last.safetensors").exists()
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_a_backbone_that_fails_in_training_is_named(make, tiny, tmp_path, monkeypatch, error):
+    def forward(self, images):
+        raise error
+
+    monkeypatch.setattr(tiny.Tiny, "forward", forward)
+    with pytest.raises((PluginError, torch.OutOfMemoryError)) as caught:
+        make(tmp_path, replace(CONFIG, backbone="tiny"))
+    if is_no_memory(error):  # is not its fault
+        assert caught.value is error
+    else:
+        assert str(caught.value) == "the backbone tiny failed: KeyError: 'x'"
+
+
+def test_torch_without_memory_is_known():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert is_no_memory(caught.value)
 
 
 def test_a_checkpoint_is_safetensors_with_json(make, tmp_path):
