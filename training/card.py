@@ -40,6 +40,8 @@ _FROM_CONFIG: Final = (
     "for_int8",
     "freeze_norm",
 )
+_OF_FACES: Final = ("per_face", "fresh")
+"""The same where faces are blurred while the model is trained."""
 
 
 def about(
@@ -54,12 +56,13 @@ def about(
         parameters: Number of the network's parameters.
         device: Where it was trained.
     """
+    keys = _FROM_CONFIG + (_OF_FACES if data.get("kind") == "faces" else ())
     return {
         "backbone": config.backbone,
         **({"backbone_options": dict(options)} if (options := config.backbone_options) else {}),
         "parameters": parameters,
         **run_facts(
-            config, _FROM_CONFIG, data, state, device,
+            config, keys, data, state, device,
             threshold_from="the configuration; not calibrated on data",
         ),
     }  # fmt: skip
@@ -232,6 +235,7 @@ def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
     data, training, found = facts["data"], facts["training"], facts["validation"]
     embedder = data.get("embedder") or {}
     speed = facts["latency_ms"]
+    counted = "faces" if data.get("kind") == "faces" else "pictures"
     rows = {
         "file": f"`{file}`, {facts['bytes'] / 1e6:.3f} MB, {facts['parameters']:,} parameters",
         "backbone": facts["backbone"],
@@ -243,9 +247,9 @@ def _markdown(file: str, card: Mapping[str, Any]) -> Iterator[str]:
         **_kinds_row(facts),
         "latency": f"{speed['batch 1']} ms for one face, {speed['batch 8']} ms for 8 "
         f"({speed['how']})",
-        "training data": f"{data['train']} pictures, {data['identities']} identities, blurred by "
+        "training data": f"{data['train']} {counted}, {data['identities']} identities, blurred by "
         + ", ".join(data["methods"]),
-        "validation data": f"{data['val']} pictures, {data['identities_val']} identities",
+        "validation data": f"{data['val']} {counted}, {data['identities_val']} identities",
         "labels": "1 - cosine similarity to the sharp face, embedder "
         + f"{embedder.get('name', 'unknown')} {embedder.get('sha256', '')[:12]}".strip(),
         "training": f"{facts['epochs_done']} epochs, the best was {facts['best_epoch']}; "

@@ -247,6 +247,10 @@ def test_faces_are_blurred_on_the_fly(train, faces, tmp_path):
     parameters = 8 * 3 * 16 + 2 * 8 + 24 * 8 * 16 + 24 + (24 + 1) * 20
     assert about["parameters"] == parameters
     assert (about["data"]["train"], about["data"]["val"]) == (16, 4)
+    assert (about["training"]["per_face"], about["training"]["fresh"]) == (2, 0)
+    page = (out / "tiny.md").read_text()
+    assert "| training data | 16 faces, " in page
+    assert "| validation data | 4 faces, " in page
     written = yaml.safe_load((out / "config.yaml").read_text())
     assert written["backbone"] == "tiny"
     assert (written["head"], written["loss"], written["per_face"]) == ("bins20", "cmse", 2)
