@@ -197,7 +197,7 @@ def _open_member(pack: Pack, fetched: Path, model: Model) -> Iterator[Any]:
                 raise WeightsError(f"{pack.file} is encrypted or packed in an unusual way")
             with archive.open(members[0]) as stream:
                 yield stream
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise WeightsError(f"{pack.file} is not a usable zip archive: {error}") from error
 
 

@@ -45,6 +45,12 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
     return memory.getvalue()
 
 
+def from_the_future(archive: bytes) -> bytes:
+    """Say in the first entry of its directory that version 9.9 of zip is needed."""
+    at = archive.index(b"PK\1\2") + 6
+    return archive[:at] + b"\x63" + archive[at + 1 :]
+
+
 GOOD = zipped({"det.onnx": DETECTOR, "readme.txt": b"x", "emb.onnx": EMBEDDER})
 
 
@@ -211,6 +217,7 @@ def test_no_name_in_an_archive_becomes_a_path(tmp_path: Path, folder: Path, monk
         (zipped({"det.onnx": DETECTOR}), r"pack\.zip holds 0 files called emb\.onnx and not one"),
         (zipped({"det.onnx": b"", "a/det.onnx": b""}), r"holds 2 files called det\.onnx"),
         (zipped({"det.onnx": b"x"}, zipfile.ZIP_LZMA), r"encrypted or packed in an unusual way"),
+        (from_the_future(GOOD), r"pack\.zip is not a usable zip archive: zip file version 9\.9"),
     ],
 )
 def test_an_unusable_archive_installs_nothing(tmp_path, folder, monkeypatch, archive, message):
