@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
+from blurgate.io.text import shown
+
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
@@ -88,8 +90,9 @@ class ModelInfo:
     """Hex digest of the weight file; empty for a model without weights."""
 
     def __str__(self) -> str:
-        """Give "name@sha256[:12]", or the bare name when there are no weights."""
-        return f"{self.name}@{self.sha256[:12]}" if self.sha256 else self.name
+        """Give "name@sha256[:12]", or the name alone when there are no weights, on one line."""
+        name = shown(self.name)
+        return f"{name}@{self.sha256[:12]}" if self.sha256 else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What plugins share: detector options are read as they are shown."""
+"""What plugins share: detector options are read as they are shown, a model's name is one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blurgate.interfaces import DetectorOptions
+from blurgate.interfaces import DetectorOptions, ModelInfo
 
 
 @given(st.integers(1, 1 << 20), st.floats(0, 1))
@@ -30,3 +30,8 @@ def test_detector_options_are_read_as_they_are_shown(long_side, min_score):
 def test_what_is_no_detector_options_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"not what DetectorOptions show|convert|limit"):
         DetectorOptions.parse(text)
+
+
+def test_a_name_that_a_card_brings_cannot_write_to_the_terminal():
+    assert str(ModelInfo("m\n\x1b[2J", "")) == r"'m\n\x1b[2J'"
+    assert str(ModelInfo("m", "ab" * 32)) == "m@abababababab"
