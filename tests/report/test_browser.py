@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 from collections import Counter
+from decimal import Decimal
 
 import cv2
 import numpy as np
@@ -164,7 +165,8 @@ def test_histogram_and_timeline_hold_every_face(page, run_folder):
                    ".map((r) => [...r.cells].map((c) => c.textContent))")  # fmt: skip
     wanted = Counter()
     for row in rows:
-        wanted[min(49, int(float(row["blur_degree"]) * 50)), row["decision"]] += 1
+        bar = int(Decimal(row["blur_degree"]) * 50)  # as floats, 0.58 would be in the one below
+        wanted[min(49, bar), row["decision"]] += 1
     got = {}
     for name, *counts in bars:
         b = round(float(name.split()[0]) * 50)
