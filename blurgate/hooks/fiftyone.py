@@ -43,6 +43,8 @@ def write_fields(samples: Iterable[Any], gate: Gate, *, detections: str | None =
     for sample in samples:
         image = read_image(sample.filepath)
         verdicts = gate(image)
+        # FiftyOne takes the type of a new field from its first value, and cannot from None.
+        sample["blur_degree"] = 0.0
         sample["blur_degree"] = min((v.blur_degree for v in verdicts), default=None)
         sample["blur_faces"] = len(verdicts)
         if detections is not None and sample[detections] is not None:

@@ -24,6 +24,21 @@ class Sample(dict):
         self.saved += 1
 
 
+class TypedSample(Sample):
+    """Of a dataset that takes the type of a new field from its first value, as FiftyOne does."""
+
+    def __init__(self, filepath, schema):
+        super().__init__(filepath)
+        self.schema = schema
+
+    def __setitem__(self, name, value):
+        if name not in self.schema:
+            if value is None:
+                raise TypeError(f"Cannot infer an appropriate field type for value '{value}'")
+            self.schema[name] = type(value)
+        super().__setitem__(name, value)
+
+
 class Label(dict):
     def __init__(self, *bounding_box):
         super().__init__()
@@ -68,6 +83,16 @@ def test_samples_without_labels(gate, photo):
     sample = Sample(photo)
     write_fields([sample], gate)
     assert set(sample) == {"blur_degree", "blur_faces"}
+
+
+def test_the_first_picture_may_show_no_face(gate, photo, tmp_path):
+    empty, schema = str(tmp_path / "empty.png"), {}
+    cv2.imwrite(empty, np.zeros((50, 50, 3), np.uint8))
+    samples = [TypedSample(path, schema) for path in (empty, photo)]
+    assert write_fields(samples, gate) == 2
+    assert samples[0] == {"blur_degree": None, "blur_faces": 0}
+    assert samples[1]["blur_degree"] < 0.4
+    assert schema == {"blur_degree": float, "blur_faces": int}
 
 
 def test_a_missing_picture_is_an_error(gate):
