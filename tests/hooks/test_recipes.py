@@ -74,20 +74,36 @@ def test_facenet_pytorch(image):
 
 @pytest.mark.parametrize("order", ["as seen", "as the person has it"])
 def test_deepface(image, order):
-    def extract_faces(image, detector_backend):
+    def extract_faces(image, detector_backend, enforce_detection=True):
         eyes = ("left_eye", "right_eye") if order == "as seen" else ("right_eye", "left_eye")
+        cut = {"x": 300, "y": 30, "w": 99, "h": SIDE, "left_eye": None, "right_eye": (390, 80)}
         return [
-            {
-                "facial_area": {
-                    **{"x": x, "y": y, "w": SIDE, "h": SIDE},
-                    **{name: tuple(map(int, kps[i])) for i, name in enumerate(eyes)},
+            {"facial_area": cut},
+            *(
+                {
+                    "facial_area": {
+                        **{"x": x, "y": y, "w": SIDE, "h": SIDE},
+                        **{name: tuple(map(int, kps[i])) for i, name in enumerate(eyes)},
+                    }
                 }
-            }
-            for (x, y), kps in zip(CORNERS, KPS, strict=True)
+                for (x, y), kps in zip(CORNERS, KPS, strict=True)
+            ),
         ]
 
     got = verdicts("deepface", image, DeepFace=SimpleNamespace(extract_faces=extract_faces))
     assert [v.decision for v in got] == ["keep", "reject"]
+
+
+def test_deepface_without_a_face(image):
+    def extract_faces(image, detector_backend, enforce_detection=True):
+        if enforce_detection:
+            raise ValueError("Face could not be detected in numpy array.")
+        h, w = image.shape[:2]
+        area = {"x": 0, "y": 0, "w": w - 1, "h": h - 1, "left_eye": None, "right_eye": None}
+        return [{"facial_area": area}]
+
+    library = SimpleNamespace(extract_faces=extract_faces)
+    assert verdicts("deepface", image, DeepFace=library) == []
 
 
 @pytest.mark.shared
