@@ -102,6 +102,10 @@ class _Times:
         return given
 
 
+class _OverError(Exception):
+    """A stream that was live has become a recording: nothing new will come."""
+
+
 class _Capture:
     """Takes frames from an address for as long as there are any, connecting again where it must.
 
@@ -133,16 +137,23 @@ class _Capture:
 
     def frames_of_all_connections(self) -> Generator[Frame, None, None]:
         """Give frames until there will be no more; run in a thread of its own."""
-        attempt = 0
+        attempt, lost = 0, ""
         while not self._stop.is_set():
             before = self.account.frames
-            end = yield from self._one_connection()
+            try:
+                end = yield from self._one_connection()
+            except _OverError:
+                # Read like a file it would give the frames again that were given, times and all.
+                self.error = lost
+                logger.warning("%s: the stream is over", shown(self.account.source))
+                return
             if self.finite:
                 self.final = end
                 return
             if self.account.frames > before:
                 attempt = 0
-            why = end.error or f"{shown(self.account.source)}: the stream ended"
+            lost = end.error
+            why = lost or f"{shown(self.account.source)}: the stream ended"
             if attempt >= self._options.reconnects:
                 tries = f"; gave up after {attempt} attempts" if attempt else ""
                 self.error = why + tries
@@ -185,7 +196,10 @@ class _Capture:
         return end
 
     def _on_open(self, container: InputContainer) -> None:
-        self.finite = bool(container.duration)
+        finite = bool(container.duration)
+        if finite and self.account.frames:
+            raise _OverError
+        self.finite = finite
 
     def end(self) -> SourceEnd:
         """Say how it went."""
@@ -213,7 +227,8 @@ def read_live(
 
     A frame that nobody has taken when newer ones come is dropped and counted. A stream that is
     lost, or silent for too long, is connected to again, with growing pauses. What turns out to be
-    a recording (its container knows its duration) is read like a file: without drops, once.
+    a recording (its container knows its duration) is read like a file: without drops, once. A
+    stream that is one when it is connected to again is over.
 
     Args:
         address: An rtsp/rtmp/http/https/udp/tcp/rtp/srt address, or a camera index.

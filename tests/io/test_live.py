@@ -289,6 +289,39 @@ def test_a_recording_is_waited_for(tmp_path, media):
     assert (end.status, end.frames, end.frames_dropped, end.reconnects) == ("ok", 30, 0, 0)
 
 
+def test_a_playlist_that_is_closed_is_not_read_again(media, stream_bytes, caplog):
+    """Read like a file, as it is by then, it would give every frame twice."""
+    lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1", "#EXTINF:0.8,", "a.ts", ""]
+    answers = {
+        "/a.ts": stream_bytes(20, file_format="mpegts"),
+        "/a.m3u8": "\n".join(lines).encode(),
+    }
+
+    class Camera(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            body = answers[self.path]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            if self.path == "/a.ts":
+                answers["/a.m3u8"] = "\n".join([*lines, "#EXT-X-ENDLIST"]).encode()
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = LiveOptions(reconnects=2, timeout_s=3)
+        *frames, end = read_live(f"http://127.0.0.1:{server.server_port}/a.m3u8", options=options)
+        server.shutdown()
+    assert [media.index_of(frame.image) for frame in frames] == list(range(20))
+    assert (end.status, end.frames, end.reconnects) == ("ok", 20, 0)
+    assert "the stream is over" in caplog.text
+
+
 def test_udp(stream_bytes, media):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
