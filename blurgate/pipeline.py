@@ -182,7 +182,7 @@ def newest(
     Args:
         items: Iterated in the thread, and closed there if it is a generator.
         depth: How many finished items may wait, at least 1.
-        on_drop: Called, in the thread, with each item that gives way.
+        on_drop: Called with each item that gives way, and with those that still wait at the end.
         may_drop: Asked when the queue is full; while it says no, the producer waits.
         over: Asked ten times a second; once it says yes, the items end, whatever the producer does.
 
@@ -209,6 +209,7 @@ def newest(
                             else:
                                 changed.wait(0.1)
                         if stop:
+                            on_drop(item)
                             break
                         waiting.append(item)
                         changed.notify_all()
@@ -239,5 +240,7 @@ def newest(
     finally:
         with changed:
             stop = True
+            while waiting:
+                on_drop(waiting.popleft())
             changed.notify_all()
         thread.join(timeout=1.0)

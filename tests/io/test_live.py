@@ -258,6 +258,20 @@ def test_who_is_slow_gets_the_newest(media, monkeypatch, stream_bytes):
     assert [media.index_of(frame.image) for frame in got] == indices
 
 
+def test_what_waits_when_the_time_is_up_counts_as_dropped(stream_bytes):
+    options = LiveOptions(duration_s=3.0)
+    with tcp_server([stream_bytes(40), 30.0]) as port:
+        got = []
+        for item in read_live(f"tcp://127.0.0.1:{port}", options=options):
+            got.append(item)
+            if len(got) == 1:
+                time.sleep(3.0)  # looks at the first frame for so long
+        end = got.pop()
+    assert (end.status, len(got)) == ("ok", 1)
+    assert end.frames > 30
+    assert end.frames_dropped == end.frames - 1
+
+
 def test_every_counts_over_connections(stream_bytes):
     with tcp_server([stream_bytes(5)], [stream_bytes(5)]) as port:
         *frames, end = read_live(
