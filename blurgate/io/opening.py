@@ -8,6 +8,7 @@ A network stream may be one (HLS, DASH), of other network addresses.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final
@@ -59,14 +60,22 @@ def open_stream(address: str, timeout_s: float, decoder: HWAccel | None = None) 
         decoder: What decodes in place of the processor.
 
     Raises:
+        av.error.ExitError: It was not open in time.
         av.FFmpegError: It cannot be opened, or is no video.
     """
     options = {"protocol_blacklist": _OF_THIS_MACHINE}
     if address.lower().startswith("rtsp"):
         options["rtsp_transport"] = "tcp"
-    return av.open(
-        address, options=options, timeout=timeout_s, metadata_errors="replace", hwaccel=decoder
-    )
+    began = time.monotonic()
+    try:
+        return av.open(
+            address, options=options, timeout=timeout_s, metadata_errors="replace", hwaccel=decoder
+        )
+    except av.FFmpegError as error:
+        if time.monotonic() - began < timeout_s:
+            raise
+        # Interrupted when the time is up, RTSP speaks of invalid data, and TLS of input and output.
+        raise av.error.ExitError(0, "the time is up") from error
 
 
 def _only(protocol: str) -> dict[str, str]:

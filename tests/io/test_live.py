@@ -159,6 +159,15 @@ def test_a_silent_stream_without_a_second_attempt(stream_bytes):
     assert "nothing came for 0.5 seconds" in end.error
 
 
+@pytest.mark.parametrize("scheme", ["tcp", "http", "https", "rtsp", "rtsps"])
+def test_who_takes_the_connection_and_says_nothing(scheme):
+    with tcp_server([30.0]) as port:
+        address = f"{scheme}://127.0.0.1:{port}/1"
+        frames, end = read(address, reconnects=0, timeout_s=0.5)
+    assert (frames, end.status) == ([], "failed")
+    assert end.error == f"{address} cannot be read as a video: nothing came for 0.5 seconds"
+
+
 def test_the_time_is_up_whatever_the_stream_does(stream_bytes):
     with tcp_server([stream_bytes(40), 30.0]) as port:
         started = time.monotonic()
