@@ -25,6 +25,8 @@ _SECRET: Final = re.compile(
     r"(?i)(?<=[?&/;_])((?:user(?:name)?|usr|login|pass(?:word|wd)?|pwd|token|auth|key|secret)=)"
     r"[^&/;#\s]*?(?=$|[&/;#\s]|_(?:user(?:name)?|usr|login|pass(?:word|wd)?|pwd|channel|stream)=)"
 )
+_HOST: Final = re.compile(r"(\[[^\]]*\]|[^:/]*)(:\d*)?/")
+"""Begins what follows the scheme where no login does: a name, a port, a path."""
 _PASSWORD: Final = re.compile(r"(://[^/:]*:)[^/]*(?=@)")
 
 
@@ -47,6 +49,8 @@ def masked(address: str) -> str:
     # A password may hold unescaped characters that end a host's name in any standard; the last @
     # before the query is taken, since showing too little does no harm.
     place, mark, query = rest.partition("?")
+    if "@" in query and "@" not in place and not _HOST.match(place):
+        place, mark, query = rest, "", ""  # the ? is in the password
     _, at, host = place.rpartition("@")
     place = f"***@{host}" if at else place
     return _SECRET.sub(r"\1***", f"{scheme}{separator}{place}{mark}{query}")

@@ -390,6 +390,10 @@ def test_options_are_checked():
         ("rtsp://door/1", "rtsp://door/1"),
         ("rtsp://u:p@door:554/1", "rtsp://***@door:554/1"),
         ("rtsp://u:p@ss/w@rd@door/1", "rtsp://***@door/1"),
+        ("rtsp://u:pass?w@door/1?token=x", "rtsp://***@door/1?token=***"),
+        ("rtsp://u:12?w@door/1", "rtsp://***@door/1"),
+        ("rtsp://u:p/s?w@door/1", "rtsp://***@door/1"),
+        ("http://[::1]:80/s?mail=me@home", "http://[::1]:80/s?mail=me@home"),
         ("http://c/s?user=me&pwd=p%40&fps=5", "http://c/s?user=***&pwd=***&fps=5"),
         (
             "rtsp://c/user=admin_password=x9_channel=1_stream=0.sdp",
