@@ -10,6 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from av.format import Flags
+
 from blurgate.errors import ConfigError
 from blurgate.io.account import Account
 from blurgate.io.address import masked
@@ -124,6 +126,7 @@ class _Capture:
         self._every = every
         self._options = options
         self._times = _Times()
+        self._timeless = False
         self._stop = threading.Event()
 
     def drop(self, item: Frame) -> None:
@@ -187,7 +190,8 @@ class _Capture:
                     logger.error("%s: back after frame %d", name, item.index - 1)
                 at_s = item.pts_s
                 if not self.finite:
-                    at_s = self._times(at_s, time.monotonic(), fresh=first)
+                    said_s = None if self._timeless else at_s
+                    at_s = self._times(said_s, time.monotonic(), fresh=first)
                 first = False
                 if item.index % self._every == 0:
                     yield replace(item, pts_s=at_s)
@@ -200,6 +204,9 @@ class _Capture:
         if finite and self.account.frames:
             raise _OverError
         self.finite = finite
+        # Of pictures one after the other, such as a camera's MJPEG, FFmpeg gives times by a rate
+        # that it makes up.
+        self._timeless = bool(container.format.flags & Flags.no_timestamps.value)
 
     def end(self) -> SourceEnd:
         """Say how it went."""

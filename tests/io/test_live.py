@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -288,6 +289,21 @@ def test_every_counts_over_connections(stream_bytes):
         )
     assert [frame.index for frame in frames] == [0, 3, 6, 9]
     assert (end.frames, end.frames_dropped) == (10, 0)
+
+
+def test_pictures_without_times_get_those_of_the_clock(media):
+    picture = cv2.imencode(".jpg", np.full((96, 128, 3), media.luma_of(1), np.uint8))[1].tobytes()
+    part = b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
+    script = [part + picture + b"\r\n", 0.25] * 12
+    with tcp_server(script) as port:
+        began = time.monotonic()
+        frames, end = read(f"tcp://127.0.0.1:{port}", reconnects=0, timeout_s=5)
+        took = time.monotonic() - began
+    assert end.frames >= 10
+    times = [frame.pts_s for frame in frames]
+    # Not 25 a second. The first few come in a burst: FFmpeg looks at them before it gives any.
+    assert times == sorted(set(times))
+    assert 1 < times[-1] < took
 
 
 def test_a_recording_is_waited_for(tmp_path, media):
