@@ -77,6 +77,7 @@ class Account:
         self._one_packet_per_frame = True
         self._skips_empty = False
         self._last_dts: int | None = None
+        self._least_gap: int | None = None  # empty chunks that follow every frame
 
     def begin(self, container: InputContainer, stream: VideoStream) -> None:
         """Note what the container declares about itself and the stream that is read.
@@ -86,7 +87,7 @@ class Account:
         self._lost_before, self._frames_before = self._lost(), self.frames
         self.problem, self._troubled, self._closed = "", False, False
         self._sent = self._silent = self._failed = 0
-        self._last_dts = None
+        self._last_dts = self._least_gap = None
         self._end_s = self._video_end_s = 0.0
         self._declared_end_s = self._declared_video_end_s = None
         self._one_packet_per_frame = stream.codec_context.name not in _MORE_PACKETS_THAN_FRAMES
@@ -116,7 +117,9 @@ class Account:
         self._video_end_s = max(self._video_end_s, end_s)
         if self._skips_empty and packet.dts is not None:  # there it counts the chunks
             if self._last_dts is not None:
-                self._silent += max(0, packet.dts - self._last_dts - 1)
+                gap = max(0, packet.dts - self._last_dts - 1)
+                self._silent += gap
+                self._least_gap = gap if self._least_gap is None else min(gap, self._least_gap)
             self._last_dts = packet.dts
         if packet.is_discard or packet.size == 0:
             self._silent += start is not None  # PyAV ends with an empty packet of its own
@@ -195,7 +198,9 @@ class Account:
         if self._closed and (
             end_s is None or self._short(self._video_end_s, end_s, slack_s=self._frame_s / 2)
         ):
-            lost = max(lost, self._declared_frames - self._silent - given)
+            # Behind the last frame no gap shows: at a rate of fields every frame has one.
+            silent = self._silent + (self._least_gap or 0)
+            lost = max(lost, self._declared_frames - silent - given)
         return self._lost_before + lost
 
     @staticmethod

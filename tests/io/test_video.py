@@ -527,6 +527,24 @@ def test_an_avi_that_repeats_frames_is_whole_and_a_damaged_one_is_not(
         assert end.frames + end.frames_failed == (20 if frames > 10 else 25)
 
 
+@pytest.mark.parametrize("bf", ["0", "3"])
+def test_an_avi_at_the_rate_of_fields_is_whole_and_a_cut_one_is_not(tmp_path, media, bf):
+    """Every frame is followed by a chunk without a byte; so is the last, where no gap shows it."""
+    path = media.counting(
+        tmp_path / "a.avi", 20, options={"bf": bf}, ticks=range(0, 40, 2),
+        time_base=Fraction(1, 50),
+    )  # fmt: skip
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 40
+        chunks = [packet.pos for packet in container.demux(video=0) if packet.size]
+    _, end = read(path)
+    assert (end.status, end.frames, end.frames_failed, end.error) == ("ok", 20, 0, "")
+    path.write_bytes(path.read_bytes()[: chunks[19] - 8])
+    _, end = read(path)
+    # The chunk that follows the cut is taken for a frame.
+    assert (end.status, end.frames, end.frames_failed) == ("partial", 19, 2)
+
+
 def test_truncated_matroska_is_partial(tmp_path, media):
     path = media.counting(tmp_path / "a.mkv", 60, options={"bf": "0", "g": "10"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
