@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import av
+from av.codec.context import Flags
 
 from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.io import remote
@@ -195,6 +196,8 @@ def _frames(
     container.flags &= ~_MAKE_UP_TIMES
     if not stream.codec_context.is_hwaccel:
         stream.thread_type = "AUTO"  # PyAV's default leaves cores idle
+    # Or of columns that the stream cuts off on the left, up to 63 stay, for the sake of speed.
+    stream.codec_context.flags |= Flags.unaligned
     rotation, turn = None, Turn()
     frame_s = float(1 / stream.average_rate) if stream.average_rate else None
     time_s: float | None = None

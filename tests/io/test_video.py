@@ -415,6 +415,32 @@ def test_odd_sizes(tmp_path, media, size):
     assert np.abs(frames[0].image - wanted).max() <= 3
 
 
+def test_what_the_stream_cuts_off_is_not_shown(tmp_path, media):
+    luma = np.tile(np.arange(20, 148, dtype=np.uint8), (96, 1))
+    chroma = np.full((48, 64), 128, np.uint8)
+    whole = media.encode(
+        tmp_path / "whole.mp4", [media.yuv_frame([luma, chroma, chroma], "yuv420p")] * 3,
+        options={"bf": "0", "qp": "0"},
+    )  # fmt: skip
+    path = tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        cut = "h264_metadata=crop_left=22:crop_right=6:crop_top=10:crop_bottom=4"
+        filtered = av.bitstream.BitStreamFilterContext(
+            cut, stream, target.add_stream_from_template(stream)
+        )
+        for packet in source.demux(stream):
+            for part in filtered.filter(packet if packet.size else None):
+                part.stream = target.streams.video[0]
+                target.mux(part)
+    frames, end = read(path)
+    assert (end.status, end.frames) == ("ok", 3)
+    for frame in frames:
+        assert frame.size == (82, 100)
+        wanted = (luma[10:92, 22:122, None].astype(float) - 16) * 255 / 219
+        assert np.abs(frame.image - wanted).max() <= 3
+
+
 @pytest.mark.parametrize("pix_fmt", ["bgr0", "gray", "yuv410p"])
 def test_other_pixel_formats(tmp_path, media, pix_fmt):
     frame = av.VideoFrame(64, 48, pix_fmt)
