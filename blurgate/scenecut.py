@@ -18,6 +18,8 @@ LIKENESS: Final = 0.6
 `python scripts/check_scene_cuts.py FOLDER` prints the shares on which it rests: how many pairs of
 unlike pictures, and of pictures that differ by a pan, a zoom and an exposure, lie below it.
 """
+_BLACK: Final = 24  # brightness that counts as black: 16 where the range is limited, and some noise
+_LEAST: Final = 4  # at least this part of each side is picture: bars beside 9:20 in 16:9 leave it
 _MARGIN: Final = 5  # a fifth on each side: pans of up to that much are followed
 
 
@@ -70,7 +72,25 @@ def is_cut(before: U8, after: U8) -> bool:
         before: Thumbnail of the earlier frame.
         after: Thumbnail of the later one.
     """
+    before, after = _between_bars(before, after)
     # The common case first: nothing but the person moved.
     if np.abs(before.astype(np.int16) - after).mean() < 4:
         return False
     return likeness(before, after) < LIKENESS
+
+
+def _between_bars(first: U8, second: U8) -> tuple[U8, U8]:
+    """Leave out the black bars that two thumbnails share, which make all pictures alike.
+
+    Returns:
+        What lies between them, each (36, 64) again.
+    """
+    lit = np.asarray(np.maximum(first, second) > _BLACK, np.uint8)
+    x, y, w, h = cv2.boundingRect(lit)
+    if (w, h) == (WIDTH, HEIGHT) or w < WIDTH // _LEAST or h < HEIGHT // _LEAST:
+        return first, second
+    one, other = (
+        np.asarray(cv2.resize(whole[y : y + h, x : x + w], (WIDTH, HEIGHT)), np.uint8)
+        for whole in (first, second)
+    )
+    return one, other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -240,3 +241,16 @@ def test_likeness_of_scenes():
     flat = np.zeros((240, 320, 3), np.uint8)
     assert is_cut(small(flat), a)  # fading in from black
     assert not is_cut(small(flat), small(flat + 200))  # a flash on a flat wall
+
+
+@pytest.mark.parametrize(("bars_x", "bars_y"), [(220, 0), (0, 60), (80, 45), (237, 0)])
+def test_black_bars_hide_no_cut_and_make_none(bars_x, bars_y):
+    def small(image):
+        barred = np.zeros((360, 640, 3), np.uint8)
+        size = 640 - 2 * bars_x, 360 - 2 * bars_y
+        barred[bars_y : 360 - bars_y, bars_x : 640 - bars_x] = cv2.resize(image, size)
+        return thumbnail(Frame(barred, "", 0, None))
+
+    assert is_cut(small(scene(0)), small(scene(1)))
+    assert not is_cut(small(scene(0)), small(scene(0, 1)))
+    assert not is_cut(small(scene(0)), small((scene(0) * 0.5 + 20).astype(np.uint8)))
