@@ -21,12 +21,10 @@ from blurgate.errors import ConfigError
 from blurgate.files import TEMPORARY, parsed_object, write_atomically
 from blurgate.io.sources import Source
 from blurgate.journal import JOURNAL
-from blurgate.locking import locked
+from blurgate.locking import LOCK, locked
 from blurgate.rowfiles import FORMATS, ROWS_SUFFIX
 
 SUMMARY: Final = "summary.json"
-LOCK: Final = "run.lock"
-"""Held by the run that writes to the folder; a killed run leaves it, and means nothing by it."""
 PICTURE_FOLDERS: Final = (*FOLDERS.values(), *VIDEO_FOLDERS)
 """Folders of crops, drawings and cuts in it."""
 _FORMAT: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")  # the names that a sink can have

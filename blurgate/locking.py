@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
+LOCK: Final = "run.lock"
+"""Held by the run that writes to a folder; a killed run leaves it, and means nothing by it."""
 _RETRY_S: Final = 0.1
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems say that have no locks, as some of clusters."""

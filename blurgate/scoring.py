@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby
@@ -18,6 +18,7 @@ from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
 from blurgate.io.text import harmless, shown
 from blurgate.journal import Entry, Journal
+from blurgate.locking import locked
 from blurgate.pipeline import cores_for_workers
 from blurgate.rowfiles import FORMATS, columns_in, read_table
 from blurgate.sharding import Part, PartNote, note_path
@@ -29,6 +30,8 @@ from blurgate.types import RoutedFaces
 OnFailure: TypeAlias = Callable[[str, str], None]
 STATUSES: Final = ("ok", "no_face", "unreadable")
 """What a picture can come to."""
+LOCK_SUFFIX: Final = ".lock"
+"""Beside a table: held by the run that writes it; a killed run leaves it, and means nothing."""
 _KEEP_ALL: Final = Rule(threshold=1.0)
 """`score` decides nothing; it borrows the router for the numbers of each face."""
 
@@ -146,8 +149,9 @@ def run_score(
 
     Raises:
         ConfigError: What lies at `path` is not a table of this command; the interrupted table had
-            other settings or other files; a complete one holds other files; or a part that is to
-            be resumed has neither a journal nor the note of a complete one.
+            other settings or other files; a complete one holds other files; a part that is to be
+            resumed has neither a journal nor the note of a complete one; or another run is writing
+            to the table.
         KeyboardInterrupt: Passed on; the table is valid and can be resumed.
     """
     counts = ScoreCounts(total=len(names))
@@ -161,36 +165,53 @@ def run_score(
             return _recount(path, table, names, on_failure, kinds=kinds)
         check_target(path, table, f"--{table}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        note_path(path).unlink(missing_ok=True)
-        journal = Journal(journal_path(path), settings, resume=resume, whole=_is_whole)
-        todo = _skip_done(names, journal, counts, on_failure)
-    scored = score_files(scorer, detector, todo, workers=workers, kinds=kinds)
-    mark = journal.mark if journal is not None else None
-    with (
-        cores_for_workers(),
-        open_table(table, path, score_columns(kinds), mark) as sink,
-        closing(scored),
-    ):
-        if journal is not None:
-            journal.bind(sink)
-        try:
-            for file in scored:
-                for row in file.rows(detected=detector is not None):
-                    sink.write(row)
-                if file.error:
-                    on_failure(file.name, file.error)
-                _count(counts, file.status, len(file))
-                if journal is not None:
-                    journal.done({"file": file.name, "status": file.status, "faces": len(file)})
-                on_progress(counts)
-        finally:
+    with nullcontext() if path is None else _alone_at(path, f"--{table}"):
+        if path is not None:
+            note_path(path).unlink(missing_ok=True)
+            journal = Journal(journal_path(path), settings, resume=resume, whole=_is_whole)
+            todo = _skip_done(names, journal, counts, on_failure)
+        scored = score_files(scorer, detector, todo, workers=workers, kinds=kinds)
+        mark = journal.mark if journal is not None else None
+        with (
+            cores_for_workers(),
+            open_table(table, path, score_columns(kinds), mark) as sink,
+            closing(scored),
+        ):
             if journal is not None:
-                journal.flush()
-    if journal is not None and path is not None:
-        if part is not None:
-            _note(part, settings, path).write(path)
-        journal.remove()
+                journal.bind(sink)
+            try:
+                for file in scored:
+                    for row in file.rows(detected=detector is not None):
+                        sink.write(row)
+                    if file.error:
+                        on_failure(file.name, file.error)
+                    _count(counts, file.status, len(file))
+                    if journal is not None:
+                        journal.done({"file": file.name, "status": file.status, "faces": len(file)})
+                    on_progress(counts)
+            finally:
+                if journal is not None:
+                    journal.flush()
+        if journal is not None and path is not None:
+            if part is not None:
+                _note(part, settings, path).write(path)
+            journal.remove()
     return counts
+
+
+@contextmanager
+def _alone_at(path: Path, option: str) -> Iterator[None]:
+    """Keep other runs from writing to a table for the length of a block.
+
+    Raises:
+        ConfigError: Another run is writing to it.
+    """
+    busy = ConfigError(
+        f"another run is writing to {shown(str(path))}; wait until it ends, or choose another "
+        f"{option}"
+    )
+    with locked(path.with_name(path.name + LOCK_SUFFIX), busy=busy):
+        yield
 
 
 def score_files(

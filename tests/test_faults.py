@@ -20,10 +20,9 @@ import pytest
 
 from blurgate import cli
 from blurgate.errors import ConfigError, DecodeError
-from blurgate.folders import LOCK
 from blurgate.io.pipe import opened_pipe
 from blurgate.io.video import estimate_frames, read_video
-from blurgate.locking import locked
+from blurgate.locking import LOCK, locked
 
 ROOT = Path(__file__).parents[1]
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX processes")
@@ -411,6 +410,27 @@ def test_two_runs_do_not_share_a_folder(run, marker, tmp_path, monkeypatch, word
     assert {p: p.read_bytes() for p in (tmp_path / "o").rglob("*") if p.is_file()} == before
     assert run(*command, word).code == 0
     assert not (tmp_path / "o" / LOCK).exists()
+
+
+@pytest.mark.parametrize("words", [(), ("--resume",)])
+def test_two_runs_do_not_share_a_table(run, marker, tmp_path, monkeypatch, words):
+    pictures(marker, tmp_path / "in", 2)
+    monkeypatch.chdir(tmp_path)
+    command = ("score", "in", *FILTER[:4], "--csv", "o.csv")
+    with locked(tmp_path / "o.csv.lock"):  # as the other run does
+        # It has begun: what it has written must stay as it is.
+        for name in ("o.csv", "o.csv.journal", "o.csv.part.json"):
+            (tmp_path / name).write_text("mine")
+        ran = run(*command, *words)
+        found = {p.name for p in tmp_path.glob("o.csv*") if p.read_text() == "mine"}
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1), ran.err
+    assert "another run is writing to o.csv; wait until it ends, or choose another --csv" in ran.err
+    assert found == {"o.csv", "o.csv.journal", "o.csv.part.json"}
+    for name in found:
+        (tmp_path / name).unlink()
+    (tmp_path / "o.csv.lock").touch()  # of a run that was killed
+    assert run(*command, *words).code == 0
+    assert [p.name for p in tmp_path.glob("o.csv*")] == ["o.csv"]
 
 
 def test_the_lock_of_a_killed_run_is_no_result(run, marker, tmp_path, monkeypatch):
