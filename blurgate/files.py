@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 from blurgate.errors import naming
+from blurgate.locking import LOCK
 
 TEMPORARY: Final = ".tmp"
 
@@ -50,13 +51,13 @@ def write_json(path: Path, value: object) -> None:
 
 
 def is_unused(folder: Path, first: str) -> bool:
-    """Whether a folder holds nothing, or nothing but a torn beginning.
+    """Whether a folder holds nothing, or nothing but a torn beginning and the lock of a run.
 
     Args:
         folder: It exists.
         first: The file that a run writes first, with `write_atomically`.
     """
-    return all(path.name == first + TEMPORARY for path in folder.iterdir())
+    return all(path.name in (first + TEMPORARY, LOCK) for path in folder.iterdir())
 
 
 @contextmanager

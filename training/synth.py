@@ -24,6 +24,7 @@ import numpy as np
 
 from blurgate.errors import ConfigError, InputError
 from blurgate.files import is_count, is_unused, write_atomically, write_json
+from blurgate.folders import alone_in
 from blurgate.journal import Entry, Journal
 from blurgate.pipeline import ordered_map
 from blurgate.tables import open_table
@@ -105,7 +106,7 @@ def run_synth(
 
     Raises:
         ConfigError: The folder is in use, was begun with other settings, or its journal does not
-            fit its table.
+            fit its table; or another run is writing to it.
         OSError: The disk is full or the folder cannot be written; a later run can resume.
         KeyboardInterrupt: Passed on; a later run can resume.
     """
@@ -113,6 +114,30 @@ def run_synth(
     if batch is None:
         batch = BATCH if device is None or device.type == "cpu" else DEVICE_BATCH
     facts = _facts(faces, recipe, reader, labeller, device, batch)
+    with alone_in(folder):
+        return _make(
+            faces, recipe, folder, facts, counts, reader, labeller, device, workers, batch,
+            resume, overwrite, on_progress, on_failure,
+        )  # fmt: skip
+
+
+def _make(
+    faces: Sequence[Face],
+    recipe: Recipe,
+    folder: Path,
+    facts: Mapping[str, Any],
+    counts: SynthCounts,
+    reader: FaceReader,
+    labeller: Labeller,
+    device: torch.device | None,
+    workers: int,
+    batch: int,
+    resume: bool,
+    overwrite: bool,
+    on_progress: Callable[[SynthCounts], None],
+    on_failure: Callable[[str, str], None],
+) -> SynthCounts:
+    """Make a dataset in a folder that no other run writes to; see `run_synth`."""
     if _prepare(folder, facts, resume=resume, overwrite=overwrite):
         return _counted(counts, layout.read_settings(folder))
     maker = Maker(folder, recipe, reader, labeller, device)
@@ -186,9 +211,6 @@ def _facts(
 
 def _prepare(folder: Path, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
     """Make the folder ready; say whether all is done already."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
     if is_unused(folder, layout.SETTINGS):
         return False
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch import Tensor
 from blurgate import zoo
 from blurgate.errors import ConfigError
 from blurgate.files import is_unused, write_atomically
+from blurgate.folders import alone_in
 from blurgate.interfaces import Runtime
 from blurgate.training import card, loop
 from blurgate.training.config import Config, TrainConfig, fill, parse_yaml, read_config
@@ -180,32 +181,35 @@ def run_training(
     if begins and any(map(is_exported, config.init)):
         settle(model, _some(feed, config.batch))
     drawn = _drawer(config, feed, folder, fabric.device) if viz and fabric.is_global_zero else None
-    if fabric.is_global_zero:
-        prepare_folder(folder, config.to_yaml(), resume=resume)
-    fabric.barrier()
-    state = loop.fit(
-        model,
-        loss,
-        feed,
-        config,
-        folder,
-        fabric=fabric,
-        resume=resume,
-        on_step=on_step,
-        on_epoch=drawn or (lambda model, state: None),
-    )
-    if not fabric.is_global_zero:
-        return None
-    told = _kinds(model, config, workers) if kinds else None
-    with closing(feed.val(config.batch)) as batches:
-        seen = next(batches).pictures
-    path, written = export_run(
-        model, config, folder, feed.facts, state, device=device_name(fabric.device),
-        pictures=seen, kinds=told,
-    )  # fmt: skip
-    has_kinds = told is not None and told.good
-    twin = _quantized(path, feed, config, workers, has_kinds) if int8 else None
-    return Trained(path, written, state, twin, told)
+    with alone_in(folder) if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            # Once more: another run may have ended meanwhile.
+            check_folder(folder, resume=resume, overwrite=overwrite)
+            prepare_folder(folder, config.to_yaml(), resume=resume)
+        fabric.barrier()
+        state = loop.fit(
+            model,
+            loss,
+            feed,
+            config,
+            folder,
+            fabric=fabric,
+            resume=resume,
+            on_step=on_step,
+            on_epoch=drawn or (lambda model, state: None),
+        )
+        if not fabric.is_global_zero:
+            return None
+        told = _kinds(model, config, workers) if kinds else None
+        with closing(feed.val(config.batch)) as batches:
+            seen = next(batches).pictures
+        path, written = export_run(
+            model, config, folder, feed.facts, state, device=device_name(fabric.device),
+            pictures=seen, kinds=told,
+        )  # fmt: skip
+        has_kinds = told is not None and told.good
+        twin = _quantized(path, feed, config, workers, has_kinds) if int8 else None
+        return Trained(path, written, state, twin, told)
 
 
 def export_run(

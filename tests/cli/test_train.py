@@ -29,6 +29,7 @@ from blurgate import zoo
 from blurgate.cards import facts_of
 from blurgate.host import get_host
 from blurgate.interfaces import Runtime
+from blurgate.locking import LOCK, locked
 from blurgate.training import checkpoints, loop
 from blurgate.training.faces import FaceReader, list_faces
 from blurgate.training.labels import Labeller
@@ -163,6 +164,25 @@ def test_an_interrupted_run_is_resumed_without_any_option(train, trainset, tmp_p
     ran = train("--out", tmp_path / "parts", "--resume", "--lr", 0.5)
     assert (ran.code, ran.out) == (2, "")
     assert "it was begun with lr = 0.001, now it is 0.5" in ran.err
+
+
+@pytest.mark.parametrize("words", [(), ("--resume",), ("--overwrite",)])
+def test_two_runs_do_not_share_a_folder(train, trainset, tmp_path, words):
+    out = tmp_path / "run"
+    command = ("--plugin", "tiny", "--data", trainset, *SHORT[2:], "--epochs", 1, "--out", out)
+    if words:
+        assert train(*command).code == 0
+    out.mkdir(exist_ok=True)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with locked(out / LOCK):  # as the other run does
+        ran = train(*command, *words)
+        found = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1), ran.err
+    assert f"another run is writing to {out}" in ran.err
+    assert found == {**before, out / LOCK: b""}
+    (out / LOCK).touch()  # of a run that was killed
+    assert train(*command, *words).code == 0
+    assert not (out / LOCK).exists()
 
 
 def test_a_run_is_not_resumed_with_other_faces(train, faces, tmp_path):

@@ -25,6 +25,7 @@ from blurgate import zoo
 from blurgate.cards import facts_of
 from blurgate.errors import ConfigError, ModelError, WeightsError
 from blurgate.interfaces import DetectorOptions, Runtime
+from blurgate.locking import LOCK, locked
 from blurgate.plugins.detectors import looks
 from blurgate.runtime import make_session
 from blurgate.runtime import run as run_session
@@ -572,6 +573,10 @@ def test_the_command_leaves_a_detector_that_can_be_used(run, folder, tmp_path):
     ran = run(*args, "--out", out, *SHORT)
     assert ran.code == 2
     assert "not empty: use --resume to continue it, --overwrite" in ran.err
+    with locked(out / LOCK):  # as another run does
+        ran = run(*args, "--out", out, *SHORT, "--overwrite")
+    assert (ran.code, f"another run is writing to {out}" in ran.err) == (2, True), ran.err
+    assert (out / "scrfd.onnx").read_bytes() == before
 
     assert "begun_with" not in card["about"]
     init = ("--set", f"init={out / 'last.safetensors'}")

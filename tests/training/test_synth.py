@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from blurgate.errors import ConfigError, UnknownNameError
+from blurgate.locking import LOCK, locked
 from blurgate.training import even, layout, synth
 from blurgate.training.faces import FaceReader, list_faces
 from blurgate.training.labels import Labeller
@@ -422,6 +423,20 @@ def test_folders_of_others_are_left_alone(make, tmp_path):
     assert files(tmp_path / "o") == {"thesis.txt": b"mine"}
     with pytest.raises(ConfigError, match="is a file"):
         make(tmp_path / "o" / "thesis.txt")
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
+def test_two_runs_do_not_share_a_folder(make, tmp_path, options):
+    make(tmp_path / "o", **QUICK)
+    before = files(tmp_path / "o")
+    with locked(tmp_path / "o" / LOCK):  # as the other run does
+        with pytest.raises(ConfigError, match="another run is writing to"):
+            make(tmp_path / "o", seed=1, **QUICK, **options)
+        assert files(tmp_path / "o") == {**before, LOCK: b""}
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / LOCK).touch()  # of a run that was killed
+    make(tmp_path / "new", **QUICK, **options)
+    assert files(tmp_path / "new") == before
 
 
 def test_overwrite_replaces_the_dataset_and_nothing_else(make, tmp_path):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from blurgate.errors import ConfigError
+from blurgate.folders import alone_in
 from blurgate.plugins.detectors.scrfd import STRIDES
 from blurgate.training.detection.annotations import Annotated, own_parts, read_annotations
 from blurgate.training.detection.card import about, validation_facts, write_card
@@ -144,46 +145,48 @@ def train_detector(
         val, background, size=config.size, length=config.val_pictures, seed=config.seed + 1
     )
     validation = Held(other)
-    prepare_folder(folder, config.to_yaml(), resume=resume)
-    state = fit_detector(
-        network,
-        samples,
-        validation,
-        config,
-        folder,
-        close=samples.close(2 * config.size) if config.close else None,
-        device=device,
-        workers=workers,
-        facts=facts,
-        resume=resume,
-        on_step=on_step,
-    )
-    told = {"licence": config.licence, "source": config.source}
-    # More pictures than after every epoch: few of them hold a false alarm.
-    many = Composed(
-        val, background, size=config.size, length=CALIBRATION_PICTURES, seed=config.seed + 2
-    )
-    with TemporaryDirectory() as place:
-        unset = Path(place) / f"{name}.onnx"
-        export_detector(network, unset, card_facts(name, **told, about={}))
-        raw = default_score(unset, many, config.size, workers)
-    lower_scores(network, raw)
-    network.to(device)
-    exported = validate(network, validation, batch=config.batch, device=device, workers=workers)
-    card = card_facts(
-        name,
-        **told,
-        about={
-            **about(config, facts, state, network, device),
-            "validation": validation_facts(exported),
-            "score_0.5_was": raw,
-        },
-    )
-    path = folder / f"{name}.onnx"
-    some = [validation.sample(0, i).image for i in range(min(4, len(validation)))]
-    seen = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2)
-    difference = export_detector(network, path, card, pictures=seen)
-    return TrainedDetector(path, write_card(path, card, difference), state)
+    with alone_in(folder):
+        check_folder(folder, resume=resume, overwrite=overwrite)  # another run may have ended
+        prepare_folder(folder, config.to_yaml(), resume=resume)
+        state = fit_detector(
+            network,
+            samples,
+            validation,
+            config,
+            folder,
+            close=samples.close(2 * config.size) if config.close else None,
+            device=device,
+            workers=workers,
+            facts=facts,
+            resume=resume,
+            on_step=on_step,
+        )
+        told = {"licence": config.licence, "source": config.source}
+        # More pictures than after every epoch: few of them hold a false alarm.
+        many = Composed(
+            val, background, size=config.size, length=CALIBRATION_PICTURES, seed=config.seed + 2
+        )
+        with TemporaryDirectory() as place:
+            unset = Path(place) / f"{name}.onnx"
+            export_detector(network, unset, card_facts(name, **told, about={}))
+            raw = default_score(unset, many, config.size, workers)
+        lower_scores(network, raw)
+        network.to(device)
+        exported = validate(network, validation, batch=config.batch, device=device, workers=workers)
+        card = card_facts(
+            name,
+            **told,
+            about={
+                **about(config, facts, state, network, device),
+                "validation": validation_facts(exported),
+                "score_0.5_was": raw,
+            },
+        )
+        path = folder / f"{name}.onnx"
+        some = [validation.sample(0, i).image for i in range(min(4, len(validation)))]
+        seen = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2)
+        difference = export_detector(network, path, card, pictures=seen)
+        return TrainedDetector(path, write_card(path, card, difference), state)
 
 
 def _weights(run: str, network: nn.Module) -> Mapping[str, Tensor]:
