@@ -229,13 +229,17 @@ def _prepare(folder: Path, facts: Mapping[str, Any], *, resume: bool, overwrite:
             f"{folder} is not empty: use --resume to continue it, --overwrite to begin anew, or "
             "another --out"
         )
+    # A run that is killed from here on must leave nothing that passes for a dataset, or for one to
+    # go on with.
+    write_json(folder / layout.SETTINGS, {**old, "rows": None})
+    for name in (layout.JOURNAL, layout.ROWS):
+        (folder / name).unlink(missing_ok=True)
     for path in folder.iterdir():
         ours = path.name == layout.CLEAN or path.name.startswith(("blur_", "label_"))
         if ours and path.is_dir():
             shutil.rmtree(path)
-    for pattern in (layout.JOURNAL, layout.ROWS, layout.SETTINGS, "labels*.png"):
-        for path in folder.glob(pattern):
-            path.unlink()
+    for path in [*folder.glob("labels*.png"), folder / layout.SETTINGS]:
+        path.unlink()
     return False
 
 

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -450,6 +451,41 @@ def test_overwrite_replaces_the_dataset_and_nothing_else(make, tmp_path):
     found = files(tmp_path / "o")
     assert found.pop("cleaning/notes.txt") == b"mine"
     assert found == files(tmp_path / "new")
+
+
+@pytest.mark.parametrize("deleted", range(3))
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_is_killed_while_it_is_overwritten_is_no_dataset(
+    make, tmp_path, monkeypatch, deleted, finished
+):
+    class Killed(BaseException):
+        pass
+
+    def end(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if not finished:
+            patch.setattr(synth, "_finish", end)
+        with nullcontext() if finished else pytest.raises(Killed):
+            make(tmp_path / "o", **QUICK)
+
+    def delete(folder):
+        if len(gone) == deleted:
+            end()
+        gone.append(folder)
+        whole(folder)
+
+    gone, whole = [], shutil.rmtree
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", delete)
+        with pytest.raises(Killed):
+            make(tmp_path / "o", overwrite=True, **QUICK)
+    with pytest.raises(ConfigError, match="is not finished"):
+        layout.check_finished(tmp_path / "o", layout.read_settings(tmp_path / "o"))
+    assert not make(tmp_path / "o", resume=True, **QUICK).was_complete
+    make(tmp_path / "new", **QUICK)
+    assert files(tmp_path / "o") == files(tmp_path / "new")
 
 
 def test_nothing_but_broken_pictures(make, tmp_path):
