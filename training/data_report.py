@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from blurgate.errors import InputError
+from blurgate.files import write_atomically
 from blurgate.folders import check_is_folder
 from blurgate.io.text import shown
 from blurgate.report.page import (
@@ -85,7 +86,7 @@ def report_data(folder: Path, out: Path) -> DataReport:
     text = _page(folder, tables, settings, problems)
     figures = draw_labels(tables, out)
     path = out / PAGE
-    path.write_text(text, encoding="utf-8")
+    write_atomically(path, [text])
     rows = sum(map(len, tables.values()))
     return DataReport(path, tuple(figures), rows, tuple(problems))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from blurgate.errors import EnvironmentLackError, InputError
+from blurgate.files import written_whole
 from blurgate.io.text import shown
 from blurgate.training.layout import table_file
 
@@ -161,7 +162,8 @@ def _distribution(figure: Figure, title: str, label: F64, path: Path) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(path, dpi=_DPI, format="png", metadata={"Software": None})
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI, format="png", metadata={"Software": None})
 
 
 def _read(table: Path) -> Labels:

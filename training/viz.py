@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from blurgate.files import written_whole
 from blurgate.training.pairs import make_chain
 from blurgate.training.plots import need_matplotlib
 from blurgate.training.streams import Streams
@@ -109,5 +110,6 @@ class Curves:
             figure.suptitle(f"{title}; {people} faces, mean and 10 to 90 %", fontsize="medium")
             figure.tight_layout()
             path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=110, format="png", metadata={"Software": None})
+            with written_whole(path) as temporary:
+                figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
         return errors

@@ -28,7 +28,7 @@ from blurgate.evaluation.output import (
     remove_earlier,
     sheet_name,
 )
-from blurgate.files import write_atomically, write_json
+from blurgate.files import write_atomically, write_json, written_whole
 from blurgate.interfaces import DetectorOptions, Runtime
 
 if TYPE_CHECKING:
@@ -237,5 +237,6 @@ def _write(out: Path, done: Comparison, facts: Mapping[str, Any]) -> None:
             failures = gallery.failures(name)
             if failures:
                 drawn = png(sheet(failures, f"{short} on {title}"))
-                (out / sheet_name(title, short)).write_bytes(drawn)
+                with written_whole(out / sheet_name(title, short)) as temporary:
+                    temporary.write_bytes(drawn)
     write_atomically(out / DETECTION_PAGE, [page])

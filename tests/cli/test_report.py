@@ -110,6 +110,26 @@ def shown_values(page):
     return values
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+@pytest.mark.parametrize("name", ["report.html", "labels.png"])
+def test_what_does_not_fit_on_the_disk_leaves_the_earlier_report(report, run, tmp_path, name):
+    """A limit on the size of files stands in for a full disk."""
+    import resource
+
+    folder = write_dataset(tmp_path / "set")
+    report(folder)
+    before = {path.name: path.read_bytes() for path in (folder / "report").iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[name]) - 100, limits[1]))
+    try:
+        ran = run("report", "--data", folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (ran.code, len(ran.err.splitlines())) == (5, 1), ran.err
+    assert f"/{name}" in ran.err
+    assert {path.name: path.read_bytes() for path in (folder / "report").iterdir()} == before
+
+
 def test_counts_equal_the_tables(report, tmp_path):
     folder = write_dataset(tmp_path / "set")
     ran, text = report(folder)
