@@ -115,65 +115,42 @@ def run_synth(
         batch = BATCH if device is None or device.type == "cpu" else DEVICE_BATCH
     facts = _facts(faces, recipe, reader, labeller, device, batch)
     with alone_in(folder):
-        return _make(
-            faces, recipe, folder, facts, counts, reader, labeller, device, workers, batch,
-            resume, overwrite, on_progress, on_failure,
-        )  # fmt: skip
-
-
-def _make(
-    faces: Sequence[Face],
-    recipe: Recipe,
-    folder: Path,
-    facts: Mapping[str, Any],
-    counts: SynthCounts,
-    reader: FaceReader,
-    labeller: Labeller,
-    device: torch.device | None,
-    workers: int,
-    batch: int,
-    resume: bool,
-    overwrite: bool,
-    on_progress: Callable[[SynthCounts], None],
-    on_failure: Callable[[str, str], None],
-) -> SynthCounts:
-    """Make a dataset in a folder that no other run writes to; see `run_synth`."""
-    if _prepare(folder, facts, resume=resume, overwrite=overwrite):
-        return _counted(counts, layout.read_settings(folder))
-    maker = Maker(folder, recipe, reader, labeller, device)
-    curves = _curves(maker, faces, folder, facts, workers)
-    maker.curves = curves
-    times = recipe.per_image * len(recipe.methods)
-    whole = partial(_is_whole, times=times)
-    journal = Journal(folder / layout.JOURNAL, facts, resume=resume, whole=whole)
-    skipped: list[dict[str, str]] = []
-    for entry in journal.entries():
-        _count(counts, skipped, entry)
-    _make_folders(folder, recipe)
-    step = max(1, batch // recipe.per_image)
-    todo = (faces[at : at + step] for at in range(counts.done, len(faces), step))
-    made = ordered_map(maker, todo, workers)
-    with open_table("csv", folder / layout.ROWS, layout.COLUMNS, journal.mark) as table:
-        journal.bind(table)
-        _check_rows(folder, counts)
-        try:
-            for part in made:
-                for row in part.rows:
-                    table.write(row)
-                lost = [{"file": s.source, "reason": s.reason} for s in part.skipped]
-                entry = {"faces": part.faces, "rows": len(part.rows), "skipped": lost}
-                journal.done(entry)
-                _count(counts, skipped, entry)
-                for missing in part.skipped:
-                    on_failure(missing.source, missing.error)
-                on_progress(counts)
-        finally:
-            made.close()
-            journal.flush()
-    _finish(folder, recipe, curves, facts, counts, skipped)
-    journal.remove()
-    (folder / layout.ROWS).unlink()
-    return counts
+        if _prepare(folder, facts, resume=resume, overwrite=overwrite):
+            return _counted(counts, layout.read_settings(folder))
+        maker = Maker(folder, recipe, reader, labeller, device)
+        curves = _curves(maker, faces, folder, facts, workers)
+        maker.curves = curves
+        times = recipe.per_image * len(recipe.methods)
+        whole = partial(_is_whole, times=times)
+        journal = Journal(folder / layout.JOURNAL, facts, resume=resume, whole=whole)
+        skipped: list[dict[str, str]] = []
+        for entry in journal.entries():
+            _count(counts, skipped, entry)
+        _make_folders(folder, recipe)
+        step = max(1, batch // recipe.per_image)
+        todo = (faces[at : at + step] for at in range(counts.done, len(faces), step))
+        made = ordered_map(maker, todo, workers)
+        with open_table("csv", folder / layout.ROWS, layout.COLUMNS, journal.mark) as table:
+            journal.bind(table)
+            _check_rows(folder, counts)
+            try:
+                for part in made:
+                    for row in part.rows:
+                        table.write(row)
+                    lost = [{"file": s.source, "reason": s.reason} for s in part.skipped]
+                    entry = {"faces": part.faces, "rows": len(part.rows), "skipped": lost}
+                    journal.done(entry)
+                    _count(counts, skipped, entry)
+                    for missing in part.skipped:
+                        on_failure(missing.source, missing.error)
+                    on_progress(counts)
+            finally:
+                made.close()
+                journal.flush()
+        _finish(folder, recipe, curves, facts, counts, skipped)
+        journal.remove()
+        (folder / layout.ROWS).unlink()
+        return counts
 
 
 def _facts(

@@ -10,8 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from av.format import Flags
-
 from blurgate.errors import ConfigError
 from blurgate.io.account import Account
 from blurgate.io.address import masked
@@ -32,6 +30,8 @@ LONGEST_WAIT_S: Final = 30.0
 """Between two attempts to connect: doubled from the first up to the longest."""
 _WAITING_FRAMES: Final = 8
 """Frames that may wait to be looked at; a third of a second."""
+_NO_TIMESTAMPS: Final = 0x80
+"""AVFMT_NOTIMESTAMPS of FFmpeg's avformat.h; PyAV's own flags are no integers."""
 
 
 class Stopper:
@@ -206,7 +206,7 @@ class _Capture:
         self.finite = finite
         # Of pictures one after the other, such as a camera's MJPEG, FFmpeg gives times by a rate
         # that it makes up.
-        self._timeless = bool(container.format.flags & Flags.no_timestamps.value)
+        self._timeless = bool(container.format.flags & _NO_TIMESTAMPS)
 
     def end(self) -> SourceEnd:
         """Say how it went."""
