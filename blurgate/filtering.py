@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,8 +36,6 @@ from blurgate.sharding import Census, Shard
 from blurgate.tables import faces_columns, open_table
 from blurgate.types import SourceEnd
 from blurgate.writing import FaceWriter, Outputs
-
-logger = logging.getLogger(__name__)
 
 
 def run_filter(
