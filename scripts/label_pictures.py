@@ -24,7 +24,7 @@ from blurgate.io.sources import Source, expand, read_sources
 from blurgate.io.text import digest
 from blurgate.io.video import estimate_frames
 from blurgate.training.detection.annotations import Face, write_annotations
-from blurgate.training.detection.teacher import SEEN, Teacher, open_searches
+from blurgate.training.detection.teacher import Teacher, open_searches
 from blurgate.types import Frame, SourceEnd
 
 
@@ -55,8 +55,7 @@ def main() -> None:
     args = arguments.parse_args()
     cv2.setNumThreads(1)
 
-    searches = open_searches(args.detector, args.search, args.search_padded, SEEN)
-    teacher = Teacher(searches, args.sure)
+    teacher = Teacher(open_searches(args.detector, args.search, args.search_padded), args.sure)
     sources = list(expand(args.sources))
     if args.pictures is not None:
         sources = sorted(sources, key=lambda s: digest(Path(s.name).name))[: args.pictures]

@@ -110,7 +110,7 @@ def main() -> None:
 
     parts: dict[str, dict[str, list[Face]]] = {"train": {}, "val": {}}
     counts = {"unlabelled": 0, "background": 0, "background_held_out": 0, "unsure": 0}
-    by = Teacher(open_searches(args.detector, args.search, args.search_padded, SEEN), args.sure)
+    by = Teacher(open_searches(args.detector, args.search, args.search_padded), args.sure)
     photos = {
         folder: {f.source: f for f in list_faces([folder], val=args.val)} for folder in args.photos
     }
@@ -127,7 +127,7 @@ def main() -> None:
             parts[part][name] = faces
         print(folder, {part: len(rows) for part, rows in parts.items()}, flush=True)
     if args.scenes:
-        by = Teacher(open_searches(args.detector, args.search_scenes, [], SEEN), args.sure)
+        by = Teacher(open_searches(args.detector, args.search_scenes, []), args.sure)
         listed = {f.source: f for f in list_faces([args.scenes])}
         for source, image, faces in labelled(listed, by, args.side, args.workers):
             apart, name = held_out(source, args.hold_out), f"{listed[source].name}.jpg"

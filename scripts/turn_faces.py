@@ -31,7 +31,7 @@ from blurgate.training.detection.annotations import (
     read_annotations,
     write_annotations,
 )
-from blurgate.training.detection.teacher import SEEN, SURE, Teacher, open_searches
+from blurgate.training.detection.teacher import Teacher, open_searches
 from blurgate.training.detection.turning import turned
 from blurgate.training.faces import person_of
 
@@ -135,7 +135,7 @@ def main() -> None:
     args = arguments.parse_args()
     cv2.setNumThreads(1)
 
-    by = Teacher(open_searches(args.detector, args.search, args.search_padded, SEEN), SURE)
+    by = Teacher(open_searches(args.detector, args.search, args.search_padded))
     parts = [part for part in ("train", "val") if (args.data / part).is_dir()]
     for part in parts or [""]:
         rows: dict[str, list[Face]] = {}

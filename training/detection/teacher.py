@@ -45,21 +45,20 @@ class Search:
 
 
 def open_searches(
-    names: Sequence[str], sides: Sequence[int], padded: Sequence[int], least: float
+    names: Sequence[str], sides: Sequence[int], padded: Sequence[int]
 ) -> list[Search]:
-    """Open detectors for every size.
+    """Open detectors for every size; they give finds of a score of `SEEN` and more.
 
     Args:
         names: Names or paths of detectors.
         sides: Long sides to search at.
         padded: Long sides to search at with a border of `BORDER`.
-        least: Least score of a find.
     """
     searches = []
     for name in names:
         for sizes, border in ((sides, 0.0), (padded, BORDER)):
             for side in sizes:
-                options = DetectorOptions(side, least)
+                options = DetectorOptions(side, SEEN)
                 detector = zoo.open_detector(name, Runtime("cpu"), options)
                 searches.append(Search(detector, border))
     return searches
