@@ -60,7 +60,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """What a detector found in one picture, highest score first, cut at its border."""
+    """What a detector found in one picture, highest score first."""
 
     boxes: F32
     scores: F32
@@ -134,6 +134,7 @@ def cut(truth: Truth, shape: Sequence[int]) -> Truth:
 
 
 def _found(detections: Detections) -> Found:
+    """Cut the boxes that were found at the picture's border."""
     boxes = _clip(detections.boxes, detections.frame.image.shape)
     return Found(boxes, detections.det_scores, detections.kps)
 

@@ -24,6 +24,7 @@ import torch
 from blurgate import zoo
 from blurgate.cards import facts_of
 from blurgate.errors import ConfigError, ModelError, WeightsError
+from blurgate.evaluation.detection import Found
 from blurgate.interfaces import DetectorOptions, Runtime
 from blurgate.locking import LOCK, locked
 from blurgate.plugins.detectors import looks
@@ -41,7 +42,7 @@ from blurgate.training.detection.network import (
     prepare,
 )
 from blurgate.training.detection.samples import Sample
-from blurgate.training.detection.scores import Found, score
+from blurgate.training.detection.scores import score
 from blurgate.training.detection.train import parts
 from blurgate.types import Frame
 

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from blurgate.errors import ModelError
+from blurgate.evaluation.detection import Found
 from blurgate.pipeline import ordered_map
 from blurgate.training import checkpoints
 from blurgate.training.board import Board
@@ -38,7 +39,7 @@ from blurgate.training.detection.network import (
     rows_below,
 )
 from blurgate.training.detection.samples import Sample, Samples
-from blurgate.training.detection.scores import DetectionScores, Found, found, score
+from blurgate.training.detection.scores import DetectionScores, found, score
 from blurgate.training.runs import (
     BEST,
     LAST,

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from blurgate.evaluation.detection import Found
 from blurgate.evaluation.detection_ap import Matches, average_precision, match
 from blurgate.geometry import nms
 from blurgate.plugins.detectors.scrfd import NMS_IOU
@@ -20,20 +21,11 @@ from blurgate.training.detection.network import Predictions
 from blurgate.training.detection.samples import Sample
 from blurgate.types import F32
 
-__all__ = ["DetectionScores", "Found", "found", "score"]
+__all__ = ["DetectionScores", "found", "score"]
 
 _LEAST: Final = 0.05  # a lower score is not looked at
 _MOST: Final = 300  # per picture, before suppression
 _MATCH: Final = 0.5  # IoU of a found face
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """The faces found in one picture, highest score first."""
-
-    boxes: F32
-    scores: F32
-    kps: F32
 
 
 @dataclass(frozen=True, slots=True)
