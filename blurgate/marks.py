@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from typing import IO, Self
+from dataclasses import asdict
+from typing import IO
 
 import numpy as np
 
-from blurgate.bestshot import Row
 from blurgate.drawing import Mark
 
 
@@ -22,23 +22,14 @@ class Marks:
     def __init__(self) -> None:
         self._file: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
 
-    def __enter__(self) -> Self:
-        """Nothing is left to open."""
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Forget the faces."""
+    def close(self) -> None:
+        """Forget the faces, and let the file go."""
         self._file.close()
 
-    def add(self, row: Row) -> None:
+    def add(self, mark: Mark) -> None:
         """Note a face that has been decided about."""
-        verdict = row.verdict
-        kps = [round(float(v), 2) for v in row.kps.reshape(-1)]
-        values = [
-            *(verdict.frame_index, verdict.pts_s, verdict.box, kps),
-            *(verdict.blur_degree, verdict.decision, verdict.reason, verdict.track),
-        ]
-        self._file.write(json.dumps(values) + "\n")
+        kps = [round(float(v), 2) for v in mark.kps.reshape(-1)]
+        self._file.write(json.dumps({**asdict(mark), "kps": kps}) + "\n")
 
     def clear(self) -> None:
         """Forget the faces: a new source begins."""
@@ -49,7 +40,7 @@ class Marks:
         """Give the faces; one walk at a time."""
         self._file.seek(0)
         for line in self._file:
-            frame, pts_s, box, kps, degree, decision, reason, track = json.loads(line)
-            marks = np.array(kps, np.float32).reshape(5, 2)
-            yield Mark(frame, pts_s, tuple(box), marks, degree, decision, reason, track)
+            facts = json.loads(line)
+            kps = np.array(facts["kps"], np.float32).reshape(5, 2)
+            yield Mark(**{**facts, "box": tuple(facts["box"]), "kps": kps})
         self._file.seek(0, 2)

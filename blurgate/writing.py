@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -84,17 +84,17 @@ class FaceWriter:
         self._marks: Marks | None = None
         self._picture: str | None = None  # the drawn one, if the source is a picture
         self._problems: list[str] = []
-        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         """Make room for the faces that are to be drawn."""
         if self._outputs.annotate or self._outputs.cut:
-            self._marks = self._open.enter_context(Marks())
+            self._marks = Marks()
         return self
 
     def __exit__(self, *exc: object) -> None:
         """Give the room back."""
-        self._open.close()
+        if self._marks is not None:
+            self._marks.close()
 
     def add(self, faces: RoutedFaces) -> None:
         """Take the faces of the next frame."""
@@ -202,7 +202,7 @@ class FaceWriter:
             self._table.write(faces_row(row.verdict, row.crop))
             self._on_verdict(row.verdict)
             if self._marks is not None:
-                self._marks.add(row)
+                self._marks.add(_mark(row))
 
 
 def _mark(row: Row) -> Mark:
