@@ -8,7 +8,7 @@ holds numbers and not pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -139,28 +139,26 @@ def material_of_faces(
     names = [family.name for family in families]
     facts = {"faces": len(kept), "skipped": len(faces) - len(kept), "blur": names}
     degree, embedding = references.arrays()
+    plain = Measured(
+        identities=identities,
+        faces=tuple(kept),
+        reference_degree=degree,
+        reference_embedding=embedding,
+        owner=np.arange(len(kept)),
+        degree=degree,
+        embedding=embedding,
+        label=None,
+        facts=facts,
+    )
     if not families:
-        return Measured(
-            identities=identities,
-            faces=tuple(kept),
-            reference_degree=degree,
-            reference_embedding=embedding,
-            owner=np.arange(len(kept)),
-            degree=degree,
-            embedding=embedding,
-            label=None,
-            facts=facts,
-        )
+        return plain
     own = np.array(owner, np.intp)
     probe_degree, probe_embedding = probes.arrays()
     assert embedding is not None
     assert probe_embedding is not None
     label = labels_of(embedding[own], probe_embedding).astype(np.float64)
-    return Measured(
-        identities=identities,
-        faces=tuple(kept),
-        reference_degree=degree,
-        reference_embedding=embedding,
+    return replace(
+        plain,
         owner=own,
         degree=probe_degree,
         embedding=probe_embedding,
