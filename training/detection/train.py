@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from blurgate.errors import ConfigError
 from blurgate.folders import alone_in
+from blurgate.io.text import digest
 from blurgate.plugins.detectors.scrfd import STRIDES
 from blurgate.training.detection.annotations import Annotated, own_parts, read_annotations
 from blurgate.training.detection.card import about, validation_facts, write_card
@@ -82,8 +83,7 @@ def parts(folders: Sequence[str], share: float) -> tuple[list[Annotated], list[A
             train += read_annotations(name)
             continue
         for picture in read_annotations(name):
-            digest = hashlib.sha256(picture.name.encode()).digest()
-            drawn = int.from_bytes(digest[:8], "big") / 2**64
+            drawn = int(digest(picture.name), 16) / 2**64
             (val if drawn < share else train).append(picture)
     for part, what in ((train, "training"), (val, "validation")):
         if not part:
@@ -210,18 +210,18 @@ def _data_facts(
     train: Sequence[Annotated], val: Sequence[Annotated], background: Sequence[Annotated]
 ) -> dict[str, Any]:
     """Say what the data is; the digest tells it from any other."""
-    digest = hashlib.sha256()
+    listed = hashlib.sha256()
     for part in (train, val, background):
         for picture in part:
-            digest.update(picture.name.encode())
+            listed.update(picture.name.encode())
             for values in (picture.boxes, picture.kps, picture.ignore):
-                digest.update(np.ascontiguousarray(values).tobytes())
-        digest.update(b"\n")
+                listed.update(np.ascontiguousarray(values).tobytes())
+        listed.update(b"\n")
     return {
         "train": len(train),
         "val": len(val),
         "background": len(background),
         "faces": int(sum((~picture.ignore).sum() for picture in train)),
         "faces_val": int(sum((~picture.ignore).sum() for picture in val)),
-        "sha256": digest.hexdigest(),
+        "sha256": listed.hexdigest(),
     }
