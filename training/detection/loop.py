@@ -102,7 +102,7 @@ def validate(
             torch.inference_mode(),
             closing(ordered_map(lambda i: samples.sample(0, i), indices, workers)) as ready,
         ):
-            for some in _grouped(ready, batch):
+            while some := list(islice(ready, batch)):
                 stacked = torch.from_numpy(np.stack([sample.image for sample in some]))
                 images = prepare(stacked.permute(0, 3, 1, 2).to(device))
                 listed = anchors(images.shape[2], images.shape[3], device)
@@ -309,14 +309,3 @@ def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
     decayed = [p for p in learnt if p.ndim > 1]
     others = [p for p in learnt if p.ndim <= 1]
     return [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _grouped(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    some: list[Any] = []
-    for item in items:
-        some.append(item)
-        if len(some) == size:
-            yield some
-            some = []
-    if some:
-        yield some
