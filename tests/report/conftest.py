@@ -166,6 +166,13 @@ class Tab:
             self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name,
                       windowsVirtualKeyCode=codes[name], text=text)  # fmt: skip
 
+    def type_into(self, field, value) -> None:
+        """What a user's typing comes to."""
+        self.js(
+            f"(() => {{ const f = byId('{field}'); f.value = '{value}';"
+            " f.dispatchEvent(new Event('input', {bubbles: true})); })()"
+        )
+
     def shot(self, path, *, whole=False) -> None:
         data = self.call("Page.captureScreenshot", captureBeyondViewport=whole,
                          **({"clip": self._whole()} if whole else {}))["data"]  # fmt: skip

@@ -54,14 +54,6 @@ def shown_counts(tab):
     }
 
 
-def type_into(tab, field, value):
-    """What a user's typing comes to."""
-    tab.js(
-        f"(() => {{ const f = byId('{field}'); f.value = '{value}';"
-        " f.dispatchEvent(new Event('input', {bubbles: true})); })()"
-    )
-
-
 WHAT_IS_SHOWN = """((cases) => cases.map((values) => {
   for (const [id, value] of Object.entries(values)) {
     byId(id).value = value;
@@ -148,12 +140,12 @@ def test_the_slider_moves_by_keys_and_is_announced(page, run_folder, make):
 def test_wrong_numbers_are_marked_and_change_nothing(page):
     page.js("byId('reset').click()")
     for value in ("", "1.5", "-0.1"):
-        type_into(page, "exact", value)
+        page.type_into("exact", value)
         assert page.js("[byId('exact').getAttribute('aria-invalid'), rule.threshold]") == [
             "true",
             0.4,
         ]
-    type_into(page, "exact", "0.4")
+    page.type_into("exact", "0.4")
     assert page.js("byId('exact').getAttribute('aria-invalid')") == "false"
 
 
@@ -255,7 +247,7 @@ def test_views_of_a_source_a_track_and_a_decision(page, run_folder):
     )
     page.js("byId('show-reject').click()")
     assert page.js("view.rows.length") == len(track) - by["reject"]
-    type_into(page, "exact", "1")
+    page.type_into("exact", "1")
     assert page.js("view.rows.length") == sum(
         row["reason"] != "not_best_shot" and float(row["face_px"]) >= 30 for row in track
     )

@@ -24,14 +24,6 @@ ODD = [
 ]
 
 
-def type_into(tab, field, value):
-    """What a user's typing comes to."""
-    tab.js(
-        f"(() => {{ const f = byId('{field}'); f.value = '{value}';"
-        " f.dispatchEvent(new Event('input', {bubbles: true})); })()"
-    )
-
-
 @pytest.fixture(scope="module")
 def odd(make, write_report, browser, tmp_path_factory):
     """Results whose every name is hostile."""
@@ -95,8 +87,8 @@ def test_the_command_is_quoted_for_a_shell(odd, tmp_path):
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("there is no bash")
-    type_into(odd, "exact", "0.37")
-    type_into(odd, "review", "0.05")
+    odd.type_into("exact", "0.37")
+    odd.type_into("review", "0.05")
     command = odd.js("byId('command').textContent")
     script = "blurgate() { printf '%s\\0' \"$@\"; }\n" + command
     ran = subprocess.run([bash, "-c", script], cwd=tmp_path, capture_output=True, check=True)
