@@ -23,7 +23,7 @@ BACKBONES: Final[tuple[tuple[str, str, str, tuple[str, ...]], ...]] = (
     ("yolov5n_xx", "yolov5n", "yolov5n_xx", ("yolov5n",)),
     ("mobilenetv2_0.25", "mobilenetv2", "mobilenetv2_025", ("mobilenetv2",)),
     ("mobilenetv2_0.5", "mobilenetv2", "mobilenetv2_05", ()),
-    ("efficientnet_lite0", "efficientnet_lite", "EfficientNetLite0", ("efficientnet",)),
+    ("efficientnet_lite0", "efficientnet_lite", "efficientnet_lite0", ("efficientnet",)),
     ("squeezenet1_1", "squeezenet", "SqueezeNet", ("squeezenet",)),
 )
 """Name, module of this package, function or class in it, aliases."""

@@ -5,6 +5,7 @@ Layer for layer torchvision's `mobilenet_v2` at widths 0.25 and 0.5, without the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class Block(nn.Module):
     """Widen (1x1), filter each channel, narrow (1x1, linear); a shortcut where shapes agree."""
 
     def __init__(
-        self, *, channels_in: int, channels: int, expansion: int, stride: int, kernel: int = 3
+        self, *, channels_in: int, channels: int, expansion: int, kernel: int, stride: int
     ) -> None:
         super().__init__()
         wide = channels_in * expansion
@@ -70,34 +71,38 @@ class Block(nn.Module):
         return x + out if self.shortcut else out
 
 
-class MobileNetV2(nn.Module):
-    """MobileNetV2 without its classifier.
+class Blocks(nn.Module):
+    """A network of such blocks without its classifier.
 
     Args:
-        width: Factor on the number of channels; the last layer never falls below 1280.
+        stem: Channels of the first convolution.
+        stages: Expansion, kernel, channels, blocks, stride of the first block.
+        out_features: Channels of the last convolution.
 
     Shape:
         (n, 3, h, w) float32 -> (n, out_features), averaged over the picture.
     """
 
-    def __init__(self, *, width: float) -> None:
+    def __init__(
+        self, *, stem: int, stages: Iterable[tuple[int, int, int, int, int]], out_features: int
+    ) -> None:
         super().__init__()
-        channels_in = multiple_of_8(32 * width)
-        layers = convolution(3, channels_in, 3, stride=2)
-        for expansion, at_width_1, depth, first_stride in STAGES:
-            channels = multiple_of_8(at_width_1 * width)
+        self.out_features = out_features
+        channels_in = stem
+        layers = convolution(3, stem, 3, stride=2)
+        for expansion, kernel, channels, depth, first_stride in stages:
             for index in range(depth):
                 layers.append(
                     Block(
                         channels_in=channels_in,
                         channels=channels,
                         expansion=expansion,
+                        kernel=kernel,
                         stride=first_stride if index == 0 else 1,
                     )
                 )
                 channels_in = channels
-        self.out_features = multiple_of_8(LAST_CHANNELS * max(1.0, width))
-        layers += convolution(channels_in, self.out_features, 1)
+        layers += convolution(channels_in, out_features, 1)
         self.layers = nn.Sequential(*layers)
         he_initialise(self)
 
@@ -107,11 +112,20 @@ class MobileNetV2(nn.Module):
         return features.mean((2, 3))
 
 
-def mobilenetv2_025() -> MobileNetV2:
+def _at_width(width: float) -> Blocks:
+    """Make MobileNetV2 with fewer channels, but for the last layer's, which stay."""
+    return Blocks(
+        stem=multiple_of_8(32 * width),
+        stages=[(t, 3, multiple_of_8(c * width), n, s) for t, c, n, s in STAGES],
+        out_features=LAST_CHANNELS,
+    )
+
+
+def mobilenetv2_025() -> Blocks:
     """Make MobileNetV2 at width 0.25: 239,393 parameters with one output."""
-    return MobileNetV2(width=0.25)
+    return _at_width(0.25)
 
 
-def mobilenetv2_05() -> MobileNetV2:
+def mobilenetv2_05() -> Blocks:
     """Make MobileNetV2 at width 0.5: 688,961 parameters with one output."""
-    return MobileNetV2(width=0.5)
+    return _at_width(0.5)
