@@ -24,6 +24,8 @@ import cv2
 import numpy as np
 from insightface.model_zoo.scrfd import SCRFD
 
+from blurgate.geometry import iou
+
 N_SAMPLES = 50
 WITHOUT_LOOKS = """
 from blurgate.plugins.detectors import looks
@@ -31,13 +33,6 @@ looks.CLOSER_BELOW = 0
 from blurgate.cli import program
 program()
 """
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Give the intersection over union of two boxes."""
-    w, h = np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]))
-    areas = [(x[2] - x[0]) * (x[3] - x[1]) for x in (a, b)]
-    return float(w * h / (sum(areas) - w * h))
 
 
 def times(clip: Path) -> list[float]:
@@ -100,11 +95,12 @@ def check(clip: Path, detector: Path, folder: Path) -> dict[str, float]:
         boxes, _ = theirs.detect(small, input_size=canvas(image))
         boxes[:, :4] *= image.shape[1] / small.shape[1]
         ours = [
-            np.array([float(r[c]) for c in ("x1", "y1", "x2", "y2")])
+            [float(r[c]) for c in ("x1", "y1", "x2", "y2")]
             for r in rows
             if int(r["frame"]) == index
         ]
-        best = [max((iou(b[:4], o) for o in ours), default=0.0) for b in boxes]
+        overlap = iou(boxes[:, :4], np.array(ours).reshape(-1, 4))
+        best = overlap.max(axis=1, initial=0).tolist()
         result["faces"] += len(boxes)
         result["IoU >= 0.95"] += sum(b >= 0.95 for b in best)
         result["least IoU"] = min([result["least IoU"], *best])
