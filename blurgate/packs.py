@@ -117,30 +117,32 @@ def pull(
 
 def _install(pack: Pack, fetched: Path, digest: str, source: str) -> list[Installed]:
     models = catalogue.models_in(pack)
-    ready: list[tuple[Model, Path, str]] = []
+    # Under the lock; what a kill left is written over.
+    staged = {model.file: model.path.with_name(f".{model.file}.tmp") for model in models}
+    digests: dict[str, str] = {}
     records: dict[str, dict[str, Any]] = {}
     if not pack.sha256:
         records[pack.file] = _record(fetched, digest, source)
     try:
         for model in models:
-            staged = _staging_path(model.path)
-            ready.append((model, staged, _stage(pack, fetched, model, staged)))
+            own = staged[model.file]
+            digests[model.file] = _stage(pack, fetched, model, own)
             if not model.sha256:
-                records[model.file] = _record(staged, ready[-1][2], source)
+                records[model.file] = _record(own, digests[model.file], source)
         # The record comes first: a crash in between leaves a promise without a file, which the next
         # pull keeps; the other order would leave a file that nobody vouches for.
         if records:
             lock = json.dumps(catalogue.read_lock() | records, indent=2, sort_keys=True)
             write_atomically(catalogue.models_folder() / catalogue.LOCK_NAME, [lock + "\n"])
-        for model, staged, _ in ready:
-            staged.replace(model.path)
+        for model in models:
+            staged[model.file].replace(model.path)
     finally:
-        for _, staged, _ in ready:
-            staged.unlink(missing_ok=True)
+        for path in staged.values():
+            path.unlink(missing_ok=True)
     _sync_folder(catalogue.models_folder())
     return [
-        Installed(model.name, model.kind, model.path, sha256, model.file in records)
-        for model, _, sha256 in ready
+        Installed(model.name, model.kind, model.path, digests[model.file], model.file in records)
+        for model in models
     ]
 
 
@@ -153,25 +155,21 @@ def _stage(pack: Pack, fetched: Path, model: Model, staged: Path) -> str:
     promised = catalogue.promised_sha256(model)
     largest = LARGEST if model.bytes is None else model.bytes
     sha256, size = hashlib.sha256(), 0
-    try:
-        with _open_member(pack, fetched, model) as stream, staged.open("wb") as file:
-            while block := stream.read(_BLOCK):
-                size += len(block)
-                if size > largest:
-                    raise ChecksumError(f"{model.file} in {pack.file} has over {largest} bytes")
-                sha256.update(block)
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        digest = sha256.hexdigest()
-        if promised and digest != promised:
-            raise ChecksumError(
-                f"{model.file} in {pack.file} has the SHA-256 {digest}, not {promised}: "
-                "it was changed; nothing was installed"
-            )
-    except BaseException:
-        staged.unlink(missing_ok=True)
-        raise
+    with _open_member(pack, fetched, model) as stream, staged.open("wb") as file:
+        while block := stream.read(_BLOCK):
+            size += len(block)
+            if size > largest:
+                raise ChecksumError(f"{model.file} in {pack.file} has over {largest} bytes")
+            sha256.update(block)
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    digest = sha256.hexdigest()
+    if promised and digest != promised:
+        raise ChecksumError(
+            f"{model.file} in {pack.file} has the SHA-256 {digest}, not {promised}: "
+            "it was changed; nothing was installed"
+        )
     return digest
 
 
@@ -199,10 +197,6 @@ def _open_member(pack: Pack, fetched: Path, model: Model) -> Iterator[Any]:
                 yield stream
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise WeightsError(f"{pack.file} is not a usable zip archive: {error}") from error
-
-
-def _staging_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp")  # under the lock; what a kill left is written over
 
 
 def _sync_folder(folder: Path) -> None:
