@@ -25,11 +25,12 @@ from blurgate.counting import (
 from blurgate.crops import delete_crop
 from blurgate.errors import ConfigError
 from blurgate.files import write_atomically
-from blurgate.folders import SUMMARY, alone_in, check_usable, prepare
+from blurgate.folders import SUMMARY, check_usable, prepare
 from blurgate.gate import Gate
 from blurgate.io.live import LiveOptions, Stopper
 from blurgate.io.sources import Source, read_sources
 from blurgate.journal import JOURNAL, Entry, Journal, check_settings
+from blurgate.locking import alone_in
 from blurgate.pipeline import cores_for_workers
 from blurgate.profiling import taking
 from blurgate.sharding import Census, Shard

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from blurgate.errors import ConfigError
 from blurgate.files import TEMPORARY, parsed_object, write_atomically
 from blurgate.io.sources import Source
 from blurgate.journal import JOURNAL
-from blurgate.locking import LOCK, locked
+from blurgate.locking import LOCK, check_is_folder
 from blurgate.rowfiles import FORMATS, ROWS_SUFFIX
 
 SUMMARY: Final = "summary.json"
@@ -32,22 +31,6 @@ _BESIDE: Final = ("", TEMPORARY, ROWS_SUFFIX, ROWS_SUFFIX + TEMPORARY)
 """What follows a table's name, or a killed run may have left beside it."""
 _EMPTYING: Final = "emptying"
 """Stands in a journal's first line while the results are being deleted."""
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep other runs out of it for the length of a block.
-
-    Raises:
-        ConfigError: Another run is in it, or it is a file, or a link that leads nowhere.
-    """
-    check_is_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    busy = ConfigError(
-        f"another run is writing to {folder}; wait until it ends, or choose another --out"
-    )
-    with locked(folder / LOCK, busy=busy):
-        yield
 
 
 def prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -89,18 +72,6 @@ def check_usable(folder: Path, *, resume: bool, overwrite: bool) -> None:
             f"{folder} is not empty: use --resume to continue it, --overwrite to begin anew, or "
             "another --out"
         )
-
-
-def check_is_folder(folder: Path) -> None:
-    """Check that it is a folder, or can be made.
-
-    Raises:
-        ConfigError: It is a file, or a link that leads nowhere.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; choose another --out")
-    if folder.is_symlink() and not folder.exists():
-        raise ConfigError(f"{folder} is a link that leads nowhere; choose another --out")
 
 
 def check_not_replaced(sources: Iterable[Source], folder: Path) -> None:

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
+from blurgate.errors import ConfigError
+
 LOCK: Final = "run.lock"
 """Held by the run that writes to a folder; a killed run leaves it, and means nothing by it."""
 _RETRY_S: Final = 0.1
@@ -54,6 +56,34 @@ def locked(path: Path, *, busy: Exception | None = None) -> Iterator[None]:
         if sys.platform == "win32":  # there it fails if somebody else has opened it by now
             with suppress(OSError):
                 path.unlink()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep other runs out of it for the length of a block.
+
+    Raises:
+        ConfigError: Another run is in it, or it is a file, or a link that leads nowhere.
+    """
+    check_is_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = ConfigError(
+        f"another run is writing to {folder}; wait until it ends, or choose another --out"
+    )
+    with locked(folder / LOCK, busy=busy):
+        yield
+
+
+def check_is_folder(folder: Path) -> None:
+    """Check that it is a folder, or can be made.
+
+    Raises:
+        ConfigError: It is a file, or a link that leads nowhere.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; choose another --out")
+    if folder.is_symlink() and not folder.exists():
+        raise ConfigError(f"{folder} is a link that leads nowhere; choose another --out")
 
 
 def _taken(file: IO[bytes]) -> bool:

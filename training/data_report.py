@@ -11,8 +11,8 @@ import numpy as np
 
 from blurgate.errors import InputError
 from blurgate.files import write_atomically
-from blurgate.folders import check_is_folder
 from blurgate.io.text import shown
+from blurgate.locking import check_is_folder
 from blurgate.report.page import (
     Bars,
     Html,

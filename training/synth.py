@@ -24,8 +24,8 @@ import numpy as np
 
 from blurgate.errors import ConfigError, InputError
 from blurgate.files import is_count, is_unused, write_atomically, write_json
-from blurgate.folders import alone_in
 from blurgate.journal import Entry, Journal
+from blurgate.locking import alone_in
 from blurgate.pipeline import ordered_map
 from blurgate.tables import open_table
 from blurgate.training import even, layout

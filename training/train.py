@@ -22,8 +22,8 @@ from torch import Tensor
 from blurgate import zoo
 from blurgate.errors import ConfigError
 from blurgate.files import is_unused, write_atomically
-from blurgate.folders import alone_in
 from blurgate.interfaces import Runtime
+from blurgate.locking import alone_in
 from blurgate.training import card, loop
 from blurgate.training.config import Config, TrainConfig, fill, parse_yaml, read_config
 from blurgate.training.earlier import learnt_before

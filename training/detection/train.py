@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from blurgate.errors import ConfigError
-from blurgate.folders import alone_in
 from blurgate.io.text import digest
+from blurgate.locking import alone_in
 from blurgate.plugins.detectors.scrfd import STRIDES
 from blurgate.training.detection.annotations import Annotated, own_parts, read_annotations
 from blurgate.training.detection.card import about, validation_facts, write_card
