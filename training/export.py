@@ -31,7 +31,7 @@ from blurgate.training.loop import INPUT, prepare
 from blurgate.training.model import BlurModel
 from blurgate.types import CROP_SIZE
 
-__all__ = ["OPSET", "TOLERANCE", "card_facts", "check", "export", "write"]
+__all__ = ["OPSET", "TOLERANCE", "card_facts", "check", "export", "trace", "write"]
 
 OPSET: Final = 18
 """The oldest that the exporter writes without converting, so that old runtimes can read it."""
@@ -115,7 +115,7 @@ def export(
     model.cpu().float().eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     module = _Degree(model, kinds).eval()
-    graph = _trace(module)
+    graph = trace(module, torch.zeros(2, 3, CROP_SIZE, CROP_SIZE), _outputs(module))
     return write(graph, path, card, lambda file: check(module, file, pictures), "degrees")
 
 
@@ -156,8 +156,17 @@ def write(
     return difference
 
 
-def _trace(module: _Degree) -> onnx.ModelProto:
-    example = torch.zeros(2, 3, CROP_SIZE, CROP_SIZE)
+def trace(module: nn.Module, example: Tensor, outputs: Sequence[str]) -> onnx.ModelProto:
+    """Turn a network into an ONNX graph of `OPSET` for any number of images.
+
+    Args:
+        module: In eval mode.
+        example: Images such as it takes, at least 2.
+        outputs: Names of what it gives.
+
+    Raises:
+        ModelError: The exporter cannot.
+    """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     try:
@@ -170,7 +179,7 @@ def _trace(module: _Degree) -> onnx.ModelProto:
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("n")},),
                 input_names=["images"],
-                output_names=_outputs(module),
+                output_names=list(outputs),
                 opset_version=OPSET,
                 verbose=False,
             )

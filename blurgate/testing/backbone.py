@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from blurgate.errors import ModelError
 from blurgate.testing import ContractError, common
 from blurgate.types import CROP_SIZE
 
@@ -152,33 +149,17 @@ def exports_to_onnx(subject: Subject) -> None:
     import torch
 
     from blurgate.runtime import onnxruntime
+    from blurgate.training.export import trace
 
     network = subject.settled()
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
     try:
-        logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # torch's exporter warns of its own insides
-            program = torch.onnx.export(
-                network,
-                (_images(2),),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("n")},),
-                input_names=["images"],
-                output_names=["features"],
-                verbose=False,
-            )
-    except Exception as error:
-        line = " ".join(str(error).split())[:300]
-        raise ContractError(f"it cannot be exported to ONNX: {line}") from error
-    finally:
-        logger.setLevel(level)
-    assert program is not None
+        graph = trace(network, _images(2), ["features"])
+    except ModelError as error:
+        raise ContractError(str(error)) from error
     options = onnxruntime().SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime().InferenceSession(
-        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     for n in (1, 3):
         with torch.no_grad():
