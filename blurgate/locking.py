@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from blurgate.errors import ConfigError
+from blurgate.io.text import shown
 
 LOCK: Final = "run.lock"
 """Held by the run that writes to a folder; a killed run leaves it, and means nothing by it."""
@@ -67,10 +68,27 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     check_is_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    with alone_at(folder, folder / LOCK, "--out"):
+        yield
+
+
+@contextmanager
+def alone_at(target: Path, lock: Path, option: str) -> Iterator[None]:
+    """Keep other runs from writing to a file or folder for the length of a block.
+
+    Args:
+        target: The file or folder, for the message.
+        lock: The lock's file; see `locked`.
+        option: Where the user said `target`.
+
+    Raises:
+        ConfigError: Another run is writing to it.
+    """
     busy = ConfigError(
-        f"another run is writing to {folder}; wait until it ends, or choose another --out"
+        f"another run is writing to {shown(str(target))}; wait until it ends, or choose another "
+        f"{option}"
     )
-    with locked(folder / LOCK, busy=busy):
+    with locked(lock, busy=busy):
         yield
 
 

@@ -23,6 +23,7 @@ from blurgate.folders import SUMMARY
 from blurgate.interfaces import Column
 from blurgate.io.text import digest, shown
 from blurgate.journal import JOURNAL, Entry, Journal, entries_of, read_journal
+from blurgate.locking import alone_at
 from blurgate.rowfiles import FORMATS, Row, read_table, rows_path
 from blurgate.sharding import check_set
 from blurgate.tables import faces_columns, open_table
@@ -81,7 +82,7 @@ def merge_folders(parts: Sequence[Path], out: Path, *, files: How = "copy") -> P
 
     Raises:
         ConfigError: A part is not complete, or the parts overlap, do not belong together or are
-            not all there; each is named. Or `out` is in use.
+            not all there; each is named. Or `out` is in use, maybe by another run.
         DecodeError: A part's table does not hold what its journal says.
     """
     if files not in HOWS:
@@ -89,6 +90,12 @@ def merge_folders(parts: Sequence[Path], out: Path, *, files: How = "copy") -> P
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is in use; choose another --out")
     found = _whole_set(parts)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with alone_at(out, out.with_name(f".{out.name}.lock"), "--out"):
+        return _join(found, out, files)
+
+
+def _join(found: Sequence[_Folder], out: Path, files: How) -> Progress:
     copied = out.with_name(f".{out.name}.merging")
     shutil.rmtree(copied, ignore_errors=True)
     # What an interrupted merge moved is nowhere else: it is never deleted, and only parts of the

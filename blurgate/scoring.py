@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby
@@ -18,7 +18,7 @@ from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
 from blurgate.io.text import harmless, shown
 from blurgate.journal import Entry, Journal
-from blurgate.locking import locked
+from blurgate.locking import alone_at
 from blurgate.pipeline import cores_for_workers
 from blurgate.rowfiles import FORMATS, columns_in, read_table
 from blurgate.sharding import Part, PartNote, note_path
@@ -30,8 +30,6 @@ from blurgate.types import RoutedFaces
 OnFailure: TypeAlias = Callable[[str, str], None]
 STATUSES: Final = ("ok", "no_face", "unreadable")
 """What a picture can come to."""
-LOCK_SUFFIX: Final = ".lock"
-"""Beside a table: held by the run that writes it; a killed run leaves it, and means nothing."""
 _KEEP_ALL: Final = Rule(threshold=1.0)
 """`score` decides nothing; it borrows the router for the numbers of each face."""
 
@@ -165,7 +163,7 @@ def run_score(
             return _recount(path, table, names, on_failure, kinds=kinds)
         check_target(path, table, f"--{table}")
         path.parent.mkdir(parents=True, exist_ok=True)
-    with nullcontext() if path is None else _alone_at(path, f"--{table}"):
+    with nullcontext() if path is None else alone_at(path, lock_path(path), f"--{table}"):
         if path is not None:
             note_path(path).unlink(missing_ok=True)
             journal = Journal(journal_path(path), settings, resume=resume, whole=_is_whole)
@@ -197,21 +195,6 @@ def run_score(
                 _note(part, settings, path).write(path)
             journal.remove()
     return counts
-
-
-@contextmanager
-def _alone_at(path: Path, option: str) -> Iterator[None]:
-    """Keep other runs from writing to a table for the length of a block.
-
-    Raises:
-        ConfigError: Another run is writing to it.
-    """
-    busy = ConfigError(
-        f"another run is writing to {shown(str(path))}; wait until it ends, or choose another "
-        f"{option}"
-    )
-    with locked(path.with_name(path.name + LOCK_SUFFIX), busy=busy):
-        yield
 
 
 def score_files(
@@ -299,6 +282,11 @@ def _is_whole(entry: Entry) -> bool:
 def journal_path(path: Path) -> Path:
     """Give where the journal of a table lies until the table is complete."""
     return path.with_name(path.name + ".journal")
+
+
+def lock_path(path: Path) -> Path:
+    """Give where the lock lies that the run has which writes a table."""
+    return path.with_name(path.name + ".lock")
 
 
 def score_settings(

@@ -14,6 +14,7 @@ import pytest
 from blurgate.counting import is_whole
 from blurgate.errors import ConfigError, DecodeError
 from blurgate.journal import entries_of, read_journal
+from blurgate.locking import locked
 from blurgate.merging_folders import merge_folders
 from blurgate.tables import FACES_COLUMNS
 
@@ -205,6 +206,19 @@ def test_a_merge_that_moved_half_goes_on(filter_, pictures, monkeypatch, files):
     shutil.rmtree(pictures / "all")
     merge_folders(parts, pictures / "all", files=files)
     assert tree(pictures / "all") == tree(whole)
+    assert not list(pictures.glob(".all*"))
+
+
+def test_a_second_merge_into_the_same_folder_ends_before_it_writes(filter_, pictures):
+    parts = [filter_(out=f"p{i}", shard=f"{i}/2") for i in (1, 2)]
+    (half := pictures / ".all.merging").mkdir()
+    with (
+        locked(pictures / ".all.lock"),
+        pytest.raises(ConfigError, match=r"another run is writing to .*all; wait until it ends"),
+    ):
+        merge_folders(parts, pictures / "all")
+    assert half.is_dir()  # the other one's
+    merge_folders(parts, pictures / "all")
     assert not list(pictures.glob(".all*"))
 
 

@@ -19,6 +19,7 @@ from blurgate.evaluation.leaks import Leaks, run_leaks
 from blurgate.evaluation.measuring import Rows, measure_faces, measure_synth
 from blurgate.evaluation.names import COLUMNS, name_models
 from blurgate.evaluation.protocol import Protocol, run_protocol
+from blurgate.files import written_whole
 from blurgate.interfaces import Column, ModelInfo
 from blurgate.tables import open_table
 from blurgate.training.dataset import Dataset
@@ -297,22 +298,23 @@ def write_rows(rows: Rows, path: Path) -> None:
         *(Column(name, COLUMNS.get(name, str)) for name in head),
         *(Column(name, float) for name in rows.degree),
     )
-    path.unlink(missing_ok=True)
-    with open_table("csv", path, columns, None) as table:
-        for i in range(len(rows)):
-            table.write(
-                {
-                    "file": rows.source[i],
-                    "identity": rows.identity[i],
-                    **{column: rows.group[i].get(axis, "") for axis, column in axes.items()},
-                    "family": rows.family[i],
-                    "held_out": int(rows.held_out[rows.family[i]]),
-                    "side_px": rows.side[i] or None,
-                    "label": rows.label[i],
-                    **({"label_judge": rows.judged[i]} if rows.judged else {}),
-                    **{name: values[i] for name, values in rows.degree.items()},
-                }
-            )
+    with written_whole(path) as temporary:
+        temporary.unlink(missing_ok=True)  # a killed run leaves half of one
+        with open_table("csv", temporary, columns, None) as table:
+            for i in range(len(rows)):
+                table.write(
+                    {
+                        "file": rows.source[i],
+                        "identity": rows.identity[i],
+                        **{column: rows.group[i].get(axis, "") for axis, column in axes.items()},
+                        "family": rows.family[i],
+                        "held_out": int(rows.held_out[rows.family[i]]),
+                        "side_px": rows.side[i] or None,
+                        "label": rows.label[i],
+                        **({"label_judge": rows.judged[i]} if rows.judged else {}),
+                        **{name: values[i] for name, values in rows.degree.items()},
+                    }
+                )
 
 
 def _set_facts(rows: Rows) -> dict[str, Any]:
