@@ -141,6 +141,12 @@ def need_matplotlib() -> type[Figure]:
     return Figure
 
 
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure as a PNG, whole or not at all, which does not say what version drew it."""
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
+
+
 def _distribution(figure: Figure, title: str, label: F64, path: Path) -> None:
     """Draw one distribution, as bars that touch and have hard edges."""
     from matplotlib.ticker import MaxNLocator
@@ -162,8 +168,7 @@ def _distribution(figure: Figure, title: str, label: F64, path: Path) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI, format="png", metadata={"Software": None})
+    save_figure(figure, path, _DPI)
 
 
 def _read(table: Path) -> Labels:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from blurgate.files import written_whole
 from blurgate.training.pairs import make_chain
-from blurgate.training.plots import need_matplotlib
+from blurgate.training.plots import need_matplotlib, save_figure
 from blurgate.training.streams import Streams
 
 if TYPE_CHECKING:
@@ -110,6 +109,5 @@ class Curves:
             figure.suptitle(f"{title}; {people} faces, mean and 10 to 90 %", fontsize="medium")
             figure.tight_layout()
             path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as temporary:
-                figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+            save_figure(figure, path, 110)
         return errors

@@ -9,8 +9,7 @@ from blurgate.evaluation.fidelity import LEAST
 from blurgate.evaluation.output import FIGURES
 from blurgate.evaluation.page import WAYS
 from blurgate.evaluation.protocol import LENGTHS
-from blurgate.files import written_whole
-from blurgate.training.plots import need_matplotlib
+from blurgate.training.plots import need_matplotlib, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,8 +52,7 @@ def draw_evaluation(done: Evaluation, folder: Path) -> list[Path]:
             if wanted is not None:
                 figure = draw(make, done)
                 paths.append(folder / name)
-                with written_whole(paths[-1]) as file:
-                    figure.savefig(file, dpi=_DPI, format="png", metadata={"Software": None})
+                save_figure(figure, paths[-1], _DPI)
     return paths
 
 
