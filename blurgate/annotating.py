@@ -26,7 +26,6 @@ from blurgate.io.encode import (
     VideoWriter,
     clock_of,
     pictures_of,
-    pixel_aspect,
 )
 from blurgate.io.joints import with_joints
 from blurgate.io.opening import open_file
@@ -123,7 +122,7 @@ def annotate_video(
             timeline = Timeline(timed, shown_s, threshold, size)
             faces = _ByFrame(marks)
             shown: list[Mark] = []
-            with VideoWriter(target, size, clock, pixel_aspect(sound, size)) as writer:
+            with VideoWriter(target, size, clock) as writer:
                 track = SoundCopy(sound, writer, clock)
                 for frame, at_s, until_s in chain((first,), frames):
                     if frame.index % every == 0:
@@ -185,7 +184,7 @@ def _write_cut(
     stretch = next(rest, None)
     size = first[0].size
     begun = replace(clock, shift_s=0.0)
-    with VideoWriter(target, size, begun, pixel_aspect(sound, size)) as writer:
+    with VideoWriter(target, size, begun) as writer:
         cut = SoundCut(sound, writer, clock)
         for frame, at_s, until_s in chain((first,), frames):
             while stretch is not None and at_s > stretch[1]:

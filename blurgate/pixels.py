@@ -21,6 +21,7 @@ from blurgate.types import F32, U8, Frame, Pixels, View
 
 if TYPE_CHECKING:
     import av
+    from av.video.reformatter import VideoReformatter
 
 _ALIGNMENT: Final = 16
 """Parts of planes begin at multiples of this, so that colour and brightness stay in step."""
@@ -55,13 +56,8 @@ def to_bgr(frame: av.VideoFrame, matrix: int, *, full: bool) -> U8:
     Returns:
         (H, W, 3) uint8 BGR, contiguous and writable; holds its memory itself.
     """
-    if not hasattr(_threads, "reformatter"):  # it keeps swscale's tables from call to call
-        # Not above: who detects faces in pictures only, as a training does, needs no PyAV.
-        from av.video.reformatter import VideoReformatter
-
-        _threads.reformatter = VideoReformatter()
     # Stated outright: releases of PyAV differ in which of the frame's tags reach swscale.
-    bgr = _threads.reformatter.reformat(
+    bgr = _reformatter("to_bgr").reformat(
         frame,
         format="bgr24",
         src_colorspace=matrix,
@@ -71,6 +67,24 @@ def to_bgr(frame: av.VideoFrame, matrix: int, *, full: bool) -> U8:
         threads=1,
     )
     return np.ascontiguousarray(bgr.to_ndarray(), np.uint8)
+
+
+def of_width(frame: av.VideoFrame, width: int) -> av.VideoFrame:
+    """Bring a decoded frame to another width with swscale; everything else of it stays."""
+    # The range is not named for its own sake: one that stays is left as it is.
+    return _reformatter("of_width").reformat(
+        frame, width=width, src_color_range="MPEG", dst_color_range="MPEG", threads=1
+    )
+
+
+def _reformatter(use: str) -> VideoReformatter:
+    """Give this thread's reformatter for a use: it keeps swscale's tables from call to call."""
+    if not hasattr(_threads, use):
+        # Not above: who detects faces in pictures only, as a training does, needs no PyAV.
+        from av.video.reformatter import VideoReformatter
+
+        setattr(_threads, use, VideoReformatter())
+    return cast("VideoReformatter", getattr(_threads, use))
 
 
 def bgr_matrix(matrix: int, *, full: bool) -> F32:

@@ -95,19 +95,6 @@ def pictures_of(container: InputContainer) -> VideoStream:
     return next(s for s in container.streams.video if not s.disposition & cover)
 
 
-def pixel_aspect(container: InputContainer, size: tuple[int, int]) -> Fraction:
-    """Give the width of a source's pixels over their height; 1 where it states none.
-
-    Args:
-        container: The source.
-        size: (h, w) of its pictures as they are shown, which may be turned.
-    """
-    stream = pictures_of(container)
-    stated = stream.sample_aspect_ratio or Fraction(1)
-    turned = size != (stream.height, stream.width) and size == (stream.width, stream.height)
-    return 1 / stated if turned else stated
-
-
 def clock_of(container: InputContainer) -> Clock:
     """Read a source's times."""
     stream = pictures_of(container)
@@ -130,12 +117,9 @@ class VideoWriter:
         path: The file; replaced if it exists.
         size: (h, w) of the pictures.
         clock: The unit of times.
-        aspect: Width of a pixel over its height.
     """
 
-    def __init__(
-        self, path: Path, size: tuple[int, int], clock: Clock, aspect: Fraction = Fraction(1)
-    ) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], clock: Clock) -> None:
         self._path = path
         self._temporary = path.with_name(path.name + ".tmp")
         self._clock = clock
@@ -153,7 +137,7 @@ class VideoWriter:
         stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
         context = stream.codec_context
         context.time_base = clock.time_base
-        context.sample_aspect_ratio = aspect
+        context.sample_aspect_ratio = Fraction(1)
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED
         if name == "libx264":

@@ -7,6 +7,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -72,9 +73,10 @@ def read_video(
             and what comes through a pipe, is decoded on the processor.
 
     Yields:
-        Frames in presentation order with the container's rotation applied and its times in seconds
-        (None where it has none; single frames without one follow the frame before at the stated
-        rate), then one `SourceEnd`. Holds no frame that it has given. User and password of an
+        Frames in presentation order with the container's rotation applied, with square pixels (see
+        `blurgate.io.colour.shown_width`), and with its times in seconds (None where it has none;
+        single frames without one follow the frame before at the stated rate), then one
+        `SourceEnd`. Holds no frame that it has given. User and password of an
         address are hidden.
 
     Raises:
@@ -199,6 +201,7 @@ def _frames(
     # Or of columns that the stream cuts off on the left, up to 63 stay, for the sake of speed.
     stream.codec_context.flags |= Flags.unaligned
     rotation, turn = None, Turn()
+    aspect = stream.sample_aspect_ratio or Fraction(1)
     frame_s = float(1 / stream.average_rate) if stream.average_rate else None
     time_s: float | None = None
     for packet in _packets(container, stream, account, timeout_s):
@@ -211,7 +214,7 @@ def _frames(
                 time_s = before_s + frame_s
             if decoded.rotation != rotation:
                 rotation, turn = decoded.rotation, _turn(decoded)
-            pixels = pixels_of(decoded, turn) if index % every == 0 else None
+            pixels = pixels_of(decoded, turn, aspect) if index % every == 0 else None
             account.frame(time_s, damaged=decoded.is_corrupt)
             if pixels is not None:
                 yield Frame(pixels, address, index, time_s)

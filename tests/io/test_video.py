@@ -140,9 +140,9 @@ def test_every_nth_frame(tmp_path, media, every):
 def test_frames_that_are_passed_over_are_not_converted(tmp_path, media, monkeypatch):
     converted = []
 
-    def counted(frame, turn):
+    def counted(frame, *more):
         converted.append(frame.pts)
-        return pixels_of(frame, turn)
+        return pixels_of(frame, *more)
 
     monkeypatch.setattr(video, "pixels_of", counted)
     read(media.counting(tmp_path / "a.mp4"), every=10)
@@ -297,6 +297,80 @@ def test_rotation_where_pyav_does_not_know_all_side_data():
         frame.rotation = degrees
         got = turned(image, video._turn(frame))
         np.testing.assert_array_equal(got[..., 0], np.rot90(stored, degrees // 90))
+
+
+# Pixels that are not square
+
+
+def squeezed_disc(media, size, aspect, pix_fmt):
+    """A red disc that is round when pixels are `aspect` times as wide as high, and its radius."""
+    h, w = size
+    radius = 0.4 * min(h, w * float(aspect))
+    x = (np.arange(w) + 0.5 - w / 2) * float(aspect)
+    y = np.arange(h)[:, None] + 0.5 - h / 2
+    luma = np.where(np.hypot(x, y) < radius, 200, 40).astype(np.uint8)
+    down, across = (1, 1) if pix_fmt == "yuv444p" else (2, 2)
+    blue, red = (np.where(luma > 100, v, 128)[::down, ::across].astype(np.uint8) for v in (90, 200))
+    return media.yuv_frame([luma, blue, red], pix_fmt), radius
+
+
+def middle(size):
+    return size[0] // 2, size[1] // 2
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv444p"])
+@pytest.mark.parametrize(
+    ("suffix", "size", "aspect", "shown"),
+    [
+        (".mp4", (1080, 1440), Fraction(4, 3), (1080, 1920)),  # HDV
+        (".mkv", (576, 720), Fraction(16, 15), (576, 768)),  # PAL, 4:3
+        (".avi", (480, 720), Fraction(8, 9), (480, 640)),  # NTSC, 4:3
+        (".ts", (96, 128), Fraction(64, 45), (96, 182)),
+        (".mp4", (96, 128), Fraction(1, 2), (96, 64)),
+    ],
+)
+def test_frames_have_square_pixels(tmp_path, media, suffix, size, aspect, shown, pix_fmt):
+    disc, radius = squeezed_disc(media, size, aspect, pix_fmt)
+    tags = {"sample_aspect_ratio": aspect, "color_range": 2 if "j" in pix_fmt else 1}
+    path = media.encode(tmp_path / f"a{suffix}", [disc] * 2, options=FAST, tags=tags)
+    stored = pixels_of(disc, Turn())
+    stored = stored if isinstance(stored, np.ndarray) else stored.image()
+    frames, end = read(path)
+    assert (end.status, end.frames) == ("ok", 2)
+    for frame in frames:
+        assert frame.size == shown
+        image = frame.image.astype(float)
+        is_disc = image[..., 2] > 128
+        assert is_disc.sum(0).max() == pytest.approx(2 * radius, abs=2)
+        assert is_disc.sum(1).max() == pytest.approx(2 * radius, abs=2)
+        for here, there in (((4, 4), (4, 4)), (middle(shown), middle(size))):
+            assert np.abs(image[here] - stored[there]).max() <= 3
+
+
+@pytest.mark.parametrize("aspect", [Fraction(100, 101), Fraction(5), Fraction(1, 5), Fraction(1)])
+def test_pixels_that_are_nearly_square_and_impossible_ones_stay(tmp_path, media, aspect):
+    disc, _ = squeezed_disc(media, (96, 128), 1, "yuv420p")
+    tags = {"sample_aspect_ratio": aspect}
+    path = media.encode(tmp_path / "a.mp4", [disc] * 2, options=FAST, tags=tags)
+    frames, _ = read(path)
+    assert frames[0].size == (96, 128)
+    assert np.abs(frames[0].image.astype(int) - pixels_of(disc, Turn()).image()).max() <= 1
+
+
+def test_pixels_are_made_square_before_a_turn(tmp_path, media):
+    disc, radius = squeezed_disc(media, (96, 128), Fraction(3, 2), "yuv420p")
+    tags = {"sample_aspect_ratio": Fraction(3, 2)}
+    path = media.encode(tmp_path / "a.mov", [disc] * 2, options=FAST, tags=tags)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 44
+    quarter = (0, 1 << 16, -1 << 16, 0)
+    struct.pack_into(">9i", data, place, *quarter[:2], 0, *quarter[2:], 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    frames, _ = read(path)
+    assert frames[0].size == (192, 96)
+    is_disc = frames[0].image[..., 2] > 128
+    for axis in (0, 1):
+        assert is_disc.sum(axis).max() == pytest.approx(2 * radius, abs=2)
 
 
 # Colours
