@@ -37,6 +37,8 @@ _FROM_CONFIG: Final = (
     "ema",
     "precision",
     "clean",
+    "shift",
+    "tone",
     "for_int8",
     "freeze_norm",
 )

@@ -123,6 +123,10 @@ class TrainConfig(Config):
     clip: float = 0.0
     """Largest norm of the gradient; 0: not clipped."""
     flip: bool = True
+    shift: int = 0
+    """Move every picture by up to this many whole pixels, each way."""
+    tone: float = 0.0
+    """Change every picture's brightness, contrast and colours, by at most e to this power."""
     for_int8: bool = False
     """Round activations while training, as an 8-bit twin does; see `blurgate.training.rounding`."""
     freeze_norm: bool = False
@@ -177,6 +181,8 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "decay": (0, 1),
     "ema": (0, 0.999999),
     "clip": (0, math.inf),
+    "shift": (0, 16),
+    "tone": (0, 1),
     "patience": (0, math.inf),
     "seed": (0, 2**31 - 1),
     "threshold": (0, 1),

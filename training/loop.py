@@ -45,6 +45,7 @@ from blurgate.training.runs import (
     update_average,
 )
 from blurgate.training.scores import Scores, score
+from blurgate.training.varying import varied
 
 if TYPE_CHECKING:
     from blurgate.training.batches import Feed, Pictures
@@ -96,7 +97,7 @@ def make_fabric(device: torch.device, precision: str) -> Fabric:
 
 
 def prepare(pictures: Tensor) -> Tensor:
-    """Turn (n, 3, h, w) uint8 BGR into the network's input: float32 RGB as `INPUT` says."""
+    """Turn (n, 3, h, w) BGR in [0, 255] into the network's input: float32 RGB as `INPUT` says."""
     rgb = pictures.flip(1).float()
     # Channel by channel with plain numbers: bringing tensors to a GPU would wait for it.
     facts = enumerate(zip(INPUT.mean, INPUT.std, strict=True))
@@ -226,9 +227,9 @@ class _Run:
             freeze_norms(self.model)
         config, fabric, epoch = self.config, self.fabric, self.state.epoch
         seeds = np.random.SeedSequence([config.seed, epoch, fabric.global_rank])
-        own, mirror = (int(seed) for seed in seeds.generate_state(2))
+        own, variety = (int(seed) for seed in seeds.generate_state(2))
         torch.manual_seed(own)  # for what a backbone may draw, such as dropout
-        flips = torch.Generator(fabric.device).manual_seed(mirror)
+        draws = torch.Generator(fabric.device).manual_seed(variety)
         total = torch.zeros((), device=fabric.device)
         pictures = step = 0
         batches = self.feed.train(
@@ -237,7 +238,7 @@ class _Run:
         with closing(prefetch(_moved(batches, fabric.device), _AHEAD)) as ready:
             for step, batch in enumerate(ready, 1):
                 number = epoch * self.steps + step - 1
-                value = self._step(batch, number, flips)
+                value = self._step(batch, number, draws)
                 total += value.detach()
                 pictures += len(batch.pictures)
                 self.on_step(number + 1, config.epochs * self.steps, self._text())
@@ -250,12 +251,8 @@ class _Run:
             )
         return mean, pictures * fabric.world_size
 
-    def _step(self, batch: Pictures, number: int, flips: torch.Generator) -> Tensor:
-        images = prepare(batch.pictures)
-        if self.config.flip:
-            drawn = torch.rand(len(images), generator=flips, device=flips.device)
-            mirrored = drawn < 0.5
-            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+    def _step(self, batch: Pictures, number: int, draws: torch.Generator) -> Tensor:
+        images = prepare(varied(batch.pictures, self.config, draws))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, number, self.steps)
         with blamed("backbone", self.config.backbone):

@@ -33,10 +33,11 @@ from blurgate.training.runs import compare
 from blurgate.training.scores import score, spearman
 
 DATA = Path(__file__).parents[1] / "data"
-# Everything that has a state: averaged weights, clipping, flips, dropout, a schedule.
+# Everything that has a state: averaged weights, clipping, what is drawn, dropout, a schedule.
 CONFIG = TrainConfig(
-    epochs=4, batch=8, lr=3e-3, ema=0.9, clip=1.0, schedule="cosine", seed=5, loss="huber+0.5*l1"
-)
+    epochs=4, batch=8, lr=3e-3, ema=0.9, clip=1.0, schedule="cosine", seed=5, loss="huber+0.5*l1",
+    shift=2, tone=0.05,
+)  # fmt: skip
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -371,7 +372,8 @@ def test_flips_mirror_half_of_the_pictures_and_can_be_switched_off(make, tmp_pat
             return original(self, images)
 
         monkeypatch.setattr(BlurModel, "forward", watch)
-        config = TrainConfig(**{**CONFIG.facts(), "epochs": 2, "flip": flip})
+        plainly = {"epochs": 2, "flip": flip, "shift": 0, "tone": 0.0}
+        config = TrainConfig(**{**CONFIG.facts(), **plainly})
         make(tmp_path / str(flip), config, feed=feed)
         monkeypatch.undo()
         batches = [b.pictures for e in range(2) for b in ToyFeed().train(e, 8)]
