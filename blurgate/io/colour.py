@@ -7,7 +7,10 @@ from fractions import Fraction
 from typing import Final
 
 import av
+import cv2
+import numpy as np
 
+from blurgate.io.hdr import CURVES
 from blurgate.io.orient import Turn, turned
 from blurgate.pixels import Planes, of_width, to_bgr
 from blurgate.types import U8, Pixels
@@ -58,7 +61,7 @@ def pixels_of(frame: av.VideoFrame, turn: Turn, aspect: Fraction = Fraction(1)) 
 
     The YUV matrix and range are those of the frame's tags. Without tags: limited range and BT.601
     whatever the size, as FFmpeg's scaler, OpenCV and PyAV have it (docs/decisions/0006). High
-    dynamic range (PQ, HLG) is not tone-mapped.
+    dynamic range (PQ, HLG) becomes an ordinary picture.
 
     Args:
         frame: A decoded frame of any size and pixel format.
@@ -74,5 +77,9 @@ def pixels_of(frame: av.VideoFrame, turn: Turn, aspect: Fraction = Fraction(1)) 
     width = shown_width((frame.height, frame.width), aspect)
     if width != frame.width:
         frame = of_width(frame, width)
+    curve = CURVES.get(frame.color_trc)
+    if curve is not None:
+        bgr = cv2.LUT(to_bgr(frame, matrix, full=full), curve)
+        return turned(np.asarray(bgr, np.uint8), turn)
     planes = Planes.of(frame, matrix, turn, full=full)
     return turned(to_bgr(frame, matrix, full=full), turn) if planes is None else planes

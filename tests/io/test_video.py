@@ -527,6 +527,56 @@ def test_other_pixel_formats(tmp_path, media, pix_fmt):
     assert np.abs(frames[0].image - wanted).max() <= 2
 
 
+# High dynamic range
+
+PQ, HLG = 16, 18
+
+
+def ten_bits(path, media, light, transfer):
+    """Write flat grey video of so much light (cd/m2) in BT.2020, 10 bits, limited range."""
+    if transfer == PQ:
+        y = (light / 10_000) ** 0.1593017578125
+        value = ((0.8359375 + 18.8515625 * y) / (1 + 18.6875 * y)) ** 78.84375
+    else:
+        scene = (light / 1000) ** (1 / 1.2)
+        above = 0.17883277 * np.log(max(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+        value = above if scene > 1 / 12 else (3 * scene) ** 0.5
+    planes = [np.full((96, 128), round(64 + 876 * value), np.uint16)]
+    planes += [np.full((48, 64), 512, np.uint16)] * 2
+    return media.encode(
+        path, [media.yuv_frame(planes, "yuv420p10le")] * 2, codec="libx265",
+        options={"x265-params": "log-level=none:crf=2"},
+        tags={"colorspace": 9, "color_primaries": 9, "color_trc": transfer, "color_range": 1},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+@pytest.mark.parametrize(
+    ("light", "wanted"),
+    [
+        (0, 0),
+        (203 * 0.2140, 127.5),  # half of sRGB's range
+        (203 * 0.5029, 187.5),
+        (203, 242),  # paper, beyond the knee: 1 - 0.3 / e
+        (1000, 255),
+    ],
+)
+def test_high_dynamic_range_becomes_an_ordinary_picture(tmp_path, media, transfer, light, wanted):
+    frames, end = read(ten_bits(tmp_path / "a.mkv", media, light, transfer))
+    assert (end.status, end.frames) == ("ok", 2)
+    for frame in frames:
+        # Eight bits of PQ are coarse: one is up to four of what comes out.
+        assert np.abs(frame.image.astype(float) - wanted).max() <= 5
+
+
+def test_high_dynamic_range_in_eight_bits(media):
+    frame = media.grey_frame(16 + round(0.58 * 219))  # paper's white in PQ, by ITU-R BT.2408
+    frame.color_trc = PQ
+    got = pixels_of(frame, Turn())
+    assert got.shape == (96, 128, 3)
+    assert np.abs(got.astype(int) - 242).max() <= 4
+
+
 # Broken files
 
 
