@@ -47,7 +47,7 @@ def _shown(light: np.ndarray) -> U8:
     room = 1 - _KNEE
     x = np.where(x > _KNEE, 1 - room * np.exp((_KNEE - x) / room), x)
     srgb = np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
-    return np.rint(255 * srgb).astype(np.uint8)
+    return np.asarray(np.rint(255 * srgb), np.uint8)
 
 
 _VALUES: Final = np.arange(256) / 255

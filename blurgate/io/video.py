@@ -19,6 +19,7 @@ from blurgate.io import remote
 from blurgate.io.account import Account, span_s
 from blurgate.io.address import NETWORK, is_live, masked
 from blurgate.io.colour import pixels_of
+from blurgate.io.fields import deinterlaced
 from blurgate.io.opening import open_file, open_handle, open_stream
 from blurgate.io.orient import EXIF_TURNS, Turn, matrix_turn
 from blurgate.io.pipe import Pipe, opened_pipe
@@ -200,11 +201,21 @@ def _frames(
         stream.thread_type = "AUTO"  # PyAV's default leaves cores idle
     # Or of columns that the stream cuts off on the left, up to 63 stay, for the sake of speed.
     stream.codec_context.flags |= Flags.unaligned
-    rotation, turn = None, Turn()
     aspect = stream.sample_aspect_ratio or Fraction(1)
+    stored = _stored(stream, _packets(container, stream, account, timeout_s), account)
+    for decoded, (index, time_s, turn) in deinterlaced(stored):
+        if index % every == 0:
+            yield Frame(pixels_of(decoded, turn, aspect), address, index, time_s)
+
+
+def _stored(
+    stream: VideoStream, packets: Iterator[Packet[Any] | None], account: Account
+) -> Iterator[tuple[av.VideoFrame, tuple[int, float | None, Turn]]]:
+    """Decode; give each frame with its index, its time and what makes it upright."""
+    rotation, turn = None, Turn()
     frame_s = float(1 / stream.average_rate) if stream.average_rate else None
     time_s: float | None = None
-    for packet in _packets(container, stream, account, timeout_s):
+    for packet in packets:
         for decoded in _decoded(stream, packet, account):
             index = account.frames
             before_s, time_s = time_s, _time_s(decoded, stream)
@@ -214,10 +225,8 @@ def _frames(
                 time_s = before_s + frame_s
             if decoded.rotation != rotation:
                 rotation, turn = decoded.rotation, _turn(decoded)
-            pixels = pixels_of(decoded, turn, aspect) if index % every == 0 else None
             account.frame(time_s, damaged=decoded.is_corrupt)
-            if pixels is not None:
-                yield Frame(pixels, address, index, time_s)
+            yield decoded, (index, time_s, turn)
 
 
 def _time_s(decoded: av.VideoFrame, stream: VideoStream) -> float | None:
