@@ -7,30 +7,19 @@ stop their threads when the consumer stops early (closes the generator) or raise
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import cv2
 
 from blurgate.profiling import filled
 
-if TYPE_CHECKING:
-    from typing import Final
-
 T = TypeVar("T")
 U = TypeVar("U")
-
-
-class _Done:
-    """Marks the end of the producer's items; carries its error when it ended with one."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error: Final = error
 
 
 def prefetch(
@@ -49,43 +38,9 @@ def prefetch(
     >>> list(prefetch(range(4), depth=2))
     [0, 1, 2, 3]
     """
-    waiting: queue.Queue[T | _Done] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: T | _Done) -> bool:
-        while not stop.is_set():
-            try:
-                waiting.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def produce() -> None:
-        error: BaseException | None = None
-        try:
-            with _closed(items) as iterator:
-                for item in iterator:
-                    if not put(item):
-                        break
-        except BaseException as caught:  # noqa: BLE001 - raised again in the consumer
-            error = caught
-        put(_Done(error))
-
-    thread = threading.Thread(target=produce, name="blurgate-prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            filled(name, waiting.qsize(), depth)
-            item = waiting.get()
-            if isinstance(item, _Done):
-                if item.error is not None:
-                    raise item.error
-                return
-            yield item
-    finally:
-        stop.set()
-        thread.join()
+    yield from newest(
+        items, depth, on_drop=lambda item: None, may_drop=lambda: False, name=name, patience_s=None
+    )
 
 
 def ordered_map(
@@ -173,11 +128,13 @@ def newest(
     on_drop: Callable[[T], None],
     may_drop: Callable[[], bool],
     over: Callable[[], bool] = lambda: False,
+    name: str = "",
+    patience_s: float | None = 1.0,
 ) -> Generator[T, None, None]:
     """Produce items in a thread of their own that waits for nobody: the oldest give way.
 
-    For cameras. Unlike `prefetch`, stopping does not wait longer than a second for the producer,
-    which may be held up by a device or a network that keeps silent; its thread is a daemon.
+    For cameras. Stopping does not wait long for the producer, which may be held up by a device or a
+    network that keeps silent; its thread is a daemon.
 
     Args:
         items: Iterated in the thread, and closed there if it is a generator.
@@ -185,6 +142,8 @@ def newest(
         on_drop: Called with each item that gives way, and with those that still wait at the end.
         may_drop: Asked when the queue is full; while it says no, the producer waits.
         over: Asked ten times a second; once it says yes, the items end, whatever the producer does.
+        name: What a profile calls the queue; empty: it is in none.
+        patience_s: How long stopping waits for the producer; None: as long as it takes.
 
     Yields:
         The items that were not dropped, in order.
@@ -219,21 +178,19 @@ def newest(
             done = True
             changed.notify_all()
 
-    thread = threading.Thread(target=produce, name="blurgate-newest", daemon=True)
+    thread = threading.Thread(target=produce, name="blurgate-ahead", daemon=True)
     thread.start()
     try:
         while not over():
+            if name:
+                filled(name, len(waiting), depth)
             with changed:
-                if not waiting and not done:
-                    # A short wait, so that Ctrl-C gets through on every system.
-                    changed.wait(0.1)
-                if waiting:
-                    item = waiting.popleft()
-                    changed.notify_all()
-                elif done:
+                while not (waiting or done or over()):
+                    changed.wait(0.1)  # so that Ctrl-C gets through on every system
+                if not waiting:
                     break
-                else:
-                    continue
+                item = waiting.popleft()
+                changed.notify_all()
             yield item
         if error is not None:
             raise error
@@ -243,4 +200,4 @@ def newest(
             while waiting:
                 on_drop(waiting.popleft())
             changed.notify_all()
-        thread.join(timeout=1.0)
+        thread.join(patience_s)
