@@ -17,7 +17,6 @@ gives other curves: numbers from there are not comparable with these.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -49,27 +48,6 @@ CASES: Final = 6
 """Losing comparisons of either kind that are kept for each scorer and condition."""
 CLEAN: Final = "clean"
 _PART: Final = 64  # pictures that are made at once
-
-
-class CachedEmbedder:
-    """Embeds every picture once, whoever asks.
-
-    Safe to call from several threads at once; two may then embed the same picture.
-    """
-
-    def __init__(self, embedder: Embedder) -> None:
-        self.info = embedder.info
-        self._labeller = Labeller(embedder)
-        self._known: dict[bytes, F32] = {}
-
-    def __call__(self, crops: U8, /) -> F32:
-        """Embed (n, 112, 112, 3); gives (n, d), each of length 1."""
-        keys = [hashlib.blake2b(crop.tobytes(), digest_size=16).digest() for crop in crops]
-        new = {key: i for i, key in enumerate(keys) if key not in self._known}
-        if new:
-            vectors = self._labeller.embed(crops[list(new.values())])
-            self._known.update(zip(new, vectors, strict=True))
-        return np.stack([self._known[key] for key in keys])
 
 
 def evaluate_utility(
@@ -117,10 +95,10 @@ def evaluate_utility(
             "verify; see --identity"
         )
     sided = pairs.sided(seed)
-    names = distinct_names([model.info for model in (embedder, judge) if model is not None])
-    recognisers = [CachedEmbedder(model) for model in (embedder, judge) if model is not None]
+    recognisers = [Labeller(model) for model in (embedder, judge) if model is not None]
+    names = distinct_names([recogniser.info for recogniser in recognisers])
     twins = clean_twins(crops)
-    clean = [recogniser(twins) for recogniser in recognisers]
+    clean = [recogniser.embed(twins) for recogniser in recognisers]
     scored = [degrees(scorer, twins) for scorer in scorers]
     run = _Run(scorers, faces, sided, names, twins, clean, scored)
     run.fix_thresholds()
@@ -137,7 +115,7 @@ def evaluate_utility(
                 for at in starts
             ]
         )
-        vectors = [recogniser(pictures) for recogniser in recognisers]
+        vectors = [recogniser.embed(pictures) for recogniser in recognisers]
         labels = labels_of(clean[0], vectors[0]).astype(np.float64)
         rescored = [degrees(scorer, pictures) for scorer in scorers]
         run.condition(family.name, pictures, vectors, rescored, labels, held_out=family.held_out)
