@@ -65,7 +65,7 @@ class Gated:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorstPair:
-    """A mated comparison on which a scorer loses."""
+    """The mated comparison of a condition and kind that a scorer gets most wrong."""
 
     condition: str
     scorer: str

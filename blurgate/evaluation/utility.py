@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 FMRS: Final = (1e-2, 1e-3)
 START_FNMR: Final = 0.1
 LIMITS: Final = (0.2, 0.3)
-CASES: Final = 6
-"""Losing comparisons of either kind that are kept for each scorer and condition."""
 CLEAN: Final = "clean"
 _PART: Final = 64  # pictures that are made at once
 
@@ -311,35 +309,29 @@ class _Run:
         similarity: F64,
         degree: dict[tuple[str, str], F64],
     ) -> None:
-        """Keep the comparisons that a scorer gets most wrong, one per changed picture."""
+        """Keep the comparison of either kind that a scorer gets most wrong."""
         level = self._thresholds[0][f"FMR {FMRS[-1]:g}"]
-        pairs = self._pairs.genuine
         for scorer in self._scorers:
             values = degree["FNMR", scorer.info.name]
-            for kind, of, sign in (
-                ("missed", similarity < level, 1.0),
-                ("wasted", similarity >= level, -1.0),
+            for kind, of, worst in (
+                ("missed", similarity < level, np.argmin),
+                ("wasted", similarity >= level, np.argmax),
             ):
-                found = np.flatnonzero(of)
-                seen: set[int] = set()
-                for row in found[np.argsort(sign * values[found], kind="stable")]:
-                    a, b = (int(i) for i in pairs[row])
-                    if b in seen:
-                        continue
-                    seen.add(b)
-                    self.cases.append(
-                        WorstPair(
-                            condition,
-                            scorer.info.name,
-                            kind,
-                            float(values[row]),
-                            float(similarity[row]),
-                            (self._faces[a].source, self._faces[b].source),
-                            np.stack([self._twins[a], pictures[b]]),
-                        )
+                if not of.any():
+                    continue
+                row = np.flatnonzero(of)[worst(values[of])]
+                a, b = (int(i) for i in self._pairs.genuine[row])
+                self.cases.append(
+                    WorstPair(
+                        condition,
+                        scorer.info.name,
+                        kind,
+                        float(values[row]),
+                        float(similarity[row]),
+                        (self._faces[a].source, self._faces[b].source),
+                        np.stack([self._twins[a], pictures[b]]),
                     )
-                    if len(seen) == CASES:
-                        break
+                )
 
 
 def _mean(wrong: NDArray[np.bool_]) -> float | None:

@@ -135,11 +135,7 @@ def _cases(found: UtilityResult, names: Sequence[str]) -> Iterator[Html]:
     parts: list[object] = [element("p", about, class_="note")]
     for name in names:
         own = [case for case in found.cases if case.scorer == name]
-        own.sort(key=lambda case: case.kind)
-        first: dict[tuple[str, str], WorstPair] = {}
-        for case in own:
-            first.setdefault((case.condition, case.kind), case)
-        cells = map(_case, first.values())
+        cells = map(_case, sorted(own, key=lambda case: case.kind))
         parts += [element("h3", name), element("div", *cells, class_="examples")]
     yield section("Pairs that scorers get wrong", *parts)
 
