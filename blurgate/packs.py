@@ -12,7 +12,7 @@ import json
 import os
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from blurgate.errors import (
     UnknownNameError,
     WeightsError,
 )
-from blurgate.files import write_atomically
+from blurgate.files import write_atomically, written_whole
 from blurgate.locking import locked
 
 if TYPE_CHECKING:
@@ -117,16 +117,14 @@ def pull(
 
 def _install(pack: Pack, fetched: Path, digest: str, source: str) -> list[Installed]:
     models = catalogue.models_in(pack)
-    # Under the lock; what a kill left is written over.
-    staged = {model.file: model.path.with_name(f".{model.file}.tmp") for model in models}
     digests: dict[str, str] = {}
     records: dict[str, dict[str, Any]] = {}
     if not pack.sha256:
         records[pack.file] = _record(fetched, digest, source)
-    try:
+    with ExitStack() as written:  # all files are right before the first one takes its place
         for model in models:
-            own = staged[model.file]
-            digests[model.file] = _stage(pack, fetched, model, own)
+            own = written.enter_context(written_whole(model.path))
+            digests[model.file] = _unpack(pack, fetched, model, own)
             if not model.sha256:
                 records[model.file] = _record(own, digests[model.file], source)
         # The record comes first: a crash in between leaves a promise without a file, which the next
@@ -134,11 +132,6 @@ def _install(pack: Pack, fetched: Path, digest: str, source: str) -> list[Instal
         if records:
             lock = json.dumps(catalogue.read_lock() | records, indent=2, sort_keys=True)
             write_atomically(catalogue.models_folder() / catalogue.LOCK_NAME, [lock + "\n"])
-        for model in models:
-            staged[model.file].replace(model.path)
-    finally:
-        for path in staged.values():
-            path.unlink(missing_ok=True)
     _sync_folder(catalogue.models_folder())
     return [
         Installed(model.name, model.kind, model.path, digests[model.file], model.file in records)
@@ -150,20 +143,18 @@ def _record(path: Path, digest: str, source: str) -> dict[str, Any]:
     return {"sha256": digest, "bytes": path.stat().st_size, "source": source}
 
 
-def _stage(pack: Pack, fetched: Path, model: Model, staged: Path) -> str:
-    """Write one model's bytes to a file beside its place, checked; gives its SHA-256."""
+def _unpack(pack: Pack, fetched: Path, model: Model, target: Path) -> str:
+    """Write one model's bytes to a file, checked; gives its SHA-256."""
     promised = catalogue.promised_sha256(model)
     largest = LARGEST if model.bytes is None else model.bytes
     sha256, size = hashlib.sha256(), 0
-    with _open_member(pack, fetched, model) as stream, staged.open("wb") as file:
+    with _open_member(pack, fetched, model) as stream, target.open("wb") as file:
         while block := stream.read(_BLOCK):
             size += len(block)
             if size > largest:
                 raise ChecksumError(f"{model.file} in {pack.file} has over {largest} bytes")
             sha256.update(block)
             file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
     digest = sha256.hexdigest()
     if promised and digest != promised:
         raise ChecksumError(

@@ -123,7 +123,7 @@ def test_what_a_killed_pull_left_is_written_over(tmp_path: Path, folder: Path, m
     pack = install_manifest(monkeypatch, GOOD, pinned=True)
     (tmp_path / "pack.zip").write_bytes(GOOD)
     folder.mkdir(parents=True)
-    (folder / ".det.onnx.tmp").write_bytes(DETECTOR[:100])
+    (folder / "det.onnx.tmp").write_bytes(DETECTOR[:100])
     packs.pull(pack, str(tmp_path / "pack.zip"))
     assert left(folder) == ["det.onnx", "emb.onnx"]
 
