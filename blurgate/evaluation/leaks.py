@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from blurgate.training.labels import Labeller
     from blurgate.types import F32, U8
 
-    Seen: TypeAlias = tuple[F32, dict[str, F32]]
-    """Labels, and degrees by scorer."""
+    Looked: TypeAlias = Mapping[tuple[str, str], Mapping[str, F32]]
+    """(State, change, empty for none) -> scorer, or `_LABEL` -> values of the faces."""
 
 SIGMA: Final = 2.0
 """Standard deviation in pixels of the Gaussian that makes the blurred faces."""
@@ -40,6 +40,7 @@ FACES: Final = 150
 GROUPED_FACES: Final = 300
 """Faces at most where groups of people are compared."""
 STATES: Final = ("sharp", "blurred")
+_LABEL: Final = ""  # stands for the label among the scorers
 
 
 def contrast(picture: U8, factor: float) -> U8:
@@ -216,37 +217,32 @@ def run_leaks(
     embedded = labeller.embed(twins)
     every = range(len(twins))
 
-    def look(job: tuple[str, str]) -> Seen:
+    def look(job: tuple[str, str]) -> dict[str, F32]:
         state, change = job
         pictures = base[state]
         if change:
             pictures = np.stack([CHANGES[change](picture) for picture in pictures])
         label = labeller.label(embedded, every, pictures)
-        return label, {name: degrees_of(pictures, scorer) for name, scorer in scorers.items()}
+        degree = {name: degrees_of(pictures, scorer) for name, scorer in scorers.items()}
+        return {_LABEL: label, **degree}
 
     jobs = [(state, change) for state in STATES for change in ("", *CHANGES)]
     looked = {}
     for done, (job, seen) in enumerate(zip(jobs, ordered_map(look, jobs, workers), strict=True), 1):
         looked[job] = seen
         on_progress(done * len(twins))
-    label = {
-        state: {c: moved(looked[state, ""][0], looked[state, c][0]) for c in CHANGES}
-        for state in STATES
-    }
-    degree = {
+    ways = {
         name: {
-            state: {
-                c: moved(looked[state, ""][1][name], looked[state, c][1][name]) for c in CHANGES
-            }
+            state: {c: moved(looked[state, ""][name], looked[state, c][name]) for c in CHANGES}
             for state in STATES
         }
-        for name in scorers
+        for name in (_LABEL, *scorers)
     }
     groups = {
         axis: {name: _of_group(looked, own, list(scorers)) for name, own in named.items()}
         for axis, named in members([clean.groups[i] for i in chosen]).items()
     }
-    return Leaks(len(twins), label, degree, groups)
+    return Leaks(len(twins), ways.pop(_LABEL), ways, groups)
 
 
 def _chosen(clean: CleanFaces, faces: int | None, seed: int) -> list[int]:
@@ -259,24 +255,16 @@ def _chosen(clean: CleanFaces, faces: int | None, seed: int) -> list[int]:
     return order[: faces or FACES]
 
 
-def _of_group(
-    looked: Mapping[tuple[str, str], Seen], own: list[int], names: list[str]
-) -> GroupLeaks:
+def _of_group(looked: Looked, own: list[int], names: list[str]) -> GroupLeaks:
     """Take the levels of some of the faces."""
 
-    def level(value: Callable[[Seen], F32], state: str) -> Level:
-        base = value(looked[state, ""])[own]
-        sizes = [moved(base, value(looked[state, c])[own]).mean_abs for c in CHANGES]
+    def level(name: str, state: str) -> Level:
+        base = looked[state, ""][name][own]
+        sizes = [moved(base, looked[state, c][name][own]).mean_abs for c in CHANGES]
         return Level(float(base.mean(dtype=np.float64)), float(np.mean(sizes)))
 
-    def of(name: str) -> Callable[[Seen], F32]:
-        return lambda seen: seen[1][name]
-
-    return GroupLeaks(
-        len(own),
-        {state: level(lambda seen: seen[0], state) for state in STATES},
-        {name: {state: level(of(name), state) for state in STATES} for name in names},
-    )
+    levels = {n: {state: level(n, state) for state in STATES} for n in (_LABEL, *names)}
+    return GroupLeaks(len(own), levels.pop(_LABEL), levels)
 
 
 def _codes(values: NDArray[Any]) -> U8:
