@@ -220,16 +220,23 @@ class FaceReader:
         Returns:
             (s, s, 3) uint8 BGR, s from 112 to `size`, or why there is none.
         """
+        found = self.with_side(source)
+        return found if isinstance(found, Skipped) else found[0]
+
+    def with_side(self, source: str) -> tuple[U8, float] | Skipped:
+        """Read one picture likewise; gives how many pixels of it are along the crop's side, too."""
         try:
             image = read_image(source)
         except DecodeError as error:
             return Skipped(source, "unreadable", str(error))
         if self.detector is None:
-            return self.ready(source, image)
-        kps = find_face(self.detector, image, source, self.pick)
-        if kps is None:
-            return Skipped(source, "no_face", f"{shown(source)} shows no face")
-        return self.aligned(source, image, kps)
+            crop, native = self.ready(source, image), float(len(image))
+        else:
+            kps = find_face(self.detector, image, source, self.pick)
+            if kps is None:
+                return Skipped(source, "no_face", f"{shown(source)} shows no face")
+            crop, native = self.aligned(source, image, kps), native_side(kps)
+        return crop if isinstance(crop, Skipped) else (crop, native)
 
     def side(self, native: float) -> int:
         """Choose the side of a crop that has `native` pixels a side in its picture."""

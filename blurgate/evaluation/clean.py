@@ -8,19 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blurgate.errors import DecodeError, InputError
+from blurgate.errors import InputError
 from blurgate.evaluation.groups import GroupNames, check_fit
-from blurgate.io.images import read_image
-from blurgate.io.text import digest, shown
+from blurgate.io.text import digest
 from blurgate.pipeline import ordered_map
-from blurgate.training.faces import (
-    Face,
-    FaceReader,
-    Skipped,
-    find_face,
-    list_faces,
-    native_side,
-)
+from blurgate.training.faces import Face, FaceReader, Skipped, list_faces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,7 +99,7 @@ def read_clean(
     kept: list[Face] = []
     crops: list[U8] = []
     sides: list[float] = []
-    read = ordered_map(lambda face: _read(reader, face.source), faces, workers)
+    read = ordered_map(reader.with_side, (face.source for face in faces), workers)
     for done, (face, got) in enumerate(zip(faces, read, strict=True), 1):
         if isinstance(got, Skipped):
             on_failure(got.source, got.error)
@@ -127,19 +119,3 @@ def read_clean(
         np.array(sides),
         kept,
     )
-
-
-def _read(reader: FaceReader, source: str) -> tuple[U8, float] | Skipped:
-    """Read one face; gives the crop and its side in pixels of the picture."""
-    try:
-        image = read_image(source)
-    except DecodeError as error:
-        return Skipped(source, "unreadable", str(error))
-    if reader.detector is None:
-        crop = reader.ready(source, image)
-        return crop if isinstance(crop, Skipped) else (crop, float(len(image)))
-    kps = find_face(reader.detector, image, source, reader.pick)
-    if kps is None:
-        return Skipped(source, "no_face", f"{shown(source)} shows no face")
-    crop = reader.aligned(source, image, kps)
-    return crop if isinstance(crop, Skipped) else (crop, native_side(kps))
