@@ -13,6 +13,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Final, Protocol
 
@@ -104,16 +105,5 @@ def sorted_names(names: Iterable[str], *, in_memory: int = IN_MEMORY) -> Spool:
             chunk = []
         if len(runs) >= _MOST_RUNS:
             runs = [Spool(heapq.merge(*runs), in_memory=0)]
-    return Spool(_unique(heapq.merge(*runs, sorted(chunk))), in_memory=in_memory)
-
-
-def _unique(names: Iterable[str]) -> Iterator[str]:
-    iterator = iter(names)
-    last = next(iterator, None)
-    if last is None:
-        return
-    yield last
-    for name in iterator:
-        if name != last:
-            yield name
-            last = name
+    merged = heapq.merge(*runs, sorted(chunk))
+    return Spool((name for name, _ in groupby(merged)), in_memory=in_memory)
