@@ -201,12 +201,6 @@ def filter_command(
         return
     if there is not None:
         there.begin(resume=resume, overwrite=overwrite)
-    failures = 0
-
-    def on_failure(name: str, error: str) -> None:
-        nonlocal failures
-        failures += 1
-        warn(error or name)
 
     def summary_text() -> str:
         return (folder / SUMMARY).read_text(encoding="utf-8") if as_json else ""
@@ -237,7 +231,8 @@ def filter_command(
         try:
             progress = run_filter(
                 gate, found, outputs,
-                every=every, shard=part, live=live, on_progress=show, on_failure=on_failure,
+                every=every, shard=part, live=live, on_progress=show,
+                on_failure=lambda name, error: warn(error or name),
             )  # fmt: skip
         except KeyboardInterrupt:
             if latest is not None:
