@@ -17,10 +17,10 @@ from typing import Any, Final
 from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
 from blurgate.crops import FOLDERS
 from blurgate.errors import ConfigError
-from blurgate.files import TEMPORARY, parsed_object, write_atomically
+from blurgate.files import TEMPORARY, is_unused, parsed_object, write_atomically
 from blurgate.io.sources import Source
 from blurgate.journal import JOURNAL
-from blurgate.locking import LOCK, check_is_folder
+from blurgate.locking import check_is_folder
 from blurgate.rowfiles import FORMATS, ROWS_SUFFIX
 
 SUMMARY: Final = "summary.json"
@@ -53,8 +53,7 @@ def check_usable(folder: Path, *, resume: bool, overwrite: bool) -> None:
         ConfigError: It is none, or holds something, and neither word allows to go on.
     """
     check_is_folder(folder)
-    beginnings = {LOCK, JOURNAL + TEMPORARY}  # of a run that was killed before it had a journal
-    if not folder.exists() or all(path.name in beginnings for path in folder.iterdir()):
+    if not folder.exists() or is_unused(folder, JOURNAL):
         return
     if not (folder / JOURNAL).is_file():
         raise ConfigError(
