@@ -22,7 +22,7 @@ from blurgate.files import TEMPORARY
 from blurgate.folders import PICTURE_FOLDERS, noted_settings, result_files
 from blurgate.io.remote import filesystem
 from blurgate.io.text import digest, reason, shown
-from blurgate.journal import JOURNAL, end_of
+from blurgate.journal import JOURNAL, read_journal
 from blurgate.scoring import check_is_table, journal_path
 from blurgate.sharding import note_path
 
@@ -203,7 +203,7 @@ class RemoteFolder:
 
     def publish(self) -> None:
         """Bring the complete folder up, the journal last, and clear the work folder."""
-        if end_of(_tail(self.local / JOURNAL)) is None:
+        if read_journal(self.local / JOURNAL)[1] is None:
             raise ConfigError(f"{self.local} is not complete; run the same command with --resume")
         with told(self.address, self._again):
             journal = f"{self._path}/{JOURNAL}"
@@ -240,8 +240,7 @@ class RemoteFolder:
 
 def put(files: Any, source: Path, target: str) -> None:
     """Bring a file up; it appears whole."""
-    protocols = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
-    if protocols & _OBJECT_STORES:
+    if _is_object_store(files):
         files.put_file(str(source), target)
         return
     folder, slash, name = target.rpartition("/")
@@ -311,9 +310,13 @@ def told(address: str, again: str) -> Iterator[None]:
 
 def _make_folder(files: Any, target: str) -> None:
     """Make the folder of a file where there are such things; a bucket is never made."""
-    protocols = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
-    if not protocols & _OBJECT_STORES:
+    if not _is_object_store(files):
         files.makedirs(target.rpartition("/")[0], exist_ok=True)
+
+
+def _is_object_store(files: Any) -> bool:
+    protocols = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
+    return bool(protocols & _OBJECT_STORES)
 
 
 def _name_of(address: str) -> str:
@@ -321,11 +324,3 @@ def _name_of(address: str) -> str:
     if not name:
         raise ConfigError(f"{shown(address)} names no file")
     return name
-
-
-def _tail(path: Path) -> bytes:
-    if not path.is_file():
-        return b""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _HEAD_BYTES))
-        return file.read()
