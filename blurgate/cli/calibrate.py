@@ -14,14 +14,11 @@ from blurgate.cli.progress import progress_bar
 from blurgate.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from blurgate.evaluation.calibration import Choice, Target
     from blurgate.evaluation.comparing import Comparisons
     from blurgate.evaluation.material import Measured
-    from blurgate.interfaces import App, Detector, Embedder, Scorer
+    from blurgate.interfaces import App, Embedder, Scorer
     from blurgate.profile import Profile
-    from blurgate.training.faces import Face
 
 EXAMPLE = """Example:
 
@@ -142,12 +139,13 @@ def calibrate_command(
     options.one_thread_each()
     from blurgate import zoo
     from blurgate.errors import ConfigError
-    from blurgate.evaluation import calibration
+    from blurgate.evaluation import calibration, material
     from blurgate.files import folder_of
     from blurgate.interfaces import DetectorOptions, Runtime
     from blurgate.profile import write_profile
     from blurgate.stages import Rule
-    from blurgate.training.faces import list_faces
+    from blurgate.training.faces import FaceReader, list_faces
+    from blurgate.types import CROP_SIZE
 
     target = _target(keep_rate, max_mean_degree, fnmr, fnmr_ratio, fmr, match_threshold)
     if bool(faces) == (from_synth is not None):
@@ -180,32 +178,43 @@ def calibrate_command(
         scorer = zoo.open_scorer(model, runtime)
         recogniser = zoo.open_embedder(embedder, runtime) if compares or blur else None
         if from_synth is not None:
-            measured = _measure_synth(from_synth, split, scorer, recogniser, quiet)
+            with progress_bar(None, "pictures", quiet=quiet) as bar:
+                measured = material.material_of_synth(
+                    from_synth,
+                    scorer,
+                    recogniser,
+                    split=None if split == "all" else split,
+                    on_progress=lambda done: bar(done, ""),
+                )
         else:
             listed = list_faces(faces or [], identity=identity, stdin=sys.stdin)
             detection = DetectorOptions(det_size, min_score)
-            measured = _measure_faces(
-                listed,
-                zoo.open_detector(detector, runtime, detection) if align else None,
-                scorer,
-                recogniser,
-                blur=blur or [],
-                per_image=per_image,
-                seed=seed,
-                workers=workers or options.usable_cores(),
-                quiet=quiet,
-                on_failure=on_failure,
-            )
+            finder = zoo.open_detector(detector, runtime, detection) if align else None
+            families = material.blur_families(blur or [], seed)
+            with progress_bar(len(listed), "faces", quiet=quiet) as bar:
+                measured = material.material_of_faces(
+                    listed,
+                    # Of several people in a photo, the one in the middle is whom it is named after.
+                    FaceReader(2 * CROP_SIZE if families else CROP_SIZE, finder, pick="central"),
+                    scorer,
+                    recogniser,
+                    families=families,
+                    per_image=per_image,
+                    seed=seed,
+                    workers=workers or options.usable_cores(),
+                    on_progress=lambda done: bar(done, ""),
+                    on_failure=on_failure,
+                )
         comparisons = None
         if compares:
             comparisons = _compare(measured, pairs, impostors, pairing, other_photo, seed)
         choice = calibration.choose(measured, target, comparisons, replicates=bootstrap, seed=seed)
         for note in choice.notes:
             warn(note)
-        material = dict(measured.facts)
+        facts = dict(measured.facts)
         if comparisons is not None:
-            material["pairs"] = comparisons.source
-        profile = _profile(choice, scorer, recogniser, material, review, min_face, seed)
+            facts["pairs"] = comparisons.source
+        profile = _profile(choice, scorer, recogniser, facts, review, min_face, seed)
         write_profile(profile, out)
     if as_json:
         typer.echo(json.dumps(profile.facts(), indent=1))
@@ -234,58 +243,6 @@ def _target(
     if max_mean_degree is not None:
         return MeanDegree(max_mean_degree)
     return Fnmr(fmr, fnmr, fnmr_ratio, match)
-
-
-def _measure_faces(
-    faces: list[Face],
-    finder: Detector | None,
-    scorer: Scorer,
-    embedder: Embedder | None,
-    *,
-    blur: list[str],
-    per_image: int,
-    seed: int,
-    workers: int,
-    quiet: bool,
-    on_failure: Callable[[str, str], None],
-) -> Measured:
-    from blurgate.evaluation.material import blur_families, material_of_faces
-    from blurgate.training.faces import FaceReader
-    from blurgate.types import CROP_SIZE
-
-    families = blur_families(blur, seed)
-    size = 2 * CROP_SIZE if families else CROP_SIZE
-    # Of several people in a photo, the one in the middle is whom it is named after.
-    reader = FaceReader(size, finder, pick="central")
-    with progress_bar(len(faces), "faces", quiet=quiet) as bar:
-        return material_of_faces(
-            faces,
-            reader,
-            scorer,
-            embedder,
-            families=families,
-            per_image=per_image,
-            seed=seed,
-            workers=workers,
-            on_progress=lambda done: bar(done, ""),
-            on_failure=on_failure,
-        )
-
-
-def _measure_synth(
-    folder: Path,
-    split: Literal["val", "train", "all"],
-    scorer: Scorer,
-    embedder: Embedder | None,
-    quiet: bool,
-) -> Measured:
-    from blurgate.evaluation.material import material_of_synth
-
-    part = None if split == "all" else split
-    with progress_bar(None, "pictures", quiet=quiet) as bar:
-        return material_of_synth(
-            folder, scorer, embedder, split=part, on_progress=lambda done: bar(done, "")
-        )
 
 
 def _compare(
