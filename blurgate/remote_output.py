@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +71,7 @@ class RemoteTable:
                 self._check_replaced()
         shutil.rmtree(self._taken, ignore_errors=True)
         if not resume:
-            shutil.rmtree(self._work, ignore_errors=True)
+            _discard(self._work)
         self._work.mkdir(parents=True, exist_ok=True)
         if there and resume and not begun:
             with told(self.address, self._again):
@@ -98,7 +98,7 @@ class RemoteTable:
             with told(self.address, self._again):
                 self._bring_up()
         for folder in (self._work, self._taken):
-            shutil.rmtree(folder, ignore_errors=True)
+            _discard(folder)
 
     def _bring_up(self) -> None:
         _make_folder(self._files, self._path)
@@ -145,7 +145,7 @@ class RemoteFolder:
         if there and resume and not self.local.exists():
             self._take_down()
         if not resume:
-            shutil.rmtree(self.local.parent, ignore_errors=True)
+            _discard(self.local.parent)
         self.local.parent.mkdir(parents=True, exist_ok=True)
 
     def check_usable(self, *, resume: bool, overwrite: bool) -> bool:
@@ -181,7 +181,7 @@ class RemoteFolder:
         if ours or (there and not again):
             raise ConfigError(f"{self.address} is in use; choose another --out")
         if not again:
-            shutil.rmtree(self.local.parent, ignore_errors=True)
+            _discard(self.local.parent)
         return again
 
     def _in_use(self) -> tuple[bool, bool]:
@@ -218,7 +218,7 @@ class RemoteFolder:
                     _make_folder(self._files, target)
                     made.add(parent)
                 put(self._files, path, target)
-        shutil.rmtree(self.local.parent, ignore_errors=True)
+        _discard(self.local.parent)
 
     def _clear(self) -> None:
         """Take back that the folder is whole, until the new one is; an old run's files go."""
@@ -306,6 +306,15 @@ def told(address: str, again: str) -> Iterator[None]:
             f"it and run the same command {again}",
             source=address,
         ) from error
+
+
+def _discard(folder: Path) -> None:
+    """Delete a work folder at one go: a later run would go on with half of one."""
+    gone = folder.with_name(folder.name + ".gone")
+    shutil.rmtree(gone, ignore_errors=True)  # a kill may have left it
+    with suppress(OSError):  # there is none
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _make_folder(files: Any, target: str) -> None:

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from blurgate import remote_output
+
 fsspec = pytest.importorskip("fsspec")
 
 
@@ -234,6 +236,32 @@ def test_folders_go_up_with_the_journal_last(blurgate, memory, tmp_path, monkeyp
     memory.pipe_file("/mine/x.txt", b"")
     ran = blurgate("filter", "memory://in", "--out", "memory://mine", "--overwrite", code=2)
     assert "holds no results of blurgate" in ran.err
+
+
+@pytest.mark.parametrize("again", [(), ("--resume",)])
+def test_killed_while_the_work_folder_is_cleared_nothing_at_the_address_is_lost(
+    blurgate, memory, monkeypatch, again
+):
+    """Half a work folder, gone on with, would replace what is whole at the address."""
+    command = ("filter", "in", "--out", "memory://out/f", "--threshold", "0.9", "--quiet")
+    if again:
+        blurgate(*command)
+    delete = remote_output.shutil.rmtree
+
+    def killed(folder, **options):
+        if not folder.exists():
+            return
+        for part in (folder / "taken", folder / "folder/kept"):
+            delete(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(remote_output.shutil, "rmtree", killed)
+    blurgate(*command, *again, code=130)
+    monkeypatch.setattr(remote_output.shutil, "rmtree", delete)
+    before = there(memory, "/out/f")
+    assert any(name.startswith("kept/") for name in before)
+    blurgate(*command, "--resume")
+    assert there(memory, "/out/f").keys() == before.keys()
 
 
 def test_a_dry_run_refuses_an_address_that_a_run_refuses(blurgate, memory, tmp_path):
