@@ -129,6 +129,7 @@ class Journal:
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Note that nothing is left to do, with what others need to know of the whole run."""
         assert self._table is not None, "no table is bound"
+        self._table.sync()  # without a source nothing has brought its head to the disk
         self.flush()
         self._append({"mark": self.mark, "done": [], "end": dict(facts)})
 

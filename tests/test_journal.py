@@ -124,6 +124,15 @@ def test_files_of_half_a_source_are_named_until_another_is_complete(tmp_path):
     assert opened(path).left == []
 
 
+def test_the_table_is_on_the_disk_before_the_end_is_noted_also_without_a_source(tmp_path):
+    journal = opened(tmp_path / "j", resume=False)
+    table = Table()
+    table.length = 94  # its head
+    journal.bind(table)
+    journal.finish({})
+    assert table.n_syncs == 1
+
+
 def test_other_settings_are_refused_by_name(tmp_path):
     path = tmp_path / "j"
     filled(path, [["a"]])
