@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from blurgate.errors import InputError
-from blurgate.files import written_whole
+from blurgate.files import TEMPORARY, written_whole
 from blurgate.io.text import digest
 from blurgate.types import U8, Decision, RoutedFaces, Verdict
 
@@ -73,6 +73,7 @@ def save_crop(folder: Path, verdict: Verdict, pixels: U8) -> str:
 
 
 def delete_crop(folder: Path, name: str) -> None:
-    """Delete a picture that `save_crop` has written; nothing else than a name that it gives."""
+    """Delete what `save_crop` has written or half written; nothing else than a name it gives."""
     if re.fullmatch(rf"({'|'.join(FOLDERS.values())})/[A-Za-z0-9_-]+\.png", name):
-        (folder / name).unlink(missing_ok=True)
+        for written in (name, name + TEMPORARY):
+            (folder / written).unlink(missing_ok=True)

@@ -107,3 +107,10 @@ def test_only_pictures_of_faces_are_deleted(tmp_path):
     for name in [*names, "kept/../other.png", "kept/..\\other.png", str(tmp_path / "other.png")]:
         delete_crop(tmp_path, name)
     assert [(tmp_path / name).exists() for name in names] == [False, True, True]
+
+
+def test_of_a_picture_that_was_half_written_when_a_run_was_killed_nothing_stays(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/a-01234567-000001-0.png.tmp").touch()
+    delete_crop(tmp_path, "kept/a-01234567-000001-0.png")
+    assert list((tmp_path / "kept").iterdir()) == []
