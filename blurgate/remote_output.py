@@ -10,6 +10,7 @@ The work folder is one per address below `BLURGATE_WORK_DIR`, or the user's cach
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from blurgate.errors import BlurgateError, ConfigError, InputError
-from blurgate.files import TEMPORARY
+from blurgate.files import TEMPORARY, write_json
 from blurgate.folders import PICTURE_FOLDERS, noted_settings, result_files
 from blurgate.io.remote import filesystem
 from blurgate.io.text import digest, reason, shown
@@ -133,6 +134,7 @@ class RemoteFolder:
         self.local = work_folder(address) / (f"joined-{joined}" if joined else "folder")
         """Where the folder is made."""
         self._taken = self.local.with_name("taken")  # beside a folder that goes on with what is up
+        self._old = self.local.with_name("replaced")  # names of what goes from there before it is
 
     def begin(self, *, resume: bool, overwrite: bool) -> None:
         """Make room for the folder, or for going on with it.
@@ -207,8 +209,8 @@ class RemoteFolder:
             raise ConfigError(f"{self.local} is not complete; run the same command with --resume")
         with told(self.address, self._again):
             journal = f"{self._path}/{JOURNAL}"
-            if self._files.exists(journal):
-                self._clear()
+            if self._files.exists(journal) or self._old.exists():
+                self._clear(journal)
             names = sorted(p for p in self.local.rglob("*") if p.is_file() and p.name != JOURNAL)
             made: set[str] = set()
             for path in [*names, self.local / JOURNAL]:
@@ -220,16 +222,24 @@ class RemoteFolder:
                 put(self._files, path, target)
         _discard(self.local.parent)
 
-    def _clear(self) -> None:
-        """Take back that the folder is whole, until the new one is; an old run's files go."""
-        replacing = not self._taken.exists()
-        files = self._there() if replacing else []
-        self._files.rm_file(f"{self._path}/{JOURNAL}")
-        for name in files:
-            self._files.rm_file(f"{self._path}/{name}")
-        for name in PICTURE_FOLDERS if replacing else ():
-            if self._files.exists(f"{self._path}/{name}"):
-                self._files.rm(f"{self._path}/{name}", recursive=True)
+    def _clear(self, journal: str) -> None:
+        """Take back that the folder is whole, until the new one is; an old run's files go.
+
+        They are noted here before: without the journal nothing there tells of them.
+        """
+        if not self._taken.exists() and not self._old.exists():
+            write_json(self._old, self._there())
+        if self._files.exists(journal):
+            self._files.rm_file(journal)
+        if not self._old.exists():
+            return
+        for path in (f"{self._path}/{name}" for name in json.loads(self._old.read_bytes())):
+            if self._files.exists(path):
+                self._files.rm_file(path)
+        for path in (f"{self._path}/{name}" for name in PICTURE_FOLDERS):
+            if self._files.exists(path):
+                self._files.rm(path, recursive=True)
+        self._old.unlink()
 
     def _there(self) -> list[str]:
         """Name the files of the run that is there, but the journal."""

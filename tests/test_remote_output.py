@@ -297,6 +297,32 @@ def test_a_replaced_folder_that_was_resumed_keeps_nothing_of_the_old_one(
     assert set(there(memory, "/out/f")) == {"faces.jsonl", "journal.jsonl", "summary.json"}
 
 
+@pytest.mark.parametrize("method", ["rm_file", "rm"])
+def test_what_is_replaced_goes_also_when_that_was_interrupted(
+    blurgate, memory, monkeypatch, method
+):
+    """The journal is gone by then: nothing at the address tells of an old run any more."""
+    options = ["--out", "memory://out/f", "--threshold", "0.9", "--quiet"]
+    blurgate("filter", "memory://in", *options)
+    remove, calls = getattr(type(memory), method), []
+
+    def fails(self, path, *arguments, **options):
+        calls.append(path)
+        if not path.endswith("journal.jsonl"):
+            raise OSError("the line is down")
+        return remove(self, path, *arguments, **options)
+
+    monkeypatch.setattr(type(memory), method, fails)
+    other = ["--crops", "none", "--table", "jsonl"]
+    ran = blurgate("filter", "memory://in", *options, *other, "--overwrite", code=3)
+    assert "run the same command with --resume" in ran.err
+    assert len(calls) == (2 if method == "rm_file" else 1)
+    assert not memory.exists("/out/f/journal.jsonl")
+    monkeypatch.setattr(type(memory), method, remove)
+    blurgate("filter", "memory://in", *options, *other, "--resume")
+    assert set(there(memory, "/out/f")) == {"faces.jsonl", "journal.jsonl", "summary.json"}
+
+
 def test_folders_are_joined_from_and_to_addresses(blurgate, memory):
     blurgate("filter", "memory://in", "--out", "memory://out/whole", "--quiet")
     for i in (1, 2):
