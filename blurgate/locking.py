@@ -73,11 +73,11 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone_at(target: Path, lock: Path, option: str) -> Iterator[None]:
-    """Keep other runs from writing to a file or folder for the length of a block.
+def alone_at(target: Path | str, lock: Path, option: str) -> Iterator[None]:
+    """Keep other runs from writing to one place for the length of a block.
 
     Args:
-        target: The file or folder, for the message.
+        target: The file, folder or address, for the message.
         lock: The lock's file; see `locked`.
         option: Where the user said `target`.
 

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from blurgate.errors import BlurgateError, ConfigError, InputError
-from blurgate.files import TEMPORARY, write_json
+from blurgate.files import TEMPORARY, folder_of, write_json
 from blurgate.folders import PICTURE_FOLDERS, noted_settings, result_files
 from blurgate.io.remote import filesystem
 from blurgate.io.text import digest, reason, shown
 from blurgate.journal import JOURNAL, read_journal
+from blurgate.locking import alone_at
 from blurgate.scoring import check_is_table, journal_path
 from blurgate.sharding import note_path
 
@@ -296,6 +297,25 @@ def work_folder(address: str) -> Path:
     named = os.environ.get(WORK_VARIABLE)
     root = Path(named) if named else user_cache_path("blurgate", appauthor=False) / "work"
     return root / digest(address)
+
+
+@contextmanager
+def alone_there(address: str, option: str) -> Iterator[None]:
+    """Keep other runs of this machine from an address for the length of a block.
+
+    From before `begin` until after `publish`: they would delete and bring up one work folder.
+
+    Args:
+        address: The table or folder.
+        option: What named it, for the message.
+
+    Raises:
+        ConfigError: Another run is writing to it.
+    """
+    work = work_folder(address)
+    lock = work.with_name(work.name + ".lock")
+    with folder_of(lock), alone_at(address, lock, option):
+        yield
 
 
 @contextmanager

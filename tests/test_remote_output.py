@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from blurgate import remote_output
+from blurgate.locking import locked
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -262,6 +263,28 @@ def test_killed_while_the_work_folder_is_cleared_nothing_at_the_address_is_lost(
     assert any(name.startswith("kept/") for name in before)
     blurgate(*command, "--resume")
     assert there(memory, "/out/f").keys() == before.keys()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("score", "in", "--csv", "memory://out/t.csv"),
+     ("filter", "in", "--out", "memory://out/f", "--quiet"),
+     ("merge", "p1.csv", "--out", "memory://out/t.csv"),
+     ("merge", "p1", "--out", "memory://out/f")],
+)  # fmt: skip
+def test_a_second_run_to_an_address_leaves_the_work_of_the_first(blurgate, memory, command):
+    """They have one work folder, which beginning anew deletes."""
+    blurgate("score", "in", "--csv", "p1.csv", "--shard", "1/1")
+    blurgate("filter", "in", "--out", "p1", "--shard", "1/1", "--quiet")
+    work = remote_output.work_folder(command[-1 if command[-1] != "--quiet" else -2])
+    first = work / "folder/faces.csv"
+    first.parent.mkdir(parents=True)
+    first.touch()
+    with locked(work.with_name(work.name + ".lock")):
+        ran = blurgate(*command, code=2)
+    assert "another run is writing to memory://out/" in ran.err
+    assert first.exists()
+    assert not memory.exists("/out")
 
 
 def test_a_dry_run_refuses_an_address_that_a_run_refuses(blurgate, memory, tmp_path):

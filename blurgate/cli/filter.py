@@ -44,6 +44,7 @@ def register_commands(app: App) -> None:
 
 
 def filter_command(
+    context: typer.Context,
     source: Annotated[
         list[str],
         typer.Argument(
@@ -153,7 +154,7 @@ def filter_command(
     get_host().registry("sink")[table]  # an unknown format is an error before anything is written
     there = None
     if out is not None and is_remote(out):
-        from blurgate.remote_output import RemoteFolder
+        from blurgate.remote_output import RemoteFolder, alone_there
 
         there = RemoteFolder(out)
     folder = Path(out or default_folder(source[0])) if there is None else there.local
@@ -200,6 +201,7 @@ def filter_command(
         _print_plan(mine, gate, outputs, as_json=as_json)
         return
     if there is not None:
+        context.with_resource(alone_there(there.address, "--out"))
         there.begin(resume=resume, overwrite=overwrite)
 
     def summary_text() -> str:

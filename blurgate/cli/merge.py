@@ -100,15 +100,17 @@ def _merge_folders(parts: list[Path], out: str, files: Literal["copy", "move", "
     from blurgate.merging_folders import counts_of, delete_files, joined_key, merge_folders
 
     if is_remote(out):
-        from blurgate.remote_output import RemoteFolder
+        from blurgate.remote_output import RemoteFolder, alone_there
 
         there = RemoteFolder(out, joined=joined_key(parts))
-        if there.begin_joined():
-            progress = counts_of(there.local)
-        else:
-            # The parts keep their pictures until all are up: a work folder is soon deleted.
-            progress = merge_folders(parts, there.local, files="copy" if files == "move" else files)
-        there.publish()
+        with alone_there(out, "--out"):
+            if there.begin_joined():
+                progress = counts_of(there.local)
+            else:
+                # The parts keep their pictures until all are up: a work folder is soon deleted.
+                how = "copy" if files == "move" else files
+                progress = merge_folders(parts, there.local, files=how)
+            there.publish()
         if files == "move":
             delete_files(parts)
     else:
@@ -149,9 +151,10 @@ def _table(out: str) -> Iterator[Path]:
     if not is_remote(out):
         yield Path(out)
         return
-    from blurgate.remote_output import RemoteTable
+    from blurgate.remote_output import RemoteTable, alone_there
 
     there = RemoteTable(out, "--out", again="again")
-    there.begin(resume=False)
-    yield there.local
-    there.publish()
+    with alone_there(out, "--out"):
+        there.begin(resume=False)
+        yield there.local
+        there.publish()

@@ -35,6 +35,7 @@ def register_commands(app: App) -> None:
 
 
 def score_command(
+    context: typer.Context,
     path: Annotated[
         list[str],
         typer.Argument(
@@ -115,7 +116,7 @@ def score_command(
         raise ConfigError("--address and --actors are for --engine ray")
     there = None
     if is_remote(file):
-        from blurgate.remote_output import RemoteTable
+        from blurgate.remote_output import RemoteTable, alone_there
 
         there = RemoteTable(file, f"--{table}")
     target = None if file == "-" else Path(file) if there is None else there.local
@@ -133,6 +134,7 @@ def score_command(
     mine = names if part is None else part.names
 
     if there is not None:
+        context.with_resource(alone_there(there.address, f"--{table}"))
         there.begin(resume=resume)
         target = there.local
     with progress_bar(len(mine), "pictures", quiet=quiet) as bar:
