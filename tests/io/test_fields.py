@@ -47,7 +47,10 @@ def marking(frames, order):
     """Say of frames that they are interlaced."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
-        width=frames[0].width, height=frames[0].height, format="yuv420p", time_base=Fraction(1, 25)
+        width=frames[0].width,
+        height=frames[0].height,
+        format=frames[0].format,
+        time_base=Fraction(1, 25),
     )
     graph.link_nodes(source, graph.add("setfield", order), graph.add("buffersink")).configure()
     for frame in frames:
@@ -140,3 +143,17 @@ def test_colours_and_damage_are_those_of_the_frame(tmp_path, media):
     for frame, _ in frames:
         assert (frame.colorspace, frame.color_range, frame.color_trc) == (1, 1, 1)
         assert not frame.is_corrupt
+
+
+@pytest.mark.parametrize("pix_fmt", ["nv12", "yuyv422", "yuv420p10le", "gray", "bgr24"])
+def test_formats_of_cameras_and_gpus(pix_fmt):
+    """FFmpeg brings those that its filter does not know to their planar relatives."""
+    grey = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 128, np.uint8), format="bgr24")
+    frames = [grey.reformat(format=pix_fmt) for _ in range(3)]
+    for number, frame in enumerate(frames):
+        frame.pts, frame.time_base = number, Fraction(1, 25)
+    given = list(deinterlaced((frame, i) for i, frame in enumerate(marking(frames, "tff"))))
+    assert [note for _, note in given] == [0, 1, 2]
+    for frame, _ in given:
+        assert (frame.width, frame.height) == (64, 48)
+        assert np.abs(frame.to_ndarray(format="bgr24").astype(int) - 128).max() <= 4
