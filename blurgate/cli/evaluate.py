@@ -374,7 +374,7 @@ def _utility(
         comparisons = verification.read_pairs(listed, clean.faces, seed=seed)
     families = [make_family(name, seed=seed) for name in HELD_OUT]
     done.utility = evaluate_utility(
-        list(done.models.values()),
+        done.models,
         clean.faces,
         clean.crops,
         embedder=embedder,

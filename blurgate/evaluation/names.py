@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from blurgate.errors import ConfigError
@@ -11,8 +10,6 @@ from blurgate.interfaces import ModelInfo
 
 if TYPE_CHECKING:
     from blurgate.interfaces import Scorer
-    from blurgate.types import F32, U8
-
 
 COLUMNS: Final[Mapping[str, type]] = {
     "file": str,
@@ -24,23 +21,6 @@ COLUMNS: Final[Mapping[str, type]] = {
     "label_judge": float,
 }
 """Columns of the table of pictures, beside those of the groups and of the models."""
-
-
-@dataclass(frozen=True, slots=True)
-class Renamed:
-    """A scorer under another name."""
-
-    scorer: Scorer
-    info: ModelInfo
-
-    @property
-    def threshold(self) -> float:
-        """See `Scorer`."""
-        return self.scorer.threshold
-
-    def __call__(self, crops: U8, /) -> F32:
-        """See `Scorer`."""
-        return self.scorer(crops)
 
 
 def distinct_names(models: Sequence[ModelInfo]) -> list[str]:
@@ -72,7 +52,4 @@ def name_models(scorers: Sequence[Scorer]) -> dict[str, Scorer]:
     for name in names:
         if name in COLUMNS or name == "group" or name.startswith("group_"):
             raise ConfigError(f"a model cannot be called {name}, as a column is; rename its file")
-    return {
-        name: s if name == s.info.name else Renamed(s, ModelInfo(name, s.info.sha256))
-        for name, s in zip(names, scorers, strict=True)
-    }
+    return dict(zip(names, scorers, strict=True))

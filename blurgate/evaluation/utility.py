@@ -17,7 +17,7 @@ gives other curves: numbers from there are not comparable with these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -49,7 +49,7 @@ _PART: Final = 64  # pictures that are made at once
 
 
 def evaluate_utility(
-    scorers: Sequence[Scorer],
+    scorers: Mapping[str, Scorer],
     faces: Sequence[Face],
     crops: Sequence[U8],
     *,
@@ -64,7 +64,7 @@ def evaluate_utility(
     """Evaluate scorers on comparisons.
 
     Args:
-        scorers: With names that differ.
+        scorers: Under the names that they have in the result.
         faces: n pictures of several people, some of whom are there twice.
         crops: n clean crops (s, s, 3) uint8 BGR, in the order of the faces; see
             `blurgate.training.dataset.read_crops`.
@@ -82,8 +82,8 @@ def evaluate_utility(
             needed.
         ConfigError: The judge is the embedder.
     """
-    if len({scorer.info.name for scorer in scorers} | {*BOUNDS}) < len(scorers) + len(BOUNDS):
-        raise InputError(f"scorers need names that differ from each other and from {BOUNDS}")
+    if not scorers.keys().isdisjoint(BOUNDS):
+        raise InputError(f"scorers need names that differ from {BOUNDS}")
     people = [face.identity for face in faces]
     if pairs is None:
         pairs = verification.make_pairs(people, impostors=impostors, seed=seed)
@@ -97,7 +97,7 @@ def evaluate_utility(
     names = distinct_names([recogniser.info for recogniser in recognisers])
     twins = clean_twins(crops)
     clean = [recogniser.embed(twins) for recogniser in recognisers]
-    scored = [degrees(scorer, twins) for scorer in scorers]
+    scored = [degrees(scorer, twins) for scorer in scorers.values()]
     run = _Run(scorers, faces, sided, names, twins, clean, scored)
     run.fix_thresholds()
     on_progress(CLEAN)
@@ -115,7 +115,7 @@ def evaluate_utility(
         )
         vectors = [recogniser.embed(pictures) for recogniser in recognisers]
         labels = labels_of(clean[0], vectors[0]).astype(np.float64)
-        rescored = [degrees(scorer, pictures) for scorer in scorers]
+        rescored = [degrees(scorer, pictures) for scorer in scorers.values()]
         run.condition(family.name, pictures, vectors, rescored, labels, held_out=family.held_out)
     facts = {
         "faces": len(faces),
@@ -129,8 +129,8 @@ def evaluate_utility(
         "embedder": str(embedder.info),
         "judge": None if judge is None else str(judge.info),
         "scorers": [
-            {"name": s.info.name, "sha256": s.info.sha256, "threshold": s.threshold}
-            for s in scorers
+            {"name": name, "sha256": scorer.info.sha256, "threshold": scorer.threshold}
+            for name, scorer in scorers.items()
         ],
         "recognisers": run.recognisers,
         "conditions": run.conditions,
@@ -143,7 +143,7 @@ class _Run:
 
     def __init__(
         self,
-        scorers: Sequence[Scorer],
+        scorers: Mapping[str, Scorer],
         faces: Sequence[Face],
         pairs: Pairs,
         names: Sequence[str],
@@ -208,7 +208,7 @@ class _Run:
         pairs = self._pairs
         sides = {"FNMR": pairs.genuine, "FMR": pairs.impostor}
         degree = {
-            (mode, scorer.info.name): pair_degree(before[part[:, 0]], after[part[:, 1]])
+            (mode, scorer): pair_degree(before[part[:, 0]], after[part[:, 1]])
             for mode, part in sides.items()
             for scorer, before, after in zip(self._scorers, self._scored, rescored, strict=True)
         }
@@ -279,21 +279,22 @@ class _Run:
     def _add_gate(
         self,
         where: tuple[str, str, str, float],
-        scorer: Scorer,
+        scorer: str,
         after: F64,
         errors: dict[str, NDArray[np.bool_]],
         degree: dict[tuple[str, str], F64],
     ) -> None:
         recogniser, condition, point, _ = where
-        kept = {mode: degree[mode, scorer.info.name] <= scorer.threshold for mode in errors}
+        threshold = self._scorers[scorer].threshold
+        kept = {mode: degree[mode, scorer] <= threshold for mode in errors}
         self.gates.append(
             Gated(
                 recogniser=recogniser,
                 condition=condition,
                 point=point,
-                scorer=scorer.info.name,
-                threshold=scorer.threshold,
-                kept_faces=float((after <= scorer.threshold).mean()),
+                scorer=scorer,
+                threshold=threshold,
+                kept_faces=float((after <= threshold).mean()),
                 kept_comparisons=float(kept["FNMR"].mean()),
                 fnmr_without=float(errors["FNMR"].mean()),
                 fnmr=_mean(errors["FNMR"][kept["FNMR"]]),
@@ -312,7 +313,7 @@ class _Run:
         """Keep the comparison of either kind that a scorer gets most wrong."""
         level = self._thresholds[0][f"FMR {FMRS[-1]:g}"]
         for scorer in self._scorers:
-            values = degree["FNMR", scorer.info.name]
+            values = degree["FNMR", scorer]
             for kind, of, worst in (
                 ("missed", similarity < level, np.argmin),
                 ("wasted", similarity >= level, np.argmax),
@@ -324,7 +325,7 @@ class _Run:
                 self.cases.append(
                     WorstPair(
                         condition,
-                        scorer.info.name,
+                        scorer,
                         kind,
                         float(values[row]),
                         float(similarity[row]),

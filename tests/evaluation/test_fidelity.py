@@ -10,7 +10,7 @@ from blurgate.evaluation import fidelity, groups
 from blurgate.evaluation.evaluating import Plan, compare_all
 from blurgate.evaluation.groups import GroupNames
 from blurgate.evaluation.measuring import Rows
-from blurgate.evaluation.names import Renamed, name_models
+from blurgate.evaluation.names import name_models
 from blurgate.interfaces import ModelInfo
 
 
@@ -195,10 +195,8 @@ class Fake:
 def test_models_of_one_name_get_a_piece_of_their_checksums():
     models = name_models([Fake("net", "ab" * 32), Fake("net", "cd" * 32), Fake("other")])
     assert list(models) == ["net@ababab", "net@cdcdcd", "other"]
-    renamed = models["net@cdcdcd"]
-    assert isinstance(renamed, Renamed)
-    assert (renamed.info.name, renamed.threshold) == ("net@cdcdcd", 0.3)
-    assert renamed(np.zeros((2, 112, 112, 3), np.uint8)).tolist() == [0.25, 0.25]
+    assert [model.info.name for model in models.values()] == ["net", "net", "other"]
+    assert [model.info.sha256[:2] for model in models.values()] == ["ab", "cd", ""]
     with pytest.raises(ConfigError, match="the model laplacian is named twice"):
         name_models([Fake("laplacian"), Fake("laplacian")])
     for column in ("label", "side_px", "group", "group_sex"):

@@ -73,7 +73,7 @@ def material(tiny):
 def result(material, tiny):
     embedder = tiny.TinyEmbedder()
     found = evaluate_utility(
-        [Flatness()],
+        {"flatness": Flatness()},
         *material,
         embedder=embedder,
         judge=Turned(tiny.TinyEmbedder()),
@@ -98,7 +98,11 @@ class Blind:
 def test_a_recogniser_that_recognises_nobody_is_named(result, material, tiny):
     assert result[0].doubts() == []
     found = evaluate_utility(
-        [Flatness()], *material, embedder=tiny.TinyEmbedder(), judge=Blind(), impostors=2000
+        {"flatness": Flatness()},
+        *material,
+        embedder=tiny.TinyEmbedder(),
+        judge=Blind(),
+        impostors=2000,
     )
     (line,) = found.doubts()
     assert re.match(r"blind does not recognise (9\d|100)% of the clean pairs at FMR 0.01: ", line)
@@ -164,14 +168,14 @@ def test_recognisers_of_one_name_are_told_apart(result, material, tiny):
     embedder, judge = tiny.TinyEmbedder(), Turned(tiny.TinyEmbedder())
     embedder.info, judge.info = (ModelInfo("tiny", sha * 32) for sha in ("ab", "cd"))
     options = {"embedder": embedder, "impostors": 2000, "seed": 3}
-    found = evaluate_utility([Flatness()], *material, judge=judge, **options)
+    found = evaluate_utility({"flatness": Flatness()}, *material, judge=judge, **options)
     renamed = {"tiny@ababab": "tiny", "tiny@cdcdcd": "turned"}
     assert [row["name"] for row in found.facts["recognisers"]] == list(renamed)
     wanted = [astuple(curve) for curve in result[0].curves if curve.condition == "clean"]
     got = [astuple(replace(c, recogniser=renamed[c.recogniser])) for c in found.curves]
     assert got == wanted
     with pytest.raises(ConfigError, match="the model tiny is named twice"):
-        evaluate_utility([Flatness()], *material, judge=embedder, **options)
+        evaluate_utility({"flatness": Flatness()}, *material, judge=embedder, **options)
 
 
 def test_bounds(result):
@@ -250,7 +254,12 @@ def test_a_scorer_that_knows_the_labels_is_the_oracle(material, tiny):
             return np.float32([known[p.tobytes()] for p in pictures])
 
     found = evaluate_utility(
-        [Knows()], faces, crops, embedder=tiny.TinyEmbedder(), families=[Smooth()], impostors=2000
+        {"knows": Knows()},
+        faces,
+        crops,
+        embedder=tiny.TinyEmbedder(),
+        families=[Smooth()],
+        impostors=2000,
     )
     curves = {(c.condition, c.mode, c.point, c.scorer): c for c in found.curves}
     for (condition, mode, point, scorer), curve in curves.items():
@@ -283,10 +292,10 @@ def test_what_cannot_be_evaluated(material, tiny):
     faces, crops = material
     embedder = tiny.TinyEmbedder()
     with pytest.raises(InputError, match="no person appears twice among the 3 faces"):
-        evaluate_utility([Flatness()], faces[::24], crops[::24], embedder=embedder)
+        evaluate_utility({"flatness": Flatness()}, faces[::24], crops[::24], embedder=embedder)
     with pytest.raises(InputError, match="names that differ"):
-        evaluate_utility([Flatness(), Flatness()], faces, crops, embedder=embedder)
+        evaluate_utility({"oracle": Flatness()}, faces, crops, embedder=embedder)
     with pytest.raises(
         InputError, match="takes at least 100 comparisons of different people, and there are 9"
     ):
-        evaluate_utility([Flatness()], faces[:6], crops[:6], embedder=embedder)
+        evaluate_utility({"flatness": Flatness()}, faces[:6], crops[:6], embedder=embedder)
