@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch", reason='training needs the extra: pip install "blurgate[train]"')
+
 import torch
 
 from blurgate.training.config import TrainConfig
