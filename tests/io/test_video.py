@@ -544,8 +544,7 @@ def ten_bits(path, media, light, transfer):
     planes = [np.full((96, 128), round(64 + 876 * value), np.uint16)]
     planes += [np.full((48, 64), 512, np.uint16)] * 2
     return media.encode(
-        path, [media.yuv_frame(planes, "yuv420p10le")] * 2, codec="libx265",
-        options={"x265-params": "log-level=none:crf=2"},
+        path, [media.yuv_frame(planes, "yuv420p10le")] * 2, options=FAST,
         tags={"colorspace": 9, "color_primaries": 9, "color_trc": transfer, "color_range": 1},
     )  # fmt: skip
 
