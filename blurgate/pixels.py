@@ -56,14 +56,11 @@ def to_bgr(frame: av.VideoFrame, matrix: int, *, full: bool) -> U8:
     Returns:
         (H, W, 3) uint8 BGR, contiguous and writable; holds its memory itself.
     """
-    # Stated outright: releases of PyAV differ in which of the frame's tags reach swscale.
     bgr = _reformatter("to_bgr").reformat(
         frame,
         format="bgr24",
         src_colorspace=matrix,
         src_color_range="JPEG" if full else "MPEG",
-        # Means nothing for BGR, but PyAV before 17 heeds the source's only if they differ.
-        dst_color_range="MPEG" if full else "JPEG",
         threads=1,
     )
     return np.ascontiguousarray(bgr.to_ndarray(), np.uint8)
@@ -71,10 +68,7 @@ def to_bgr(frame: av.VideoFrame, matrix: int, *, full: bool) -> U8:
 
 def of_width(frame: av.VideoFrame, width: int) -> av.VideoFrame:
     """Bring a decoded frame to another width with swscale; everything else of it stays."""
-    # The range is not named for its own sake: one that stays is left as it is.
-    return _reformatter("of_width").reformat(
-        frame, width=width, src_color_range="MPEG", dst_color_range="MPEG", threads=1
-    )
+    return _reformatter("of_width").reformat(frame, width=width, threads=1)
 
 
 def _reformatter(use: str) -> VideoReformatter:

@@ -70,7 +70,8 @@ def pixels_of(frame: av.VideoFrame, turn: Turn, aspect: Fraction = Fraction(1)) 
 
     Returns:
         Plain 8-bit 4:2:0 with even sides, which is what nearly all video is: its planes, not yet
-        converted. Anything else: (H, W, 3) uint8 BGR, contiguous and writable.
+        converted, unless its range is high. Anything else: (H, W, 3) uint8 BGR, contiguous and
+        writable.
     """
     matrix = _MATRICES.get(frame.colorspace, _BT601)
     full = frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
