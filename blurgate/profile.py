@@ -111,6 +111,29 @@ def read_profile(path: Path) -> Profile:
         ConfigError: It is no profile, has another schema, an unknown key (the nearest known one is
             named) or a wrong value.
     """
+    facts = _facts(path)
+    if facts["schema"] != SCHEMA or isinstance(facts["schema"], bool):
+        raise ConfigError(
+            f"the profile {path} has the schema {facts['schema']!r}, and this blurgate reads "
+            f"{SCHEMA}; make it again with: blurgate calibrate"
+        )
+    return _checked(facts, str(path))
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to write a profile over a file that is none; one of another schema may go.
+
+    Raises:
+        ConfigError: The file is no profile.
+    """
+    try:
+        _facts(path)
+    except (InputError, ConfigError) as error:
+        raise ConfigError(f"{error}; choose another --out") from error
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What a profile of any schema holds."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -123,12 +146,7 @@ def read_profile(path: Path) -> Profile:
         raise ConfigError(f"the profile {path} is not JSON: {reason(error)}") from error
     if not isinstance(facts, dict) or "schema" not in facts:
         raise ConfigError(f"{path} is not a profile of blurgate calibrate: it has no 'schema'")
-    if facts["schema"] != SCHEMA or isinstance(facts["schema"], bool):
-        raise ConfigError(
-            f"the profile {path} has the schema {facts['schema']!r}, and this blurgate reads "
-            f"{SCHEMA}; make it again with: blurgate calibrate"
-        )
-    return _checked(facts, str(path))
+    return facts
 
 
 def _checked(facts: Mapping[str, Any], where: str) -> Profile:

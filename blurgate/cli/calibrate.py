@@ -130,7 +130,10 @@ def calibrate_command(
     device: options.Device = "auto",
     workers: options.Workers = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a profile that is there.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a profile that is there; another file is not touched."
+        ),
     ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -142,7 +145,7 @@ def calibrate_command(
     from blurgate.evaluation import calibration, material
     from blurgate.files import folder_of
     from blurgate.interfaces import DetectorOptions, Runtime
-    from blurgate.profile import write_profile
+    from blurgate.profile import check_replaceable, write_profile
     from blurgate.stages import Rule
     from blurgate.training.faces import FaceReader, list_faces
     from blurgate.types import CROP_SIZE
@@ -163,8 +166,10 @@ def calibrate_command(
     Rule(0.0, review or 0.0, min_face or 0.0)  # wrong numbers are errors before any work
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; --out names the profile's file")
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} is there already; use --overwrite, or another --out")
+    if out.exists():
+        if not overwrite:
+            raise ConfigError(f"{out} is there already; use --overwrite, or another --out")
+        check_replaceable(out)
     failures = 0
 
     def on_failure(source: str, error: str) -> None:

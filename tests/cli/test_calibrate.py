@@ -76,6 +76,25 @@ def test_a_keep_rate_needs_no_embedder(run, drawn, tmp_path, monkeypatch):
     assert json.loads(same.out)["ci"] == made["ci"]
 
 
+@pytest.mark.parametrize("there", [b"\xff\xd8 a photo", b"[1, 2]", b'{"name": "x"}'])
+def test_only_profiles_are_replaced(run, tmp_path, there):
+    kept = tmp_path / "kept.json"
+    kept.write_bytes(there)
+    ran = run("calibrate", "faces", "--keep-rate", 0.5, "--overwrite", "--out", kept)
+    assert ran.code == 2
+    assert str(kept) in ran.err.replace("\n", "")
+    assert "choose another --out" in " ".join(ran.err.split())
+    assert kept.read_bytes() == there
+
+
+def test_a_profile_of_another_schema_may_be_replaced(run, drawn, tmp_path):
+    old = tmp_path / "old.json"
+    old.write_text('{"schema": 0}')
+    common = ("calibrate", drawn, "--model", "laplacian", "--workers", 1, "--bootstrap", 50)
+    assert run(*common, "--keep-rate", 0.5, "--overwrite", "--out", old, "-q").code == 0
+    assert profile(old)["schema"] == 1
+
+
 def test_an_fnmr_on_own_photos(calibrate, drawn):
     ran = calibrate(drawn, "--fnmr-ratio", 0.5, "--fmr", 0.05, "--out", "a.json")
     if ran.code:
