@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from blurgate import blur_degree, hookspecs
+from blurgate.catalogue import get_manifest
 from blurgate.host import get_host
 from blurgate.testing import KINDS, checks
 
@@ -62,6 +63,35 @@ def test_every_script_and_benchmark_is_in_their_index():
     there -= {"scripts/__pycache__", "benchmarks/__pycache__"}
     table = (DOCS / "scripts.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`((?:scripts|benchmarks)/\w+(?:\.py)?)`", table)) == there
+
+
+def test_tables_of_blur_models_repeat_the_cards():
+    cards = {m.name: m for m in get_manifest().models}
+    training = (DOCS / "training.md").read_text(encoding="utf-8")
+    bench = re.findall(
+        r"^\| `(\w[\w.]+)` \| \S+ \| [\d,]+ \| (\.\d+) \| (\.\d+) \|", training, re.M
+    )
+    results = (DOCS / "results.md").read_text(encoding="utf-8")
+    others = re.findall(
+        r"^\| `(\w[\w.]+)` \| \S+ \| ([\d.]+) \| (\.\d+), (\.\d+) \|.* (\.\d+) \|$",
+        results,
+        re.M,
+    )
+    assert len(bench) >= 5
+    assert len(others) >= 6
+    for name, mae, rho in bench:
+        assert (mae, rho) == errors_of(cards[name]), f"training.md: {name}"
+    for name, ms, mae, rho, threshold in others:
+        assert (mae, rho) == errors_of(cards[name]), f"results.md: {name}"
+        assert ms == f"{cards[name].about['latency_ms']['batch 1']:.2f}", name
+        assert threshold == f"{cards[name].threshold:.3f}".removeprefix("0"), name
+
+
+def errors_of(model):
+    """MAE and rank correlation as the tables give them, of the unrounded values."""
+    validation = model.about["validation"]
+    mae, rho = f"{validation['mae']:.4f}", f"{validation['spearman']:.3f}"
+    return mae.removeprefix("0"), rho.removeprefix("0")
 
 
 def test_links_between_the_pages_lead_somewhere():
