@@ -371,19 +371,31 @@ def rgb() -> Image.Image:
     return Image.fromarray(picture(3)[..., ::-1].copy())
 
 
-@case("picture of 1x1")
-def _one_pixel(folder: Path) -> list[str]:
-    return _saved(folder, Image.new("RGB", (1, 1), "red"), "a.png")
+PICTURES: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
+    "picture of 1x1": (Image.new("RGB", (1, 1), "red"), "a.png", {}),
+    "picture of 1x30000": (Image.new("RGB", (1, 30_000), "red"), "a.png", {}),
+    "picture of 30000x1": (Image.new("RGB", (30_000, 1), "red"), "a.png", {}),
+    "CMYK": (rgb().convert("CMYK"), "a.jpg", {}),
+    "palette": (rgb().convert("P"), "a.png", {}),
+    "grey with alpha": (rgb().convert("LA"), "a.png", {}),
+    "1 bit": (rgb().convert("1"), "a.png", {}),
+    "WebP": (rgb(), "a.webp", {}),
+    "AVIF": (rgb(), "a.avif", {}),
+    "broken EXIF": (
+        rgb(), "a.jpg", {"exif": b"Exif\0\0MM\0*\xff\xff\xff\xff" + b"\x00\x12" * 40},
+    ),
+    # One IFD entry, orientation; the next directory is the same one again.
+    "EXIF that refers to itself": (
+        rgb(), "a.jpg",
+        {"exif": b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\1\0\0\0\x08\0\0\0"},
+    ),
+    "broken ICC profile": (rgb(), "a.jpg", {"icc_profile": b"\x00\x00\xff\xff" + b"acsp" * 30}),
+}  # fmt: skip
+"""What Pillow can write: name -> picture, file, what it is saved with."""
 
 
-@case("picture of 1x30000")
-def _line(folder: Path) -> list[str]:
-    return _saved(folder, Image.new("RGB", (1, 30_000), "red"), "a.png")
-
-
-@case("picture of 30000x1")
-def _flat_line(folder: Path) -> list[str]:
-    return _saved(folder, Image.new("RGB", (30_000, 1), "red"), "a.png")
+for _name, (_image, _file, _options) in PICTURES.items():
+    case(_name)(functools.partial(_saved, image=_image, name=_file, **_options))
 
 
 @case("picture of 30000x30000")
@@ -435,16 +447,6 @@ def _colour16(folder: Path) -> list[str]:
     return filtering("a.png")
 
 
-@case("CMYK")
-def _cmyk(folder: Path) -> list[str]:
-    return _saved(folder, rgb().convert("CMYK"), "a.jpg")
-
-
-@case("palette")
-def _palette(folder: Path) -> list[str]:
-    return _saved(folder, rgb().convert("P"), "a.png")
-
-
 @case("palette with an index beyond its end")
 def _short_palette(folder: Path) -> list[str]:
     Image.fromarray(np.full((8, 8), 200, np.uint8)).save(folder / "b.png")
@@ -456,16 +458,6 @@ def _short_palette(folder: Path) -> list[str]:
     colours += struct.pack(">I", zlib.crc32(b"PLTE\1\2\3"))
     (folder / "a.png").write_bytes(bytes(whole[:33]) + colours + bytes(whole[33:]))
     return filtering("a.png")
-
-
-@case("grey with alpha")
-def _grey_alpha(folder: Path) -> list[str]:
-    return _saved(folder, rgb().convert("LA"), "a.png")
-
-
-@case("1 bit")
-def _one_bit(folder: Path) -> list[str]:
-    return _saved(folder, rgb().convert("1"), "a.png")
 
 
 @case("floating point with NaN")
@@ -492,31 +484,8 @@ def _orientation(number: int, folder: Path) -> list[str]:
     return _saved(folder, rgb(), "a.jpg", exif=exif.tobytes())
 
 
-for _number in range(1, 9):
+for _number in (*range(1, 9), 77):
     case(f"EXIF orientation {_number}")(functools.partial(_orientation, _number))
-
-
-@case("EXIF orientation 77")
-def _orientation_77(folder: Path) -> list[str]:
-    return _orientation(77, folder)
-
-
-@case("broken EXIF")
-def _broken_exif(folder: Path) -> list[str]:
-    block = b"Exif\0\0MM\0*\xff\xff\xff\xff" + b"\x00\x12" * 40
-    return _saved(folder, rgb(), "a.jpg", exif=block)
-
-
-@case("EXIF that refers to itself")
-def _looping_exif(folder: Path) -> list[str]:
-    # One IFD entry, orientation; the next directory is the same one again.
-    block = b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\1\0\0\0\x08\0\0\0"
-    return _saved(folder, rgb(), "a.jpg", exif=block)
-
-
-@case("broken ICC profile")
-def _broken_icc(folder: Path) -> list[str]:
-    return _saved(folder, rgb(), "a.jpg", icc_profile=b"\x00\x00\xff\xff" + b"acsp" * 30)
 
 
 @case("truncated JPEG")
@@ -546,16 +515,6 @@ def _flipped_png(folder: Path) -> list[str]:
     data[len(data) // 2] ^= 8
     path.write_bytes(bytes(data))
     return arguments
-
-
-@case("WebP")
-def _webp(folder: Path) -> list[str]:
-    return _saved(folder, rgb(), "a.webp")
-
-
-@case("AVIF")
-def _avif(folder: Path) -> list[str]:
-    return _saved(folder, rgb(), "a.avif")
 
 
 @case("HEIC, cut off after its header")
@@ -700,34 +659,15 @@ for _label, _odd in NAMES.items():
 # Plugins and models
 
 
-@case("detector that gives landmarks of NaN")
-def _nan_landmarks(folder: Path) -> list[str]:
-    return _with_detector("hostile-nan", folder)
-
-
-@case("detector that gives infinite boxes")
-def _inf_boxes(folder: Path) -> list[str]:
-    return _with_detector("hostile-inf", folder)
-
-
-@case("detector that raises")
-def _raising(folder: Path) -> list[str]:
-    return _with_detector("hostile-raise", folder)
-
-
-@case("detector that runs out of memory")
-def _no_memory(folder: Path) -> list[str]:
-    return _with_detector("hostile-memory", folder)
-
-
-@case("detector that gives too few results")
-def _too_few(folder: Path) -> list[str]:
-    return _with_detector("hostile-few", folder)
-
-
-@case("detector that puts a face far outside, of no size")
-def _outside(folder: Path) -> list[str]:
-    return _with_detector("hostile-outside", folder)
+DETECTORS = {
+    "nan": "gives landmarks of NaN",
+    "inf": "gives infinite boxes",
+    "raise": "raises",
+    "memory": "runs out of memory",
+    "few": "gives too few results",
+    "outside": "puts a face far outside, of no size",
+}
+"""Detectors that tests/hostile/runner.py registers, and what they do."""
 
 
 def _with_detector(name: str, folder: Path) -> list[str]:
@@ -735,6 +675,10 @@ def _with_detector(name: str, folder: Path) -> list[str]:
     arguments = filtering("a.png")
     arguments[arguments.index("marker")] = name
     return arguments
+
+
+for _how, _what in DETECTORS.items():
+    case(f"detector that {_what}")(functools.partial(_with_detector, f"hostile-{_how}"))
 
 
 def scorer_model(
