@@ -18,6 +18,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from blurgate.errors import ConfigError
@@ -98,10 +99,15 @@ def checks(kind: str, plugin: Any, **facts: Any) -> list[Check]:
     except TypeError as error:
         raise ConfigError(f"the contract of a {kind} takes no such fact: {error}") from error
 
-    def bound(function: Callable[[Any], None]) -> Callable[[], None]:
-        return lambda: function(subject)
-
     return [
-        Check(kind, name, function.__name__.replace("_", "-"), bound(function))
+        Check(kind, name, function.__name__.replace("_", "-"), partial(_run, function, subject))
         for function in module.CHECKS
     ]
+
+
+def _run(function: Callable[[Any], None], subject: Any) -> None:
+    """Run a check, or skip it where it cannot run."""
+    from blurgate.testing.common import need
+
+    need(*getattr(subject, "packages", ()))
+    function(subject)

@@ -23,7 +23,6 @@ class Subject(common.FactorySubject):
 
     def make(self, seed: int = 0) -> Any:
         """Make the network with weights of a seed; torch's own generator stays as it was."""
-        common.need("torch")
         import torch
 
         with torch.random.fork_rng(devices=[]):
@@ -63,7 +62,6 @@ def _images(n: int, seed: int = 0) -> Tensor:
 
 def gives_features_of_the_promised_width(subject: Subject) -> None:
     """An nn.Module with `out_features`: (n, 3, 112, 112) float32 -> (n, out_features) float32."""
-    common.need("torch")
     import torch
     from torch import nn
 
@@ -85,7 +83,6 @@ def gives_features_of_the_promised_width(subject: Subject) -> None:
 
 def every_weight_learns(subject: Subject) -> None:
     """Gradients are finite, and every parameter has one that is not 0."""
-    common.need("torch")
     import torch
 
     network = subject.make().train()
@@ -103,7 +100,6 @@ def every_weight_learns(subject: Subject) -> None:
 
 def batch_of_one_equals_batch_of_many(subject: Subject) -> None:
     """In eval mode an image's features do not depend on the others, and tell images apart."""
-    common.need("torch")
     import torch
 
     network, images = subject.settled(), _images(3)
@@ -117,7 +113,6 @@ def batch_of_one_equals_batch_of_many(subject: Subject) -> None:
 
 def the_seed_decides_the_weights(subject: Subject) -> None:
     """The same torch seed gives the same weights, another seed others."""
-    common.need("torch")
     import torch
 
     first, again, other = (subject.make(seed).state_dict() for seed in (5, 5, 6))
@@ -133,7 +128,6 @@ def the_seed_decides_the_weights(subject: Subject) -> None:
 
 def its_state_is_all_there_is(subject: Subject) -> None:
     """Weights put into a second network give the same features: nothing else is remembered."""
-    common.need("torch")
     import torch
 
     network, other = subject.settled(), subject.make(9)
@@ -145,7 +139,7 @@ def its_state_is_all_there_is(subject: Subject) -> None:
 
 def exports_to_onnx(subject: Subject) -> None:
     """In onnxruntime it gives torch's features at any batch size."""
-    common.need("torch", "onnxscript", "onnxruntime")
+    common.need("onnxscript", "onnxruntime")
     import torch
 
     from blurgate.runtime import onnxruntime

@@ -60,19 +60,18 @@ class FactorySubject:
 
     kind: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ("torch",)
+    """What every check needs."""
 
     def __init__(self, plugin: Any, *, options: dict[str, Any] | None = None) -> None:
         self.plugin, self.options = plugin, options or {}
 
     def make(self) -> Any:
         """Make what the factory makes."""
-        need(*self.packages)
         return factory_of(self.kind, self.plugin)(**self.options)
 
 
 def takes_keywords_only(subject: FactorySubject) -> None:
     """The factory's arguments are keyword-only; one that it does not know is a TypeError."""
-    need(*subject.packages)
     factory = factory_of(subject.kind, subject.plugin)
     kinds = {p.kind for p in inspect.signature(factory).parameters.values()}
     allowed = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}

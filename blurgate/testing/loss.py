@@ -41,7 +41,6 @@ def says_which_head_it_needs(subject: Subject) -> None:
 
 def gives_one_number_per_batch(subject: Subject) -> None:
     """A float32 scalar, finite: the mean over the batch, also of bfloat16 outputs."""
-    common.need("torch")
     import torch
 
     loss = subject.make()
@@ -87,7 +86,6 @@ def goes_downhill(subject: Subject) -> None:
 
 def prefers_the_truth(subject: Subject) -> None:
     """The right degrees cost less than wrong ones."""
-    common.need("torch")
     import torch
 
     loss = subject.make()
@@ -102,7 +100,6 @@ def prefers_the_truth(subject: Subject) -> None:
 
 def refuses_what_is_no_number(subject: Subject) -> None:
     """NaN in outputs or targets, and targets outside [0, 1], raise a `BlurgateError`."""
-    common.need("torch")
     import torch
 
     loss = subject.make()
