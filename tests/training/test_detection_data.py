@@ -30,7 +30,7 @@ from blurgate.training.detection.pictures import (
     annotated_in,
     backgrounds_in,
 )
-from blurgate.training.detection.samples import Held, Sample
+from blurgate.training.detection.samples import Sample
 from blurgate.training.detection.scene_layout import cells
 from blurgate.training.detection.teacher import Search, Teacher
 from blurgate.types import Detections
@@ -959,17 +959,6 @@ def test_pictures_beyond_the_memory_are_decoded_each_time(photo, tmp_path):
     assert (tmp_path / "pixels").stat().st_size == 0
     assert deepcopy(pictures)[1].image.shape == (120, 120, 3)
     np.testing.assert_array_equal(pictures[1].image, face_photo())
-
-
-def test_held_samples_are_composed_once(photo, background):
-    samples = Composed([photo], background, size=64, length=3)
-    held = Held(samples)
-    assert len(held) == 3
-    first = held.sample(0, 2)
-    assert held.sample(0, 2) is first
-    np.testing.assert_array_equal(first.image, samples.sample(0, 2).image)
-    with pytest.raises(ValueError, match="epoch 0"):
-        held.sample(1, 0)
 
 
 def test_no_room_for_shared_pictures_is_said_in_one_line(photo, tmp_path):

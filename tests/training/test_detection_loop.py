@@ -106,6 +106,11 @@ class Drawn:
         return Sample(image, boxes, kps, np.zeros(len(boxes), bool))
 
 
+def drawn(length, size=64):
+    """Other ones, to validate on."""
+    return [Drawn(length, 1, size).sample(0, i) for i in range(length)]
+
+
 def network(seed=0, **given):
     torch.manual_seed(seed)
     return DetectorNet(config(**given).shape())
@@ -152,7 +157,7 @@ def rows(folder):
 
 def test_learns_to_find_drawn_faces_and_their_landmarks(tmp_path):
     settings = config(epochs=6, batch=8, lr=0.02)  # fewer leave it to rounding
-    fit = loop.fit_detector(network(), Drawn(160), Drawn(16, seed=1), settings, tmp_path)
+    fit = loop.fit_detector(network(), Drawn(160), drawn(16), settings, tmp_path)
     assert fit.epoch == 6
     assert fit.best["ap"] > 0.5
     assert fit.best["kps_error"] < 0.25
@@ -169,7 +174,7 @@ def test_a_resumed_run_gives_the_same_to_the_bit(tmp_path):
     settings, data = config(epochs=3), {"sha256": "1"}
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir(), parted.mkdir()
-    args = (Drawn(8), Drawn(4, seed=1), settings)
+    args = (Drawn(8), drawn(4), settings)
     loop.fit_detector(network(), *args, whole, facts=data)
 
     def stop(done, total, text):
@@ -180,9 +185,7 @@ def test_a_resumed_run_gives_the_same_to_the_bit(tmp_path):
         loop.fit_detector(network(), *args, parted, facts=data, on_step=stop, workers=1)
     assert len(rows(parted)) == 2
     seen = Drawn(8)
-    fit = loop.fit_detector(
-        network(7), seen, Drawn(4, seed=1), settings, parted, facts=data, resume=True
-    )
+    fit = loop.fit_detector(network(7), seen, drawn(4), settings, parted, facts=data, resume=True)
     assert {epoch for epoch, _ in seen.asked} == {2}
     assert fit.epoch == 3
     for name in ("last.safetensors", "best.safetensors"):
@@ -207,7 +210,7 @@ def test_a_resumed_run_gives_the_same_to_the_bit(tmp_path):
 def test_statistics_that_are_frozen_stay_and_everything_else_learns(tmp_path, ema):
     def learnt(name, **given):
         (tmp_path / name).mkdir()
-        args = (Drawn(16), Drawn(4, seed=1), config(ema=ema, **given), tmp_path / name)
+        args = (Drawn(16), drawn(4), config(ema=ema, **given), tmp_path / name)
         loop.fit_detector(network(), *args)
         tensors, _ = checkpoints.load(tmp_path / name / "last.safetensors")
         return checkpoints.select(tensors, "model")
@@ -236,7 +239,7 @@ def test_coarse_strides_can_learn_alone(tmp_path, stride, learning):
     settings = config(init=["x"], freeze_norm=True, learn_from=stride, ema=0.9)
     before, after = network(), network()
     before.to(memory_format=torch.channels_last)  # as training leaves a network
-    loop.fit_detector(after, Drawn(16, size=128), Drawn(4, seed=1), settings, tmp_path)
+    loop.fit_detector(after, Drawn(16, size=128), drawn(4), settings, tmp_path)
     fresh = before.state_dict()
     changed = {
         ".".join(key.split(".")[:2])
@@ -259,7 +262,7 @@ def test_what_does_not_learn_counts_for_no_loss(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "detection_loss", spy)
     settings = config(init=["x"], freeze_norm=True, learn_from=16, epochs=1)
-    loop.fit_detector(network(), Drawn(16, size=128), Drawn(4, seed=1), settings, tmp_path)
+    loop.fit_detector(network(), Drawn(16, size=128), drawn(4), settings, tmp_path)
     finest = 2 * 16 * 16
     assert all((faces[:, :finest] == IGNORED).all() for faces in asked)
     assert any((faces[:, finest:] >= 0).any() for faces in asked)
@@ -279,7 +282,7 @@ def test_some_steps_have_larger_and_fewer_pictures(tmp_path):
     near = Seen(16, seed=2, size=128)
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir(), parted.mkdir()
-    loop.fit_detector(network(), Seen(16), Drawn(4, seed=1), settings, whole, close=near)
+    loop.fit_detector(network(), Seen(16), drawn(4), settings, whole, close=near)
     expected = sorted(sizes)
     steps = {(epoch, index // 4, size) for epoch, index, size in expected}
     assert len(steps) == 8  # two epochs of four steps, each of one size
@@ -292,7 +295,7 @@ def test_some_steps_have_larger_and_fewer_pictures(tmp_path):
         if done == 6:
             raise KeyboardInterrupt
 
-    args = (Drawn(4, seed=1), settings, parted)
+    args = (drawn(4), settings, parted)
     with pytest.raises(KeyboardInterrupt):
         loop.fit_detector(network(), Drawn(16), *args, close=near, on_step=stop)
     loop.fit_detector(network(7), Drawn(16), *args, close=near, resume=True)
@@ -315,7 +318,7 @@ def test_a_run_that_ends_before_tensorboard_has_its_epoch_writes_it_when_it_goes
             written.append(row["epoch"])
 
     monkeypatch.setattr(loop, "Board", Board)
-    args = (Drawn(8), Drawn(4, seed=1), config(epochs=2), tmp_path)
+    args = (Drawn(8), drawn(4), config(epochs=2), tmp_path)
     resume = False
     with pytest.raises(KeyboardInterrupt):
         loop.fit_detector(network(), *args)
@@ -326,11 +329,9 @@ def test_a_run_that_ends_before_tensorboard_has_its_epoch_writes_it_when_it_goes
 
 def test_a_finished_run_composes_nothing_when_it_is_resumed(tmp_path, monkeypatch):
     settings = config(epochs=1)
-    done = loop.fit_detector(network(), Drawn(8), Drawn(4, seed=1), settings, tmp_path)
+    done = loop.fit_detector(network(), Drawn(8), drawn(4), settings, tmp_path)
     monkeypatch.setattr(loop, "batches", None)
-    again = loop.fit_detector(
-        network(), Drawn(8), Drawn(4, seed=1), settings, tmp_path, resume=True
-    )
+    again = loop.fit_detector(network(), Drawn(8), drawn(4), settings, tmp_path, resume=True)
     assert repr(again.facts()) == repr(done.facts())  # there are NaNs among them
 
 
@@ -343,7 +344,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
 
     with pytest.raises(ModelError, match="loss of epoch 1 is not a number: lower --lr"):
         loop.fit_detector(
-            network(), Broken(8), Drawn(4), config(clip=0.0, kps_weight=1e30), tmp_path
+            network(), Broken(8), drawn(4), config(clip=0.0, kps_weight=1e30), tmp_path
         )
 
 
@@ -379,7 +380,7 @@ def test_the_exported_file_runs_as_scrfd(tmp_path, monkeypatch):
     monkeypatch.setattr(looks, "CLOSER_BELOW", 0)
     settings = config(epochs=4, lr=0.01, size=96)
     net = network()
-    loop.fit_detector(net, Drawn(96, size=96), Drawn(8, seed=1, size=96), settings, tmp_path)
+    loop.fit_detector(net, Drawn(96, size=96), drawn(8, size=96), settings, tmp_path)
     path = tmp_path / "drawn.onnx"
     card = card_facts("drawn", licence="ours", source="squares", about={"epochs": 4})
     assert export_detector(net, path, card) < 1e-4

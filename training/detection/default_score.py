@@ -15,8 +15,7 @@ import numpy as np
 from blurgate import zoo
 from blurgate.geometry import iou
 from blurgate.interfaces import DetectorOptions, Runtime
-from blurgate.pipeline import ordered_map
-from blurgate.training.detection.samples import Sample, Samples
+from blurgate.training.detection.samples import Sample, Samples, first_epoch
 from blurgate.types import F32, Detections, Frame
 
 __all__ = ["FALSE_ALARMS", "default_score", "fair_score", "false_alarms"]
@@ -43,9 +42,8 @@ def default_score(path: Path, samples: Samples, side: int, workers: int = 1) -> 
         At least 0.5, the detectors' usual one, and below 1.
     """
     find = zoo.open_detector(str(path), Runtime("cpu"), DetectorOptions(long_side=side))
-    indices = iter(range(len(samples)))
     alarms = []
-    with closing(ordered_map(lambda i: samples.sample(0, i), indices, workers)) as ready:
+    with closing(first_epoch(samples, workers)) as ready:
         for sample in ready:
             (seen,) = find([Frame(sample.image, "", 0, None)])
             alarms.append(false_alarms(sample, seen))

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from itertools import islice
@@ -23,7 +22,6 @@ from torch import nn
 
 from blurgate.errors import ModelError
 from blurgate.evaluation.detection import Found
-from blurgate.pipeline import ordered_map
 from blurgate.training import checkpoints
 from blurgate.training.board import Board
 from blurgate.training.detection.assign import IGNORED
@@ -90,19 +88,16 @@ def learning_rate(config: DetectionConfig, step: int, steps: int) -> float:
 
 
 def validate(
-    network: DetectorNet, samples: Samples, *, batch: int, device: torch.device, workers: int = 1
+    network: DetectorNet, samples: Sequence[Sample], *, batch: int, device: torch.device
 ) -> DetectionScores:
-    """Compare what a network finds in the samples of epoch 0, in float32, with what is there."""
+    """Compare what a network finds in samples, in float32, with what is there."""
     was_training = network.training
     network.eval()
     pairs: list[tuple[Sample, Found]] = []
     try:
-        indices = iter(range(len(samples)))
-        with (
-            torch.inference_mode(),
-            closing(ordered_map(lambda i: samples.sample(0, i), indices, workers)) as ready,
-        ):
-            while some := list(islice(ready, batch)):
+        with torch.inference_mode():
+            for at in range(0, len(samples), batch):
+                some = samples[at : at + batch]
                 stacked = torch.from_numpy(np.stack([sample.image for sample in some]))
                 images = prepare(stacked.permute(0, 3, 1, 2).to(device))
                 listed = anchors(images.shape[2], images.shape[3], device)
@@ -115,7 +110,7 @@ def validate(
 def fit_detector(
     network: DetectorNet,
     samples: Samples,
-    validation: Samples,
+    validation: Sequence[Sample],
     config: DetectionConfig,
     folder: Path,
     *,
@@ -131,7 +126,7 @@ def fit_detector(
     Args:
         network: Changed in place; holds the best weights at the end.
         samples: The training pictures.
-        validation: Its epoch 0 is what the best epoch is chosen by.
+        validation: What the best epoch is chosen by.
         config: Epochs, batch and so on.
         folder: An existing folder for checkpoints and logs.
         close: Larger training pictures, for a share of the steps; see `DetectionConfig.close`.
@@ -164,7 +159,7 @@ class _Run:
         network: DetectorNet,
         samples: Samples,
         close: Samples | None,
-        validation: Samples,
+        validation: Sequence[Sample],
         config: DetectionConfig,
         folder: Path,
         device: torch.device,
@@ -264,13 +259,7 @@ class _Run:
         """Validate, and write what has to be written."""
         seconds = time.perf_counter() - began
         chosen = self.average if self.average is not None else self.network
-        scores = validate(
-            chosen,
-            self.validation,
-            batch=self.config.batch,
-            device=self.device,
-            workers=self.workers,
-        )
+        scores = validate(chosen, self.validation, batch=self.config.batch, device=self.device)
         state = self.state
         state.epoch += 1
         last = learning_rate(

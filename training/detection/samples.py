@@ -7,6 +7,7 @@ that is interrupted and resumed sees the very pictures it would have seen.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blurgate.errors import ShapeError
+from blurgate.pipeline import ordered_map
 
-__all__ = ["Held", "Sample", "Samples"]
+__all__ = ["Sample", "Samples", "first_epoch"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,29 +88,6 @@ class Samples(Protocol):
         ...
 
 
-class Held:
-    """Samples that are composed once and kept: those that every epoch is validated on.
-
-    Args:
-        samples: Where they come from; only epoch 0 may be asked for.
-    """
-
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
-        self._kept: dict[int, Sample] = {}
-
-    def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self._samples)
-
-    def sample(self, epoch: int, index: int) -> Sample:
-        """One picture; see `Samples.sample`."""
-        if epoch:
-            raise ValueError("only the samples of epoch 0 are kept")
-        if index not in self._kept:
-            self._kept[index] = self._samples.sample(epoch, index)
-        return self._kept[index]
-
-    def share(self, folder: Path, *, workers: int = 1) -> None:
-        """Share the samples' source; what is kept stays in this process."""
-        self._samples.share(folder, workers=workers)
+def first_epoch(samples: Samples, workers: int) -> Generator[Sample]:
+    """Give the samples of epoch 0 in their order, composed in several threads."""
+    return ordered_map(lambda i: samples.sample(0, i), iter(range(len(samples))), workers)

@@ -32,7 +32,7 @@ from blurgate.training.detection.feeding import teacher_of
 from blurgate.training.detection.loop import fit_detector, validate
 from blurgate.training.detection.network import DetectorNet, lower_scores, prepare
 from blurgate.training.detection.pictures import backgrounds_in
-from blurgate.training.detection.samples import Held
+from blurgate.training.detection.samples import first_epoch
 from blurgate.training.exported import check_alike, is_exported, read_weights, settle
 from blurgate.training.runs import LAST, OnStep, TrainState, begin_with
 from blurgate.training.train import check_folder, prepare_folder
@@ -144,10 +144,10 @@ def train_detector(
     other = Composed(
         val, background, size=config.size, length=config.val_pictures, seed=config.seed + 1
     )
-    validation = Held(other)
     with alone_in(folder):
         check_folder(folder, resume=resume, overwrite=overwrite)  # another run may have ended
         prepare_folder(folder, config.to_yaml(), resume=resume)
+        validation = list(first_epoch(other, workers))
         state = fit_detector(
             network,
             samples,
@@ -172,7 +172,7 @@ def train_detector(
             raw = default_score(unset, many, config.size, workers)
         lower_scores(network, raw)
         network.to(device)
-        exported = validate(network, validation, batch=config.batch, device=device, workers=workers)
+        exported = validate(network, validation, batch=config.batch, device=device)
         card = card_facts(
             name,
             **told,
@@ -183,8 +183,8 @@ def train_detector(
             },
         )
         path = folder / f"{name}.onnx"
-        some = [validation.sample(0, i).image for i in range(min(4, len(validation)))]
-        seen = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2)
+        some = np.stack([sample.image for sample in validation[:4]])
+        seen = torch.from_numpy(some).permute(0, 3, 1, 2)
         difference = export_detector(network, path, card, pictures=seen)
         return TrainedDetector(path, write_card(path, card, difference), state)
 
