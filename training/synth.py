@@ -10,13 +10,13 @@ of the clean face that it was made from, and its row is made in the same place.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
+from itertools import chain, compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +27,7 @@ from blurgate.files import is_count, is_unused, write_atomically, write_json
 from blurgate.journal import Entry, Journal
 from blurgate.locking import alone_in
 from blurgate.pipeline import ordered_map
+from blurgate.plugins.sinks.csv import CsvSink
 from blurgate.tables import open_table
 from blurgate.training import even, layout
 from blurgate.training.faces import SKIP_REASONS, Face, FaceReader, list_digest
@@ -308,10 +309,12 @@ def _finish(
 ) -> None:
     """Write the tables of the methods; may be repeated after an interruption."""
     counts.rows = counts.dropped = 0
+    csv_of = CsvSink(None, layout.COLUMNS)  # for the text of its lines
     for method in recipe.methods:
         stays = _selection(folder, method, curves.get(method), recipe.seed)
-        write_atomically(folder / layout.table_file(method), _table(folder, method, stays))
-        for row in _rows(folder, method, ~stays):
+        lines = (csv_of.line([*row.values()]) for row in compress(_rows(folder, method), stays))
+        write_atomically(folder / layout.table_file(method), chain([csv_of.head()], lines))
+        for row in compress(_rows(folder, method), ~stays):
             (folder / row["file"]).unlink(missing_ok=True)
         counts.rows += int(stays.sum())
         counts.dropped += int((~stays).sum())
@@ -320,32 +323,14 @@ def _finish(
 
 
 def _selection(folder: Path, method: str, curve: Curve | None, seed: int) -> NDArray[np.bool_]:
-    pairs = [(float(row["label"]), int(row["index"])) for row in _rows(folder, method, None)]
+    pairs = [(float(row["label"]), int(row["index"])) for row in _rows(folder, method)]
     if curve is None or not pairs:
         return np.ones(len(pairs), bool)
     labels, index = zip(*pairs, strict=True)
     return even.selection(np.array(labels, np.float32), np.array(index), curve, seed)
 
 
-def _table(folder: Path, method: str, stays: NDArray[np.bool_]) -> Iterator[str]:
-    yield _line(layout.HEADER)
-    for row in _rows(folder, method, stays):
-        yield _line(list(row.values()))
-
-
-def _line(fields: Sequence[str]) -> str:
-    text = io.StringIO()
-    # Python quotes what is part of its line end: a lone CR in a name would end the row for readers.
-    csv.writer(text, lineterminator="\r\n").writerow(fields)
-    return text.getvalue().removesuffix("\r\n") + "\n"
-
-
-def _rows(folder: Path, method: str, wanted: NDArray[np.bool_] | None) -> Iterator[dict[str, str]]:
-    """Give the rows of a method, those that are wanted, one at a time."""
+def _rows(folder: Path, method: str) -> Iterator[dict[str, str]]:
+    """Give the rows of a method, one at a time."""
     with (folder / layout.ROWS).open(newline="", encoding="utf-8") as file:
-        number = 0
-        for row in csv.DictReader(file):
-            if row["method"] == method:
-                if wanted is None or wanted[number]:
-                    yield row
-                number += 1
+        yield from (row for row in csv.DictReader(file) if row["method"] == method)
