@@ -12,17 +12,18 @@ adds to them. POSIX only, as the tests' browser is.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 
-TESTS = Path(__file__).parent.parent / "tests" / "report" / "conftest.py"
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
+import conftest as tests  # the browser and the writer of results that the tests use
+
 LEAST = """(() => {
   let least = Infinity;
   for (let k = 0; k < 40; k++) {
@@ -34,16 +35,6 @@ LEAST = """(() => {
 })()"""
 STEP = LEAST % "setRule({threshold: (k + 1) / 42})"
 SCROLL = LEAST % "box.scrollTop = (k + 1) * box.scrollHeight / 42; drawTiles()"
-
-
-def load_tests() -> ModuleType:
-    """Import the browser and the writer of results that the tests use."""
-    spec = importlib.util.spec_from_file_location("report_tests", TESTS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def drawn(seed: int, degree: float) -> np.ndarray:
@@ -61,20 +52,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--chromium", default="chromium")
     options = parser.parse_args()
-    tests = load_tests()
     print(f"{platform.machine()}, {platform.system()}; at most {options.thumbs} pictures")
     with tempfile.TemporaryDirectory() as name:
         browser = tests.Browser(options.chromium, Path(name) / "profile")
         try:
             for n in options.faces:
-                measure(tests, browser, Path(name) / str(n), n, options)
+                measure(browser, Path(name) / str(n), n, options)
         finally:
             browser.close()
 
 
-def measure(
-    tests: ModuleType, browser: object, folder: Path, n: int, options: argparse.Namespace
-) -> None:
+def measure(browser: tests.Browser, folder: Path, n: int, options: argparse.Namespace) -> None:
     """Measure one number of faces."""
     faces = tests.many_faces(n, videos=8)
     for i in np.linspace(0, n - 1, min(n, options.thumbs)).astype(int).tolist():
@@ -89,7 +77,7 @@ def measure(
     written = time.perf_counter() - started
     ready, step, scroll = [], [], []
     for _ in range(options.rounds):
-        tab = browser.open(page)  # type: ignore[attr-defined]
+        tab = browser.open(page)
         ready.append(tab.ready_s)
         step.append(tab.js(STEP))
         scroll.append(tab.js(SCROLL))

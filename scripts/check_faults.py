@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import importlib.util
+import importlib
 import json
 import os
 import random
@@ -35,16 +35,6 @@ COMMANDS = ("filter", "score", "synth", "train")
 _TIMES = {"elapsed_s", "frames_per_s", "seconds", "pictures_per_s"}
 
 
-def load(name: str) -> Any:
-    """Import a plugin of tests/data."""
-    spec = importlib.util.spec_from_file_location(name, DATA / f"{name}.py")
-    if spec is None or spec.loader is None:
-        raise ImportError(name)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def prepare(names: tuple[str, ...]) -> dict[str, Any]:
     """Import what is heavy before the forks, and register the plugins."""
     os.environ["BLURGATE_DISABLED_PLUGINS"] = "*"
@@ -56,7 +46,8 @@ def prepare(names: tuple[str, ...]) -> dict[str, Any]:
     from blurgate.host import get_host
 
     wanted = PLUGINS if "train" in names else PLUGINS[:2]
-    plugins = {name: load(name) for name in wanted}
+    sys.path.insert(0, str(DATA))
+    plugins = {name: importlib.import_module(name) for name in wanted}
     for name, module in plugins.items():
         get_host().add(module, f"{name}-plugin")
     cli.make_app()

@@ -30,14 +30,13 @@ SIZE = (720, 1280)
 GROWTH_MB = 40
 GROWTH_THREADS = 2  # what the end of a run may have, and no hour adds
 RUN = """
-import importlib.util, os, sys
+import os, sys
 os.environ["BLURGATE_DISABLED_PLUGINS"] = "*"
-spec = importlib.util.spec_from_file_location("marker_plugin", sys.argv.pop(1))
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
+sys.path.insert(0, sys.argv.pop(1))
+import marker_plugin
 from blurgate import cli
 from blurgate.host import get_host
-get_host().add(module, "marker-plugin")
+get_host().add(marker_plugin, "marker-plugin")
 sys.argv[0] = "blurgate"
 cli.main()
 """
@@ -98,7 +97,7 @@ def main() -> int:
         started = time.monotonic()
         run = subprocess.Popen(
             [
-                sys.executable, "-P", "-c", RUN, str(ROOT / "tests/data/marker_plugin.py"),
+                sys.executable, "-P", "-c", RUN, str(ROOT / "tests/data"),
                 "filter", "long.mkv", "--detector", "marker", "--model", "laplacian",
                 "--threshold", "0.4", "--crops", "none", "--quiet", "--out", "out",
                 "--workers", str(options.workers), "--detect-every", "1",

@@ -31,13 +31,9 @@ Target = Callable[[bytes], None]
 def targets() -> dict[str, tuple[Target, Callable[[], list[bytes]]]]:
     """Name -> target, seeds."""
     found: dict[str, Any] = {}
+    sys.path.insert(0, str(FOLDER))
     for path in sorted(FOLDER.glob("fuzz_*.py")):
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(str(path))
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        found |= module.TARGETS
+        found |= importlib.import_module(path.stem).TARGETS
     return found
 
 

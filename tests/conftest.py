@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,11 @@ def load() -> Callable[[Path], ModuleType]:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        sys.modules[path.stem] = module  # where its dataclasses look themselves up
+        try:
+            spec.loader.exec_module(module)
+        finally:
+            del sys.modules[path.stem]
         return module
 
     return load_module

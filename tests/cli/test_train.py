@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import shutil
 import sys
@@ -49,13 +48,11 @@ def threads():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def plugins():
+def plugins(load):
     """The backbone `tiny` and the embedder `tiny`."""
     found, host = {}, get_host()
     for name in ("tiny_backbone", "tiny_embedder"):
-        spec = importlib.util.spec_from_file_location(name, DATA / f"{name}.py")
-        found[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found[name])
+        found[name] = load(DATA / f"{name}.py")
         host.add(found[name], f"{name}-plugin")
     try:
         yield found

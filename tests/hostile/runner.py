@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import importlib.util
 import json
 import os
 import re
@@ -27,19 +26,12 @@ LIMIT_S = 100
 LIMIT_CPU_S = 20
 LIMIT_ADDRESSES = 6 << 30
 PIPE_TIMEOUT_S = 1.0
-
-
-def load(path):
-    """Import a file that is in no package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
+sys.path[:0] = [str(HERE.parent / "data"), str(HERE.parents[1] / "scripts")]
 
 
 def register_detectors():
     """Add the detector that needs no weights, and those that go wrong."""
+    import marker_plugin
     import numpy as np
 
     from blurgate.hookspecs import hookimpl
@@ -76,7 +68,7 @@ def register_detectors():
                 register(f"hostile-{how}", lambda model, runtime, options, how=how: Wrong(how))
 
     host = get_host()
-    host.add(load(HERE.parent / "data" / "marker_plugin.py"), "marker-plugin")
+    host.add(marker_plugin, "marker-plugin")
     host.add(Plugin(), "hostile-plugin")
 
 
@@ -160,15 +152,16 @@ def make_all(scratch, only, part):
     if child == 0:
         code = 1
         try:
-            hostile = load(HERE.parents[1] / "scripts" / "make_hostile.py")
+            import make_hostile
+
             made = []
-            for number, one in enumerate(hostile.CASES.values()):
+            for number, one in enumerate(make_hostile.CASES.values()):
                 if only in one.name and number % part[1] == part[0]:
                     place = scratch / f"{number:03d}"
                     place.mkdir()
                     try:
                         made.append((one.name, str(place), one.make(place)))
-                    except hostile.CannotMakeError as error:
+                    except make_hostile.CannotMakeError as error:
                         made.append((one.name, str(place), str(error)))
             told.write_text(json.dumps(made))
             code = 0

@@ -81,8 +81,8 @@ def result_of(results, name):
 
 
 @pytest.mark.timeout(600)  # the first one runs them all
-def test_every_case_is_in_the_table(runner, results):
-    cases = runner.load(ROOT / "scripts" / "make_hostile.py").CASES
+def test_every_case_is_in_the_table(load, results):
+    cases = load(ROOT / "scripts" / "make_hostile.py").CASES
     assert sorted(results) == sorted(cases)
     assert set(cases) == set(ROWS)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -89,17 +90,9 @@ def test_layers_are_those_of_the_reference_in_order(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(GOLDEN))
-def test_features_are_those_of_the_reference(name: str) -> None:
+def test_features_are_those_of_the_reference(load: Callable[[Path], ModuleType], name: str) -> None:
     # Shapes do not see a stride, a padding, an activation or a shortcut.
-    spec = importlib.util.spec_from_file_location("parity", PARITY)
-    assert spec is not None
-    assert spec.loader is not None
-    parity = importlib.util.module_from_spec(spec)
-    sys.modules["parity"] = parity  # its dataclass looks itself up there
-    try:
-        spec.loader.exec_module(parity)
-    finally:
-        del sys.modules["parity"]
+    parity = load(PARITY)
     model = build_model(name).eval()
     parity.fill(model)
     with torch.no_grad():

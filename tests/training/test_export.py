@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -39,26 +38,29 @@ DATA = Path(__file__).parents[1] / "data"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def make(name, head):
-    """A network with statistics of its own, whose degrees are spread."""
-    torch.manual_seed(3)
-    if name == "tiny":
-        spec = importlib.util.spec_from_file_location("tiny_backbone", DATA / "tiny_backbone.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        model = BlurModel(module.Tiny(), make_head(head, in_features=16))
-    else:
-        model = build_model(name, head=head)
-    images = prepare(torch.from_numpy(crops(8).transpose(0, 3, 1, 2).copy()))
-    with torch.no_grad():
-        model.train()(images)
-        output = model.eval()(images)
-        last = model.head.layers[-1]
-        middle, spread = (0.5, 0.2) if last.out_features == 1 else (0.0, 2.0)
-        scale = spread / output.std(0)
-        last.weight.mul_(scale[:, None])
-        last.bias.sub_(output.mean(0)).mul_(scale).add_(middle)
-    return model
+@pytest.fixture(scope="module")
+def make(load):
+    """Make a network with statistics of its own, whose degrees are spread."""
+
+    def network(name, head):
+        torch.manual_seed(3)
+        if name == "tiny":
+            tiny = load(DATA / "tiny_backbone.py").Tiny()
+            model = BlurModel(tiny, make_head(head, in_features=16))
+        else:
+            model = build_model(name, head=head)
+        images = prepare(torch.from_numpy(crops(8).transpose(0, 3, 1, 2).copy()))
+        with torch.no_grad():
+            model.train()(images)
+            output = model.eval()(images)
+            last = model.head.layers[-1]
+            middle, spread = (0.5, 0.2) if last.out_features == 1 else (0.0, 2.0)
+            scale = spread / output.std(0)
+            last.weight.mul_(scale[:, None])
+            last.bias.sub_(output.mean(0)).mul_(scale).add_(middle)
+        return model
+
+    return network
 
 
 def crops(count):
@@ -76,7 +78,7 @@ def crops(count):
         ("squeezenet1_1", "regression"),
     ],
 )
-def test_the_file_scores_crops_as_torch_does(tmp_path, name, head):
+def test_the_file_scores_crops_as_torch_does(make, tmp_path, name, head):
     model = make(name, head)
     path = tmp_path / "net.onnx"
     card = card_facts("net", threshold=0.35, licence="x", about={"seed": 7})
@@ -98,7 +100,7 @@ def test_the_file_scores_crops_as_torch_does(tmp_path, name, head):
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
+def file(make, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "net.onnx"
     export(make("tiny", "regression"), path, card_facts("net", threshold=0.35, about={"seed": 7}))
     return path
@@ -136,7 +138,7 @@ def test_the_file_tells_nothing_of_the_machine(file):
         assert text.encode() not in content
 
 
-def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
+def test_a_file_that_differs_is_not_written(make, tmp_path, monkeypatch):
     def broken(*given):
         graph = trace(*given)
         clip = next(node for node in graph.graph.node if node.op_type == "Clip")

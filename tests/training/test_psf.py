@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from pathlib import Path
 
@@ -22,12 +21,10 @@ def torch_cpu():
     return on_torch(torch.device("cpu"))
 
 
-def plain():
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "plain_deblurgan.py"
-    spec = importlib.util.spec_from_file_location("plain_deblurgan", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def loop(load):
+    """The slow loop, one path at a time."""
+    return load(Path(__file__).parents[2] / "benchmarks" / "plain_deblurgan.py")
 
 
 def brute_splat(x, y, weight, radius):
@@ -217,8 +214,7 @@ def test_gaussians_are_integrals_over_pixels():
 
 
 @pytest.mark.parametrize("exposure", [0.1, 0.5, 1.0])
-def test_shakes_equal_the_plain_loop_fed_with_the_same_draws(exposure):
-    loop = plain()
+def test_shakes_equal_the_plain_loop_fed_with_the_same_draws(loop, exposure):
     (row,) = shake_rows(1, seed=int(exposure * 10), exposure=exposure, expl=0.003, shake=0.2)
     # Enough of these turn back: take a seed of which one does within this exposure.
     while not any(step < 200 for step in psf.sudden_turns([row])):
@@ -248,8 +244,7 @@ def test_shakes_equal_the_plain_loop_fed_with_the_same_draws(exposure):
     assert np.abs(np.pad(kernel, rim) - wanted / wanted.sum()).max() < 1e-6
 
 
-def test_plain_loop_places_a_path_inside_its_canvas():
-    loop = plain()
+def test_plain_loop_places_a_path_inside_its_canvas(loop):
     np.random.seed(4)  # noqa: NPY002
     path = np.array(loop.place(loop.walk(loop.random_settings())))
     assert path.real.min() > 0
