@@ -26,6 +26,7 @@ from typing import Final, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from blurgate.plugins.detectors.scrfd import ANCHORS, COLUMNS, STRIDES
 
@@ -271,28 +272,12 @@ def count_macs(network: nn.Module, h: int, w: int) -> int:
 
     Papers on detectors call them FLOPs; SCRFD-0.5G has 0.5e9 at 480 x 640.
     """
-    total = 0
-
-    def count(module: nn.Module, _: object, output: Tensor) -> None:
-        nonlocal total
-        assert isinstance(module, nn.Conv2d)
-        total += output[0].numel() * module.weight[0].numel()
-
-    hooks = [
-        module.register_forward_hook(count)
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d)
-    ]
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.inference_mode():
-            network(torch.zeros(1, 3, h, w, device=next(network.parameters()).device))
-    finally:
-        network.train(was_training)
-        for hook in hooks:
-            hook.remove()
-    return total
+    images = torch.zeros(1, 3, h, w, device=next(network.parameters()).device)
+    was_training, counted = network.training, FlopCounterMode(display=False)
+    with torch.inference_mode(), counted:
+        network.eval()(images)
+    network.train(was_training)
+    return counted.get_total_flops() // 2  # the other half are the additions
 
 
 def _conv(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequential:
