@@ -26,10 +26,11 @@ import torch
 from blurgate.training import loop
 from blurgate.training.batches import Feed, Pictures
 from blurgate.training.bench import rate, training_steps
-from blurgate.training.config import TrainConfig, make_config, parse_settings
+from blurgate.training.config import TrainConfig, make_config
 from blurgate.training.feeds import open_feed
 from blurgate.training.loss_sums import parse_loss
 from blurgate.training.model import model_of
+from blurgate.training.settings import parse_settings
 from blurgate.training.train import choose_device
 
 

@@ -27,19 +27,13 @@ import torch
 from blurgate.training import checkpoints, loop
 from blurgate.training.batches import Feed
 from blurgate.training.bench import rate, training_steps
-from blurgate.training.config import (
-    TrainConfig,
-    make_config,
-    parse_settings,
-    parse_yaml,
-    preset_names,
-    read_config,
-)
+from blurgate.training.config import TrainConfig, make_config
 from blurgate.training.feeds import FolderFeed, open_feed
 from blurgate.training.kinds import fit_kinds
 from blurgate.training.loss_sums import parse_loss
 from blurgate.training.model import model_of
 from blurgate.training.runs import BEST, TrainState, device_name
+from blurgate.training.settings import parse_settings, parse_yaml, preset_names, read_config
 from blurgate.training.train import CONFIG, export_run
 
 BASE: Final = {
@@ -79,7 +73,7 @@ def _heads(share: float) -> list[Run]:
     runs = []
     for preset in preset_names():
         if preset.startswith("original_resnet18_"):
-            config = make_config(read_config(preset))
+            config = make_config(read_config(preset, TrainConfig))
             own = {"head": config.head, "loss": config.loss, "ema": 0.99, "lr": 0.002}
             runs.append(Run(preset.removeprefix("original_"), "resnet18", share, own))
     return runs

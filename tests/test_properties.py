@@ -284,7 +284,8 @@ def test_any_profile_is_read_or_refused(tmp_path, changes):
 @example({"methods": [["linear"]]})
 def test_any_configuration_survives_being_written_or_is_refused(facts):
     pytest.importorskip("yaml", reason='it needs: pip install "blurgate[train]"')
-    from blurgate.training.config import make_config, parse_yaml
+    from blurgate.training.config import make_config
+    from blurgate.training.settings import parse_yaml
 
     try:
         config = make_config(as_json(facts))
@@ -300,7 +301,7 @@ def test_any_configuration_survives_being_written_or_is_refused(facts):
 @example("a: 1\na: 2")
 def test_any_yaml_is_keys_and_values_or_refused(text):
     pytest.importorskip("yaml", reason='it needs: pip install "blurgate[train]"')
-    from blurgate.training.config import parse_yaml
+    from blurgate.training.settings import parse_yaml
 
     try:
         assert isinstance(parse_yaml(text, "x"), dict)

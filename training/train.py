@@ -25,7 +25,7 @@ from blurgate.files import is_unused, write_atomically
 from blurgate.interfaces import Runtime
 from blurgate.locking import alone_in
 from blurgate.training import card, loop
-from blurgate.training.config import Config, TrainConfig, fill, parse_yaml, read_config
+from blurgate.training.config import TrainConfig
 from blurgate.training.earlier import learnt_before
 from blurgate.training.export import card_facts, export
 from blurgate.training.exported import check_alike, is_exported, read_weights, settle
@@ -37,6 +37,7 @@ from blurgate.training.model import model_of
 from blurgate.training.pairs import torch_device
 from blurgate.training.quantize import measure, note, quantize
 from blurgate.training.runs import BEST, LAST, LOG, OnStep, TrainState, begin_with, device_name
+from blurgate.training.settings import Config, fill, parse_yaml, read_config
 from blurgate.training.viz import PEOPLE, Curves
 
 if TYPE_CHECKING:

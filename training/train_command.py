@@ -136,12 +136,13 @@ def train_command(
     import torch
 
     from blurgate.host import get_host
-    from blurgate.training.config import TrainConfig, parse_settings
+    from blurgate.training.config import TrainConfig
     from blurgate.training.detection.command import (
         check_detector_options,
         is_detector_run,
         run_detector_command,
     )
+    from blurgate.training.settings import parse_settings
     from blurgate.training.train import choose_device, choose_settings, run_training
 
     given: dict[str, Any] = {

@@ -100,12 +100,13 @@ def config_seeds() -> list[bytes]:
 
 def config(data: bytes) -> None:
     """A training configuration: one that survives being written and read, or ConfigError."""
-    from blurgate.training.config import make_config, parse_yaml, read_config
+    from blurgate.training.config import TrainConfig, make_config
+    from blurgate.training.settings import parse_yaml, read_config
 
     path = _PLACE / "config.yaml"
     path.write_bytes(data)
     try:
-        facts = make_config(read_config(str(path)))
+        facts = make_config(read_config(str(path), TrainConfig))
     except (ConfigError, UnknownNameError):
         return
     assert make_config(parse_yaml(facts.to_yaml(), "x")) == facts

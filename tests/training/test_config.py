@@ -11,13 +11,8 @@ pytest.importorskip("yaml", reason='configurations are YAML (pip install "blurga
 import yaml
 
 from blurgate.errors import ConfigError, UnknownNameError
-from blurgate.training.config import (
-    TrainConfig,
-    make_config,
-    parse_settings,
-    preset_names,
-    read_config,
-)
+from blurgate.training.config import TrainConfig, make_config
+from blurgate.training.settings import parse_settings, preset_names, read_config
 
 # The configurations of the original system: backbone, head, loss.
 ORIGINAL = {
@@ -46,7 +41,7 @@ def test_the_presets_are_the_configurations_of_the_original():
 
 @pytest.mark.parametrize("name", ORIGINAL)
 def test_a_preset_is_trained_as_the_original_was(name):
-    config = make_config(read_config(f"original_{name}"))
+    config = make_config(read_config(f"original_{name}", TrainConfig))
     assert (config.backbone, config.head, config.loss) == ORIGINAL[name]
     assert (config.epochs, config.batch, config.lr, config.val) == (50, 64, 1e-3, 0.2)
     assert (config.schedule, config.decay, config.flip) == ("exponential", 0.95, True)
@@ -61,7 +56,7 @@ def test_a_presets_loss_fits_its_head_and_its_names_are_registered(name):
     from blurgate.training.loss_sums import check_head, parse_loss
     from blurgate.training.pairs import make_chain
 
-    config = make_config(read_config(f"original_{name}"))
+    config = make_config(read_config(f"original_{name}", TrainConfig))
     check_head(parse_loss(config.loss), make_head(config.head, in_features=4))
     assert get_host().registry("backbone")[config.backbone].name == config.backbone
     make_chain(config.synthesizer, options=config.synthesizer_options)
@@ -73,7 +68,7 @@ def test_yaml_of_a_configuration_gives_it_again(tmp_path):
     )
     path = tmp_path / "c.yaml"
     path.write_text(config.to_yaml(), encoding="utf-8")
-    assert make_config(read_config(str(path))) == config
+    assert make_config(read_config(str(path), TrainConfig)) == config
     assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) == {
         entry.name for entry in dataclasses.fields(TrainConfig)
     }
@@ -88,7 +83,7 @@ def test_a_whole_mapping_replaces_single_keys_of_its_bases_and_not_its_own(tmp_p
     (tmp_path / "both.yaml").write_text(f"{whole}synthesizer_options.b: 5\n")
 
     def options(name):
-        return make_config(read_config(str(tmp_path / name))).synthesizer_options
+        return make_config(read_config(str(tmp_path / name), TrainConfig)).synthesizer_options
 
     assert options("base.yaml") == {"a": 1, "b": 2, "c": 3}
     assert options("whole.yaml") == {"d": 4}
@@ -98,7 +93,7 @@ def test_a_whole_mapping_replaces_single_keys_of_its_bases_and_not_its_own(tmp_p
 def test_bases_lie_below_the_file_and_are_found_beside_it(tmp_path):
     (tmp_path / "base.yaml").write_text("base: original_resnet18_complex\nepochs: 7\nlr: 1e-4\n")
     (tmp_path / "top.yaml").write_text("base: base.yaml\nepochs: 9\n")
-    config = make_config(read_config(str(tmp_path / "top.yaml")), {"batch": 32})
+    config = make_config(read_config(str(tmp_path / "top.yaml"), TrainConfig), {"batch": 32})
     assert (config.head, config.epochs, config.lr, config.batch) == ("complex", 9, 1e-4, 32)
 
 
@@ -139,21 +134,21 @@ def test_a_wrong_file_is_refused(tmp_path, text, message):
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        read_config(str(path))
+        read_config(str(path), TrainConfig)
 
 
 def test_yaml_makes_no_objects(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("name: !!python/object/apply:os.getcwd []")
     with pytest.raises(ConfigError, match="is not YAML: could not determine a constructor"):
-        read_config(str(path))
+        read_config(str(path), TrainConfig)
 
 
 def test_a_missing_file_and_an_unknown_preset_are_told_apart(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot read the configuration .*none\.yaml"):
-        read_config(str(tmp_path / "none.yaml"))
+        read_config(str(tmp_path / "none.yaml"), TrainConfig)
     with pytest.raises(UnknownNameError, match=r"no preset is called 'original_resnet43'; did you"):
-        read_config("original_resnet43")
+        read_config("original_resnet43", TrainConfig)
 
 
 def test_settings_are_yaml_values():

@@ -447,7 +447,7 @@ def test_configurations_are_checked(given, line):
 
 
 def test_a_configuration_survives_yaml(tmp_path):
-    from blurgate.training.config import read_config
+    from blurgate.training.settings import read_config
 
     settings = config(data=["a"], name="b")
     path = tmp_path / "c.yaml"

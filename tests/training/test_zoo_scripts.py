@@ -18,9 +18,10 @@ pytest.importorskip("onnxscript", reason='it needs: pip install "blurgate[train]
 pytest.importorskip("onnxruntime", reason='it needs: pip install "blurgate[cpu]"')
 
 from blurgate.io.video import read_video
-from blurgate.training.config import make_config, read_config
+from blurgate.training.config import TrainConfig, make_config
 from blurgate.training.faces import FaceReader, list_faces
 from blurgate.training.labels import Labeller
+from blurgate.training.settings import read_config
 from blurgate.training.synth import Recipe, run_synth
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +98,7 @@ def test_a_plan_is_trained_in_the_time_there_is_and_finished(load, tiny, tmp_pat
     made = sorted(path.name for path in out.iterdir())
     # What fails does not keep the others from being trained; a busy machine has time for one.
     assert made in (["a"], ["a", "mobilenetv2_0.25"])
-    config = make_config(read_config(str(out / "a" / "config.yaml")))
+    config = make_config(read_config(str(out / "a" / "config.yaml"), TrainConfig))
     assert (config.head, config.loss, config.name, config.fresh) == ("bins40", "cmse", "a", 2)
     assert make_config(config.facts()) == config
     run_synth(

@@ -12,10 +12,10 @@ import typer
 
 from blurgate.cli.progress import progress_bar
 from blurgate.errors import ConfigError, UnknownNameError
-from blurgate.training.config import parse_settings, parse_yaml
 from blurgate.training.detection.card import number
 from blurgate.training.detection.config import DetectionConfig
 from blurgate.training.detection.train import TrainedDetector, train_detector
+from blurgate.training.settings import parse_settings, parse_yaml
 from blurgate.training.train import CONFIG, choose_settings
 
 __all__ = ["ARCHITECTURES", "check_detector_options", "is_detector_run", "run_detector_command"]

@@ -9,10 +9,10 @@ from typing import Any, Final, Literal
 
 from blurgate.errors import ConfigError
 from blurgate.plugins.detectors.scrfd import STRIDES
-from blurgate.training.config import Config, check_name, check_ranges, fill
 from blurgate.training.detection.losses import Weights
 from blurgate.training.detection.network import NetShape
 from blurgate.training.detection.pictures import LEAST_PX
+from blurgate.training.settings import Config, check_name, check_ranges, fill
 
 __all__ = ["DetectionConfig", "make_detection_config"]
 
