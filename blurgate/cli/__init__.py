@@ -104,7 +104,9 @@ def main() -> NoReturn:
     try:
         signal.signal(signal.SIGTERM, _interrupt)
         _mend_streams()
-        make_app()()
+        # On Windows typer would resolve patterns before the commands do, and otherwise: it takes
+        # clip1.mp4 for a clip[1].mp4 that is there, and what is below photos/** several times.
+        make_app()(windows_expand_args=False)
     except SystemExit as end:
         # Like `head`, the reader of stdout has enough; typer has made a 1 of that.
         if isinstance(end.__context__, BrokenPipeError):

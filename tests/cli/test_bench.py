@@ -140,6 +140,17 @@ def test_bad_input_is_one_line(run, tmp_path, monkeypatch, options, code, messag
     assert message in ran.err
 
 
+def test_patterns_that_the_shell_left_are_resolved(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.onnx", "a.onnx", "[ab].onnx"):
+        shutil.copy(MODELS / "mobilenetv2_0.25.onnx", name)
+    given = []
+    monkeypatch.setattr(benching, "open_subject", lambda name, *rest: given.append(name) or 1 / 0)
+    for pattern in ("[ab].onnx", "?.onnx", "c*.onnx"):
+        assert run("bench", pattern).code == 1
+    assert given == ["[ab].onnx", "a.onnx", "c*.onnx"]
+
+
 def test_an_untrained_backbone_is_timed_in_both_engines(run):
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")

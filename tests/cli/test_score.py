@@ -71,6 +71,27 @@ def test_a_row_for_every_face_and_every_file_without(score, marker, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out.csv"]
 
 
+def test_patterns_are_resolved_by_the_command_on_windows_too(score, marker, tmp_path, monkeypatch):
+    class Windows:
+        name = "nt"
+
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+    monkeypatch.setattr("typer.core.os", Windows())  # there it resolves patterns itself
+    make_folder(marker, tmp_path / "in", n=3)
+    (tmp_path / "in/000.png").rename(tmp_path / "clip1.png")
+    (tmp_path / "in/001.png").rename(tmp_path / "clip[1].png")
+    assert [row["file"] for row in parse(score("clip[1].png").out)] == ["clip[1].png"]
+    (tmp_path / "clip1.png").rename(tmp_path / "in/a.png")
+    (tmp_path / "in/journal.jsonl").write_text("{}")  # as results of filter have it
+    (tmp_path / "all").mkdir()
+    (tmp_path / "in/002.png").rename(tmp_path / "all/b.png")
+    (tmp_path / "in").rename(tmp_path / "all/in")
+    ran = score("all/**", "clip?1?.png")
+    assert {row["file"] for row in parse(ran.out)} == {"all/b.png", "clip[1].png"}
+
+
 def test_nothing_that_a_list_names_is_lost(score, marker, tmp_path, monkeypatch):
     """A picture, a missing file without an ending, a video, and a folder with another video."""
     make_folder(marker, tmp_path / "in", n=2)

@@ -60,7 +60,7 @@ def test_libraries_cannot_make_a_crash_of_ctrl_c(end, code):
         "c = ctypes.CDLL(None)\n"
         "c.__cxa_atexit(c.abort, None, None)\n"
         "atexit.register(sys.stdout.write, 'ended')\n"
-        f"cli.make_app = lambda: lambda: sys.exit({end})\n"
+        f"cli.make_app = lambda: lambda **given: sys.exit({end})\n"
         "cli.program()"
     )
     ran = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, timeout=60)
@@ -78,7 +78,7 @@ def test_a_source_that_keeps_silent_does_not_outlast_the_command(silent_s, end):
         "def camera():\n"
         "    yield 'seen'\n"
         f"    time.sleep({silent_s})\n"
-        "def command():\n"
+        "def command(**given):\n"
         "    frames = newest(camera(), 1, on_drop=print, may_drop=lambda: True)\n"
         "    sys.stdout.write(next(frames))\n"
         "    frames.close()\n"
