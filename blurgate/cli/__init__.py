@@ -161,7 +161,10 @@ class _Stderr:
 
 
 def _mend_streams() -> None:
-    """Open what the caller has closed: a file would take its number, and get what is printed."""
+    """Open what the caller has closed: a file would take its number, and get what is printed.
+
+    On Windows a pipe is read and written in a code page that lacks most letters.
+    """
     if sys.stdin is None:
         sys.stdin = _null(os.O_RDONLY, "r")
     if sys.stdout is None:
@@ -170,7 +173,8 @@ def _mend_streams() -> None:
         sys.stderr = _null(os.O_WRONLY, "w")
     sys.stderr = cast(TextIO, _Stderr(sys.stderr))
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # names of files may be any bytes
+        # Names of files may be any bytes, and are UTF-8 on Windows too, as `report` saves them.
+        sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
 
 
 def _null(access: int, mode: str) -> TextIO:

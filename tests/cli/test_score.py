@@ -110,6 +110,22 @@ def test_nothing_that_a_list_names_is_lost(score, marker, tmp_path, monkeypatch)
     ]
 
 
+def test_lists_are_utf8_whatever_the_code_page_of_a_pipe_is(marker, marker_environment, tmp_path):
+    """On Windows that is cp1252 or the like."""
+    make_folder(marker, tmp_path / "in", n=2)
+    (tmp_path / "in/001.png").rename(tmp_path / "in/日本.png")
+    environment = {**marker_environment, "PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "blurgate", "score", "-", "--csv", "o.csv",
+               "--detector", "marker", "--model", "laplacian"]  # fmt: skip
+    listed = "\ufeffin/日本.png\nin/000.png\n".encode()
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, input=listed, capture_output=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = parse((tmp_path / "o.csv").read_text(encoding="utf-8"))
+    assert [row["file"] for row in found] == ["in/000.png", "in/日本.png"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows have names of Unicode only")
 def test_names_on_standard_input_may_be_any_bytes(marker, marker_environment, tmp_path):
     make_folder(marker, tmp_path / "in", n=2)
