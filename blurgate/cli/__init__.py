@@ -172,6 +172,8 @@ def _mend_streams() -> None:
     if sys.stderr is None:
         sys.stderr = _null(os.O_WRONLY, "w")
     sys.stderr = cast(TextIO, _Stderr(sys.stderr))
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names hold all letters
     if isinstance(sys.stdin, io.TextIOWrapper):
         # Names of files may be any bytes, and are UTF-8 on Windows too, as `report` saves them.
         sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")

@@ -479,6 +479,17 @@ def test_a_dry_run_counts_its_part(filter_, marker, tmp_path):
         assert len(summary(tmp_path / part[0])["sources"]) == count
 
 
+def test_letters_that_stdout_lacks_are_no_defect(marker, marker_environment, tmp_path):
+    """On Windows a pipe is written in a code page."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((60, 60, 3), 60, np.uint8))
+    command = [sys.executable, "-m", "blurgate", "filter", "a.png", "--dry-run", "--out", "日本",
+               "--detector", "marker", "--model", "laplacian", "--threshold", "0.4"]  # fmt: skip
+    environment = {**marker_environment, "PYTHONIOENCODING": "cp1252"}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert rb"output     \u65e5\u672c (faces.csv" in ran.stdout
+
+
 def test_a_dry_run_refuses_the_folders_that_a_run_refuses(filter_, marker, tmp_path):
     picture(marker, tmp_path / "a.png")
     assert filter_("a.png", "--out", "used").code == 0
