@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import cv2
 import numpy as np
 import pytest
@@ -58,6 +60,28 @@ def test_other_processes_compose_the_same_batches(samples, tmp_path, monkeypatch
     # A run that goes on after its first epoch sees the second one's.
     with feeding.batches(samples, samples.close(128), config(), first=1) as ready:
         np.testing.assert_array_equal(next(ready).pictures, own[2].pictures)
+
+
+def test_what_was_shared_is_let_go_of_before_it_is_removed(samples, monkeypatch):
+    """Windows removes no file that a process has open: it would stay for ever."""
+    made = []
+
+    class Loader:  # in place of other processes, which end with its iterator
+        def __init__(self, *given, **named):
+            pass
+
+        def __iter__(self):
+            batches = (number for number in range(9))
+            made.append(weakref.ref(batches))
+            return batches
+
+    monkeypatch.setattr(feeding, "DataLoader", Loader)
+    with feeding.batches(samples, samples.close(128), config(), workers=2) as ready:
+        assert next(ready) == 0
+        made.append(weakref.ref(samples._photos._pixels))
+        assert all(one() is not None for one in made)
+    assert all(one() is None for one in made)
+    assert samples.sample(0, 0).image.shape == (64, 64, 3)  # read again
 
 
 @pytest.mark.parametrize("workers", [1, 2])

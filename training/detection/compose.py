@@ -149,6 +149,12 @@ class Composed:
             if pictures is not None:
                 pictures.share(folder / name, workers=workers)
 
+    def unshare(self) -> None:
+        """Let go of these files; see `Pictures.unshare`."""
+        for pictures in (self._photos, self._empty):
+            if pictures is not None:
+                pictures.unshare()
+
     def __len__(self) -> int:
         """Samples in one epoch."""
         return self._length

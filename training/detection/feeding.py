@@ -8,7 +8,7 @@ its plan alone and not from the process that composes it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -210,11 +210,13 @@ def batches(
             worker_init_fn=_start_worker if several else None,
             pin_memory=pin and several,
         )
-        iterator = iter(loader)
+        made = _checked(iter(loader), workers, Path(shared))
         try:
-            yield _checked(iterator, workers, Path(shared))
+            yield made
         finally:
-            del iterator  # which ends the processes
+            made.close()  # which ends the processes, also where batches are left
+            if several:
+                samples.unshare()  # Windows removes no file that somebody has open
 
 
 def _start_worker(number: int) -> None:
@@ -222,7 +224,7 @@ def _start_worker(number: int) -> None:
     torch.set_num_threads(1)
 
 
-def _checked(made: Iterator[Batch | BlurgateError], workers: int, shared: Path) -> Iterator[Batch]:
+def _checked(made: Iterator[Batch | BlurgateError], workers: int, shared: Path) -> Generator[Batch]:
     for number, batch in enumerate(made, 1):
         if isinstance(batch, BlurgateError):
             raise batch

@@ -170,6 +170,14 @@ class Pictures:
         self._kept.clear()
         self._map()
 
+    def unshare(self) -> None:
+        """Let go of the file of `share`: while it is mapped here, Windows does not remove it.
+
+        Pictures are decoded from then on each time they are asked for.
+        """
+        self._file, self._pixels = None, None
+        self._stored.clear()
+
     def _map(self) -> None:
         if self._file is not None:
             self._pixels = np.memmap(self._file, np.uint8, "r")

@@ -87,6 +87,10 @@ class Samples(Protocol):
         """
         ...
 
+    def unshare(self) -> None:
+        """Let go of these files in this process: the others have ended, and they are removed."""
+        ...
+
 
 def first_epoch(samples: Samples, workers: int) -> Generator[Sample]:
     """Give the samples of epoch 0 in their order, composed in several threads."""
