@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -111,6 +112,13 @@ def test_many_sources_go_through_a_list(make, write_report, browser, tmp_path):
     folder = make.write_run(tmp_path / "run", faces)
     tab = browser.open(write_report(folder, folder / "report.html"))
     assert tab.js("byId('command').textContent").endswith("-0.4 - < sources.txt")
+    tab.js("byId('shell').value = 'ps'; byId('shell').dispatchEvent(new Event('change'))")
+    told, read, line = re.split("; |[|] ", tab.js("byId('command').textContent"))
+    assert (told, read) == (
+        "$OutputEncoding = [Text.UTF8Encoding]::new()",
+        "Get-Content -Encoding UTF8 sources.txt ",
+    )
+    assert line.endswith("-0.4 -")
     tab._browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     tab.js("byId('save-list').click()")
     for _ in range(50):

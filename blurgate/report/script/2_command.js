@@ -37,7 +37,10 @@ function commandLine(shell) {
   if (!command.sources.length) return `${words.map(quote).join(" ")} SOURCE`;
   if (command.listed) {
     const line = [...words, "-"].map(quote).join(" ");
-    return shell === "ps" ? `Get-Content sources.txt | ${line}` : `${line} < sources.txt`;
+    // PowerShell 5 reads the list in a code page and hands it on as ASCII, if it is not told.
+    return shell === "ps"
+      ? `$OutputEncoding = [Text.UTF8Encoding]::new(); Get-Content -Encoding UTF8 sources.txt | ${line}`
+      : `${line} < sources.txt`;
   }
   // Behind -- a source that begins with a dash is no option.
   const ends = command.sources.some((name) => name.startsWith("-")) ? ["--"] : [];
