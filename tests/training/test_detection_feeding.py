@@ -38,12 +38,14 @@ def test_other_processes_compose_the_same_batches(samples, tmp_path, monkeypatch
     with feeding.batches(samples, samples.close(128), config()) as ready:
         own = list(ready)
     share, shared = Composed.share, []
+    photo = tmp_path / "photo.png"
+    pixels = photo.read_bytes()
 
     def watched(self, folder, **given):
         share(self, folder, **given)
         shared.append(folder)
         assert [path.name for path in folder.iterdir()] == ["photos"]
-        (tmp_path / "photo.png").unlink()  # the processes see the pixels that were shared
+        photo.unlink()  # the processes see the pixels that were shared
 
     monkeypatch.setattr(Composed, "share", watched)
     with feeding.batches(samples, samples.close(128), config(), workers=2) as ready:
@@ -57,6 +59,7 @@ def test_other_processes_compose_the_same_batches(samples, tmp_path, monkeypatch
         np.testing.assert_array_equal(a.pictures, b.pictures)
         for one, other in zip(a.targets, b.targets, strict=True):
             np.testing.assert_array_equal(one, other)
+    photo.write_bytes(pixels)
     # A run that goes on after its first epoch sees the second one's.
     with feeding.batches(samples, samples.close(128), config(), first=1) as ready:
         np.testing.assert_array_equal(next(ready).pictures, own[2].pictures)
