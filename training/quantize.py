@@ -74,6 +74,9 @@ def quantize(model: Path, out: Path, pictures: Iterable[Pictures]) -> int:
                 # Seven bits of weights: processors without VNNI add products up in 16 bits, where
                 # eight would overflow, and the degree would depend on the machine.
                 reduce_range=True,
+                # The mean of the batches' ranges, which is what `for_int8` rounds to in training;
+                # the widest of all makes coarse steps for the sake of one picture.
+                extra_options={"CalibMovingAverage": True},
                 nodes_to_exclude=_after_convolutions(onnx.load(str(prepared)).graph),
             )
             graph = onnx.load(str(quantized))
