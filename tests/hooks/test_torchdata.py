@@ -38,7 +38,7 @@ def test_pictures_of_pillow_are_what_their_files_would_be(tmp_path):
     """Deep greys are scaled and not clipped, and what is transparent is white."""
     grey = crops(1)[0, :, :, 0]
     deep = Image.fromarray(grey.astype(np.uint16) * 257)
-    see_through = Image.fromarray(np.dstack([grey, np.full_like(grey, 128)]), "LA")
+    see_through = Image.merge("LA", [Image.fromarray(grey), Image.new("L", deep.size, 128)])
     for name, item in (("a.png", deep), ("b.tif", deep.convert("I")), ("c.png", see_through)):
         item.save(tmp_path / name)
         np.testing.assert_array_equal(crop_of(item), read_image(tmp_path / name))
