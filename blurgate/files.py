@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -75,6 +76,17 @@ def folder_of(path: Path) -> Iterator[None]:
             with suppress(OSError):  # it holds something, or could not be made
                 folder.rmdir()
         raise
+
+
+def matching(word: str) -> list[str]:
+    """Resolve a pattern that the shell left, as on Windows.
+
+    Returns:
+        Sorted paths; the word itself where that is one, or where nothing matches.
+    """
+    if not glob.has_magic(word) or os.path.lexists(word):
+        return [word]
+    return sorted(glob.glob(word)) or [word]  # noqa: PTH207 - keeps "../"
 
 
 def parsed_object(data: bytes) -> dict[str, Any] | None:

@@ -76,8 +76,9 @@ def bench_command(
     from blurgate import zoo
     from blurgate.benching import measure, open_subject
     from blurgate.errors import MissingModelError
+    from blurgate.files import matching
 
-    names = _resolved(model or ()) or (
+    names = [name for word in model or () for name in matching(word)] or (
         [row.name for row in zoo.models() if row.kind == "scorer" and row.present]
         if not backbone
         else []
@@ -195,17 +196,6 @@ def _row(
             for (engine, threads, batch), (middle, fastest) in taken.items()
         ],
     }
-
-
-def _resolved(words: Sequence[str]) -> list[str]:
-    """Resolve patterns that the shell left, as on Windows."""
-    import glob
-    import os
-
-    names: list[str] = []
-    for word in words:
-        names += [word] if os.path.lexists(word) else sorted(glob.glob(word)) or [word]  # noqa: PTH207 - keeps "../"
-    return names
 
 
 def _labels(rows: Sequence[dict[str, Any]], given: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +79,7 @@ def _expanded(words: list[str]) -> list[str]:
     """Resolve patterns that the shell left: in addresses, and on Windows in paths."""
     import glob
 
+    from blurgate.files import matching
     from blurgate.io import remote
     from blurgate.sharding import NOTE_SUFFIX
 
@@ -87,11 +87,8 @@ def _expanded(words: list[str]) -> list[str]:
     for word in words:
         if remote.is_remote(word) and glob.has_magic(word):
             names += [name for name in remote.matching(word) if not name.endswith(NOTE_SUFFIX)]
-        elif glob.has_magic(word) and not os.path.lexists(word):
-            found = [name for name in glob.glob(word) if not name.endswith(NOTE_SUFFIX)]  # noqa: PTH207 - keeps "../"
-            names += sorted(found) or [word]
         else:
-            names.append(word)
+            names += [name for name in matching(word) if not name.endswith(NOTE_SUFFIX)] or [word]
     return names
 
 
