@@ -10,8 +10,7 @@ turns, one face and one thread each; printed are medians of the wall clock and t
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from blurgate import zoo
 from blurgate.interfaces import Runtime
 from blurgate.runtime import make_session, run
+from blurgate.timing import in_turns
 
 
 def main() -> None:
@@ -36,17 +36,14 @@ def main() -> None:
         for how, outputs in (("whole", None), ("degree", ["degree"])):
             sessions[name, how] = make_session(file.path, Runtime("cpu"), outputs)
     images = np.random.default_rng(0).standard_normal((1, 3, 112, 112), np.float32)
-    taken: dict[tuple[str, str], list[float]] = {key: [] for key in sessions}
-    for _ in range(arguments.rounds):
-        for key, session in sessions.items():
-            for warm in (False, True):  # the first call finds another model's weights in the cache
-                start = time.perf_counter()
-                run(session, {"images": images}, key[0], ["degree"])
-                if warm:
-                    taken[key].append((time.perf_counter() - start) * 1000)
+    calls = {
+        key: partial(run, session, {"images": images}, key[0], ["degree"])
+        for key, session in sessions.items()
+    }
+    taken = in_turns(calls, arguments.rounds)
     print(f"{'model':24}{'whole, ms':>12}{'degree, ms':>12}{'ratio':>8}")
     for name in arguments.models:
-        whole, degree = (statistics.median(taken[name, how]) for how in ("whole", "degree"))
+        whole, degree = (taken[name, how].median for how in ("whole", "degree"))
         print(f"{name:24}{whole:12.3f}{degree:12.3f}{whole / degree:8.2f}")
 
 

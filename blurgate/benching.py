@@ -1,15 +1,10 @@
-"""How fast blur models are: wall clock from aligned faces as pixels to their degrees.
-
-Models are timed in turns, one short stretch each per round, so that whatever else the machine does
-falls on all of them; a figure is the median over the rounds.
-"""
+"""How fast blur models are: wall clock from aligned faces as pixels to their degrees."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,6 +13,7 @@ from blurgate import zoo
 from blurgate.cards import read_card
 from blurgate.interfaces import Runtime
 from blurgate.stages import degrees_of
+from blurgate.timing import Spent, in_turns
 from blurgate.types import CROP_SIZE
 
 if TYPE_CHECKING:
@@ -74,30 +70,27 @@ def measure(
     *,
     rounds: int,
     on_round: Callable[[int], None] = lambda done: None,
-) -> list[dict[Key, tuple[float, float]]]:
+) -> list[dict[Key, Spent]]:
     """Time models in turns.
 
     Args:
         subjects: What to time.
         batches: Faces per call.
-        rounds: Timed stretches of each; one more is made first and thrown away.
+        rounds: Timed calls of each.
         on_round: Called with the number of rounds that are done.
 
     Returns:
-        For each subject: (engine, threads, batch) -> milliseconds of a call, the median and the
-        least: what else the machine does makes calls longer, long ones above all.
+        For each subject: (engine, threads, batch) -> milliseconds of a call.
     """
     rng = np.random.default_rng(0)
     crops = {n: rng.integers(0, 256, (n, CROP_SIZE, CROP_SIZE, 3), np.uint8) for n in batches}
-    taken: list[dict[Key, list[float]]] = [{} for _ in subjects]
-    for number in range(rounds + 1):
-        for subject, times in zip(subjects, taken, strict=True):
-            for (engine, threads), call in subject.calls.items():
-                for batch, faces in crops.items():
-                    began = time.perf_counter()
-                    call(faces)
-                    if number:  # the first round warms up
-                        spent = (time.perf_counter() - began) * 1000
-                        times.setdefault((engine, threads, batch), []).append(spent)
-        on_round(number)
-    return [{key: (median(v), min(v)) for key, v in times.items()} for times in taken]
+    calls: dict[tuple[int, Key], Callable[[], object]] = {
+        (number, (engine, threads, batch)): partial(call, faces)
+        for number, subject in enumerate(subjects)
+        for (engine, threads), call in subject.calls.items()
+        for batch, faces in crops.items()
+    }
+    out: list[dict[Key, Spent]] = [{} for _ in subjects]
+    for (number, key), spent in in_turns(calls, rounds, on_round).items():
+        out[number][key] = spent
+    return out

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from blurgate.files import write_atomically
 from blurgate.interfaces import Runtime
 from blurgate.runtime import make_session, onnxruntime, run
+from blurgate.timing import in_turns
 from blurgate.training.runs import TrainState, run_names
 from blurgate.types import CROP_SIZE
 
@@ -135,16 +135,12 @@ def time_ms(
         path: A file whose input is called `images`.
         shape: Of the input.
         outputs: Only what these need; None: everything.
-        runs: Calls; the first sixth warms up.
+        runs: Calls that count.
     """
     session = make_session(path, Runtime("cpu"), outputs)
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
-    taken = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        run(session, {"images": images}, str(path))
-        taken.append(time.perf_counter() - start)
-    return median(taken[runs // 6 :]) * 1000
+    call = partial(run, session, {"images": images}, str(path))
+    return in_turns({path: call}, runs)[path].median
 
 
 def write_card(

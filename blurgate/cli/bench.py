@@ -16,8 +16,9 @@ from blurgate.hookspecs import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from blurgate.benching import Subject
+    from blurgate.benching import Key, Subject
     from blurgate.interfaces import App
+    from blurgate.timing import Spent
 
 EXAMPLE = """Example:
 
@@ -91,7 +92,7 @@ def bench_command(
         subjects = [_with_torch(subject, used_threads) for subject in subjects]
     with tempfile.TemporaryDirectory() as folder:
         subjects += _untrained(backbone or [], Path(folder), used_threads, torch)
-        with progress_bar(rounds + 1, "rounds", quiet=quiet) as bar:
+        with progress_bar(rounds, "rounds", quiet=quiet) as bar:
             times = measure(
                 subjects, used_batches, rounds=rounds, on_round=lambda done: bar(done, "")
             )
@@ -173,7 +174,7 @@ def _errors(subject: Subject, data: Path | None) -> tuple[float | None, float | 
 
 def _row(
     subject: Subject,
-    taken: dict[tuple[str, int, int], tuple[float, float]],
+    taken: dict[Key, Spent],
     errors: tuple[float | None, float | None],
 ) -> dict[str, Any]:
     from blurgate.cards import number_in

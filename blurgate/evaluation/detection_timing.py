@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ from blurgate import zoo
 from blurgate.geometry import fit_long_side
 from blurgate.interfaces import Runtime
 from blurgate.runtime import make_session, run
+from blurgate.timing import Spent, in_turns
 from blurgate.types import Frame
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 FILM: Final = (1080, 1920)
 """(h, w) of the video whose pictures are timed, at the size that they have on the canvas."""
 ROUNDS: Final = 30
-WARM_UP: Final = 3
-"""Rounds before those that count."""
 
 
 def time_detectors(
@@ -30,7 +28,6 @@ def time_detectors(
     *,
     long_side: int = 640,
     rounds: int = ROUNDS,
-    warm_up: int = WARM_UP,
 ) -> dict[str, dict[str, Any]]:
     """Time detectors on one thread of the CPU.
 
@@ -38,7 +35,6 @@ def time_detectors(
         contenders: The detectors.
         long_side: Of the canvas.
         rounds: How often each is timed.
-        warm_up: Rounds before those that count.
 
     Returns:
         Detector -> `size` (h, w), and in milliseconds the median and the fastest of the rounds:
@@ -56,22 +52,16 @@ def time_detectors(
         network = _network(contender.name, size)
         if network is not None:
             calls[f"network {contender.name}"] = network
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + warm_up):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if turn >= warm_up:
-                taken[name].append((time.perf_counter() - start) * 1e3)
+    taken = in_turns(calls, rounds)
     return {c.name: {"size": list(size), **_figures(taken, c.name)} for c in contenders}
 
 
-def _figures(taken: Mapping[str, Sequence[float]], name: str) -> dict[str, float | None]:
+def _figures(taken: Mapping[str, Spent], name: str) -> dict[str, float | None]:
     out: dict[str, float | None] = {}
     for part in ("call", "network"):
-        times = taken.get(f"{part} {name}")
-        out[f"{part}_ms"] = float(np.median(times)) if times else None
-        out[f"{part}_fastest_ms"] = min(times) if times else None
+        spent = taken.get(f"{part} {name}")
+        out[f"{part}_ms"] = spent and spent.median
+        out[f"{part}_fastest_ms"] = spent and spent.fastest
     return out
 
 

@@ -199,7 +199,7 @@ def found(*rows, kps=None):
 @pytest.fixture
 def hurried(monkeypatch):
     """Time each detector once: the tests need a figure and no good one."""
-    once = partial(time_detectors, rounds=1, warm_up=0)
+    once = partial(time_detectors, rounds=1)
     monkeypatch.setattr(detection_command, "time_detectors", once)
 
 
@@ -648,8 +648,8 @@ def test_detectors_take_turns_when_they_are_timed(monkeypatch):
 
     monkeypatch.setattr("blurgate.zoo.resolve", lambda kind, name: None)
     contenders = [Contender(name, Noting(name), Noting(name)) for name in "ab"]
-    times = time_detectors(contenders, rounds=4, warm_up=3)
-    assert order == [(name, (384, 640, 3)) for _ in range(7) for name in "ab"]
+    times = time_detectors(contenders, rounds=4)
+    assert order == [(name, (384, 640, 3)) for _ in range(4) for name in "aabb"]
     assert times["a"]["call_fastest_ms"] <= times["a"]["call_ms"]
     assert times["a"]["network_ms"] is None
 
