@@ -82,6 +82,7 @@ def quantize(model: Path, out: Path, pictures: Iterable[Pictures]) -> int:
             graph = onnx.load(str(quantized))
             wanted, found = (_raw(path, batches) for path in (prepared, quantized))
             _refit(graph, wanted, found)
+            _pack(graph)
     except Exception as error:
         line = " ".join(str(error).split())[:300]
         raise ModelError(f"{model} cannot be quantised: {line}", path=str(model)) from error
@@ -152,6 +153,45 @@ def _refit(model: onnx.ModelProto, wanted: NDArray[np.float64], found: NDArray[n
     for entry, by, add in ((weight, scale[:, None], 0), (bias, scale, shift)):
         changed = (numpy_helper.to_array(entry) * by + add).astype(np.float32)
         entry.CopyFrom(numpy_helper.from_array(changed, entry.name))
+
+
+def _pack(model: onnx.ModelProto) -> None:
+    """Let the first convolution see squares of 2 x 2 pixels as one with four times the channels.
+
+    The sums stay the same: one that steps by two pixels over an even border, as YOLOv5's, steps by
+    one over such squares. onnxruntime collects what an 8-bit convolution multiplies pixel by pixel,
+    and three numbers at a time are few: that took a quarter of the whole network's time.
+
+    Args:
+        model: Changed, if its first convolution is such a one.
+    """
+    nodes = model.graph.node
+    chain, name = [], "images"
+    for kind in ("QuantizeLinear", "DequantizeLinear", "Conv"):
+        users = [node for node in nodes if name in node.input]
+        if [node.op_type for node in users] != [kind]:
+            return
+        chain += users
+        name = users[0].output[0]
+    rounded, _, conv = chain
+    made = next(node for node in nodes if conv.input[1] in node.output)
+    entry = next(entry for entry in model.graph.initializer if entry.name == made.input[0])
+    weight = numpy_helper.to_array(entry)
+    facts = {entry.name: onnx.helper.get_attribute_value(entry) for entry in conv.attribute}
+    outputs, channels, h, w = weight.shape
+    plain = facts.get("group", 1) == 1 and facts.get("dilations", [1, 1]) == [1, 1]
+    even = not any(side % 2 for side in (h, w, *facts.get("pads", [0])))
+    if not plain or not even or facts.get("strides") != [2, 2]:
+        return
+    squares = weight.reshape(outputs, channels, h // 2, 2, w // 2, 2).transpose(0, 3, 5, 1, 2, 4)
+    squares = np.ascontiguousarray(squares).reshape(outputs, 4 * channels, h // 2, w // 2)
+    entry.CopyFrom(numpy_helper.from_array(squares, entry.name))
+    facts["kernel_shape"], facts["strides"] = [h // 2, w // 2], [1, 1]
+    facts["pads"] = [side // 2 for side in facts.get("pads", [0] * 4)]
+    del conv.attribute[:]
+    conv.attribute.extend(onnx.helper.make_attribute(key, value) for key, value in facts.items())
+    rounded.input[0] = "squares"
+    nodes.insert(0, onnx.helper.make_node("SpaceToDepth", ["images"], ["squares"], blocksize=2))
 
 
 def measure(model: Path, batches: Iterable[Pictures]) -> Scores:

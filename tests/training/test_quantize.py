@@ -60,6 +60,27 @@ def test_a_twin_answers_in_the_scale_of_its_model(name, tmp_path):
     assert 0 < np.abs(twin - whole).mean() < 0.05
 
 
+def test_a_first_convolution_of_squares_gives_the_same_degrees(tmp_path, monkeypatch):
+    """YOLOv5's steps by two pixels; the others' keep their borders of one, and so their form."""
+    pictures = crops(32, 1)
+    quantize(ZOO / "yolov5n_xx.onnx", tmp_path / "squares.onnx", batches(pictures))
+    quantize(ZOO / "mobilenetv2_0.25.onnx", tmp_path / "other.onnx", batches(pictures))
+    monkeypatch.setattr("blurgate.training.quantize._pack", lambda model: None)
+    quantize(ZOO / "yolov5n_xx.onnx", tmp_path / "pixels.onnx", batches(pictures))
+    kinds = {
+        name: [node.op_type for node in onnx.load(tmp_path / f"{name}.onnx").graph.node]
+        for name in ("squares", "other", "pixels")
+    }
+    assert "SpaceToDepth" not in kinds["pixels"] + kinds["other"]
+    assert kinds["squares"] == ["SpaceToDepth", *kinds["pixels"]]
+    squares, pixels = (
+        zoo.open_scorer(str(tmp_path / f"{name}.onnx"), Runtime("cpu"))(crops(48, 2))
+        for name in ("squares", "pixels")
+    )
+    assert pixels.std() > 0.02
+    np.testing.assert_array_equal(squares, pixels)
+
+
 def test_pictures_that_lie_on_a_gpu_are_brought_back(tmp_path):
     class Away:
         """Pictures in another memory, which can only be fetched."""
