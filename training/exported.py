@@ -137,7 +137,8 @@ def _tensors(graph: onnx.GraphProto, order: Sequence[str]) -> dict[str, Tensor]:
     named = {
         name.removeprefix(_ROOT): value for name, value in raw.items() if name.startswith(_ROOT)
     }
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    # A detector's averages are convolutions, too, and have no bias.
+    convolutions = [node for node in graph.node if node.op_type == "Conv" and len(node.input) == 3]
     if not named and len(convolutions) == len(order):
         for layer, node in zip(order, convolutions, strict=True):
             for part, tensor in zip(("weight", "bias"), node.input[1:], strict=True):

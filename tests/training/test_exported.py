@@ -21,7 +21,7 @@ from blurgate import zoo
 from blurgate.errors import ConfigError, WeightsError
 from blurgate.interfaces import Runtime
 from blurgate.training import checkpoints
-from blurgate.training.detection.export import check_detector
+from blurgate.training.detection.export import card_facts, check_detector, export_detector
 from blurgate.training.detection.network import DetectorNet, NetShape
 from blurgate.training.detection.network import prepare as prepare_detector
 from blurgate.training.exported import (
@@ -91,6 +91,21 @@ def test_a_detector_gives_what_its_file_gives():
         read_weights("scrfd_blurgate", smaller, kind="detector", side=32)
     with pytest.raises(ConfigError, match="does not hold the weights of this network"):
         weights_of(ZOO / "mobilenetv2_0.25.onnx", network, side=32)
+
+
+def test_the_detector_in_the_box_has_the_graph_that_is_written_today(tmp_path):
+    """Otherwise its speed is not what the writer of graphs has learnt since it was trained."""
+    network = DetectorNet()
+    network.load_state_dict(read_weights("scrfd_blurgate", network, kind="detector", side=32))
+    export_detector(network, tmp_path / "again.onnx", card_facts("again"))
+    boxed, again = (
+        onnx.load(path).graph for path in (ZOO / "scrfd_blurgate.onnx", tmp_path / "again.onnx")
+    )
+    assert list(boxed.node) == list(again.node)
+    for first, second in zip(boxed.initializer, again.initializer, strict=True):
+        assert first.name == second.name
+        arrays = map(onnx.numpy_helper.to_array, (first, second))
+        np.testing.assert_allclose(*arrays, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", NORMED)
