@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from blurgate.training.batches import Pictures
 
-__all__ = ["measure", "note", "quantize"]
+__all__ = ["measure", "note", "pack", "quantize"]
 
 
 def quantize(model: Path, out: Path, pictures: Iterable[Pictures]) -> int:
@@ -82,7 +82,7 @@ def quantize(model: Path, out: Path, pictures: Iterable[Pictures]) -> int:
             graph = onnx.load(str(quantized))
             wanted, found = (_raw(path, batches) for path in (prepared, quantized))
             _refit(graph, wanted, found)
-            _pack(graph)
+            pack(graph)
     except Exception as error:
         line = " ".join(str(error).split())[:300]
         raise ModelError(f"{model} cannot be quantised: {line}", path=str(model)) from error
@@ -155,7 +155,7 @@ def _refit(model: onnx.ModelProto, wanted: NDArray[np.float64], found: NDArray[n
         entry.CopyFrom(numpy_helper.from_array(changed, entry.name))
 
 
-def _pack(model: onnx.ModelProto) -> None:
+def pack(model: onnx.ModelProto) -> None:
     """Let the first convolution see squares of 2 x 2 pixels as one with four times the channels.
 
     The sums stay the same: one that steps by two pixels over an even border, as YOLOv5's, steps by

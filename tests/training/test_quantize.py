@@ -65,7 +65,7 @@ def test_a_first_convolution_of_squares_gives_the_same_degrees(tmp_path, monkeyp
     pictures = crops(32, 1)
     quantize(ZOO / "yolov5n_xx.onnx", tmp_path / "squares.onnx", batches(pictures))
     quantize(ZOO / "mobilenetv2_0.25.onnx", tmp_path / "other.onnx", batches(pictures))
-    monkeypatch.setattr("blurgate.training.quantize._pack", lambda model: None)
+    monkeypatch.setattr("blurgate.training.quantize.pack", lambda model: None)
     quantize(ZOO / "yolov5n_xx.onnx", tmp_path / "pixels.onnx", batches(pictures))
     kinds = {
         name: [node.op_type for node in onnx.load(tmp_path / f"{name}.onnx").graph.node]
