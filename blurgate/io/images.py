@@ -60,6 +60,8 @@ _SIGNATURE_BYTES: Final = 16
 _HEADER_BYTES: Final = 1 << 16
 _FILTERS: Final = threading.Lock()
 _STRIP_PIXELS: Final = 1 << 16
+_SAMPLE_FORMAT: Final = 339  # of a TIFF; where it is left out, numbers have no signs
+_SIGNED: Final = (2,)
 
 
 def read_image(
@@ -69,8 +71,9 @@ def read_image(
 
     The EXIF orientation is applied; an EXIF block that cannot be read is ignored. Transparent
     parts are shown on white. More than 8 bits are scaled down: 16-bit values 0..65535 to 0..255;
-    32-bit integers likewise, or from 0..2147483647 if one is above 65535; floating-point values
-    from 0..1, or clipped to 0..255 if one is above 1. May be called from several threads at once.
+    32-bit integers likewise, or from 0..2147483647 if one is above 65535, and from 0..4294967295 if
+    one is above that; floating-point values from 0..1, or clipped to 0..255 if one is above 1. May
+    be called from several threads at once.
 
     Args:
         path: The file, or an fsspec address.
@@ -242,8 +245,13 @@ def bgr_of(image: Image.Image) -> U8:
             grey[values == clear] = 255
         return _from_grey(grey)
     if image.mode == "I":
-        values = np.asarray(image).clip(0)
-        top = 65535 if values.max() <= 65535 else 2**31 - 1
+        values = np.asarray(image)
+        # Pillow shows the upper half of what a TIFF holds without signs as negative numbers.
+        tags = getattr(image, "tag_v2", None)
+        has_signs = tags is None or tags.get(_SAMPLE_FORMAT) == _SIGNED
+        values = values.clip(0) if has_signs else values.view(np.uint32)
+        most = values.max()
+        top = next(top for top in (2**16 - 1, 2**31 - 1, 2**32 - 1) if most <= top)
         return _from_grey(np.rint(values * (255 / top)))
     if image.mode == "F":
         values = np.nan_to_num(np.asarray(image), posinf=255, neginf=0)

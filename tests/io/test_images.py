@@ -176,6 +176,23 @@ def test_32_bit_integers(tmp_path):
     assert read_image(path)[0, :, 0].tolist() == [0, 128, 255]
 
 
+@pytest.mark.parametrize("said", [True, False])
+def test_32_bit_integers_without_signs(tmp_path, said):
+    """The upper half of their range came out black."""
+    values = np.array([[0, 2**31 - 1, 2**31, 2**32 - 1]], np.uint32)
+    tags = [
+        (256, 4), (257, 1), (258, 32), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 16),
+        *([(339, 1)] if said else []),
+    ]  # fmt: skip
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    path = tmp_path / "a.tif"
+    path.write_bytes(
+        b"II*\0" + struct.pack("<I", 8 + values.nbytes) + values.tobytes()
+        + struct.pack("<H", len(tags)) + directory + b"\0" * 4
+    )  # fmt: skip
+    assert read_image(path)[0, :, 0].tolist() == [0, 127, 128, 255]
+
+
 def test_floats(tmp_path):
     path = save(
         tmp_path / "a.tif", Image.fromarray(np.array([[0, 0.5, 1, -3, np.nan]], np.float32))
