@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from blurgate.errors import BlurgateError, ConfigError, InputError
+from blurgate.errors import NO_ROOM, BlurgateError, ConfigError, EnvironmentLackError, InputError
 from blurgate.files import TEMPORARY, folder_of, write_json
 from blurgate.folders import PICTURE_FOLDERS, noted_settings, result_files
 from blurgate.io.remote import filesystem
@@ -286,6 +286,8 @@ def taken_down(address: str, folder: Path) -> Path:
             if files.exists(name):
                 files.get_file(name, str(beside))
     except Exception as error:
+        if _is_full(error):
+            raise  # here
         raise InputError(f"{shown(address)} cannot be read: {reason(error)}") from error
     return here
 
@@ -331,11 +333,17 @@ def told(address: str, again: str) -> Iterator[None]:
     except BlurgateError:
         raise
     except Exception as error:
-        raise InputError(
+        message = (
             f"{shown(address)} cannot be written: {reason(error)}; what was done is kept, so mend "
-            f"it and run the same command {again}",
-            source=address,
-        ) from error
+            f"it and run the same command {again}"
+        )
+        if _is_full(error):
+            raise EnvironmentLackError(message) from error
+        raise InputError(message, source=address) from error
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in NO_ROOM
 
 
 def _discard(folder: Path) -> None:

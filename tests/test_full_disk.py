@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -141,6 +142,30 @@ def test_score(disk, run, marker, tmp_path, monkeypatch, kilobytes, option):
     whole = tmp_path / f"whole.{option[2:]}"
     assert run(*command, whole).code == 0
     assert out.read_bytes() == whole.read_bytes()
+
+
+def test_addresses(disk, run, marker, content, tmp_path, monkeypatch):
+    """There is no room at the address, then none to take down what is at one."""
+    pytest.importorskip("fsspec")
+    faces(marker, tmp_path / "in", 12)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLURGATE_WORK_DIR", str(tmp_path / "work"))
+    place = disk(60)
+    command = ("filter", "in", *FILTER, "--threshold", "0.4", "--shard", "1/1", "--out")
+    there = (place / "out").as_uri()
+    ran = run(*command, there)
+    assert ran.code == 5, ran.err
+    assert "No space left on device; what was done is kept, so mend it and run" in ran.err
+    disk(9999)
+    assert run(*command, there, "--resume").code == 0
+    assert run(*command, "whole").code == 0
+    assert content(place / "out") == content(tmp_path / "whole")
+    (tmp_path / "away").mkdir()
+    shutil.move(place / "out", tmp_path / "away/out")
+    disk(8)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    said_so(run("merge", (tmp_path / "away/out").as_uri(), "--out", "joined"))
+    assert (list(place.iterdir()), (tmp_path / "joined").exists()) == ([], False)
 
 
 def test_annotated_and_cut_videos(disk, run, marker, load, content, tmp_path, monkeypatch):

@@ -177,7 +177,7 @@ def test_only_a_table_is_replaced_at_an_address(blurgate, memory, tmp_path, monk
     assert memory.cat_file("/theirs/empty.csv") == (tmp_path / "part.csv").read_bytes()
     # What came there while a table was made here stays too.
     failing(monkeypatch, 1)
-    blurgate("score", "in", "--csv", "memory://theirs/new.csv", code=3)
+    blurgate("score", "in", "--csv", "memory://theirs/new.csv", code=5)
     memory.pipe_file("/theirs/new.csv", b"mine")
     ran = blurgate("score", "in", "--csv", "memory://theirs/new.csv", "--resume", code=2)
     assert "memory://theirs/new.csv is not a table of `blurgate score`" in ran.err
@@ -386,7 +386,7 @@ def test_pictures_that_cannot_be_brought_up_stay_in_their_parts(
     pictures = sorted(path.name for path in tmp_path.glob("p?/kept/*.png"))
     assert len(pictures) == len(list(tmp_path.glob("whole/kept/*.png"))) > 2
     failing(monkeypatch, n)
-    ran = blurgate(*merge, "move", code=3)
+    ran = blurgate(*merge, "move", code=5)
     assert "what was done is kept, so mend it and run the same command again" in ran.err
     assert sorted(path.name for path in tmp_path.glob("p?/kept/*.png")) == pictures
     assert not memory.exists("/out/all/journal.jsonl")
@@ -407,7 +407,7 @@ def test_other_parts_do_not_go_on_with_half_a_folder(blurgate, memory, monkeypat
         blurgate("filter", "in", "--out", f"p{i}", "--shard", f"{i}/2", "--quiet")
     blurgate("filter", "in", "--out", "q", "--shard", "1/1", "--crops", "none", "--quiet")
     failing(monkeypatch, 4)
-    blurgate("merge", "p1", "p2", "--out", "memory://out/all", code=3)
+    blurgate("merge", "p1", "p2", "--out", "memory://out/all", code=5)
     ran = blurgate("merge", "q", "--out", "memory://out/all", code=2)
     assert "memory://out/all is in use; choose another --out" in ran.err
     blurgate("merge", "p1", "p2", "--out", "memory://out/all")
@@ -418,7 +418,7 @@ def test_other_parts_do_not_go_on_with_half_a_folder(blurgate, memory, monkeypat
 def test_a_merged_table_that_cannot_be_brought_up_is_merged_again(blurgate, memory, monkeypatch):
     blurgate("score", "in", "--csv", "a.csv", "--shard", "1/1")
     failing(monkeypatch, 1)
-    ran = blurgate("merge", "a.csv", "--out", "memory://out/t.csv", code=3)
+    ran = blurgate("merge", "a.csv", "--out", "memory://out/t.csv", code=5)
     assert ran.err.rstrip().endswith("run the same command again")
     blurgate("merge", "a.csv", "--out", "memory://out/t.csv")
     assert memory.cat_file("/out/t.csv").count(b"in/") > 8
