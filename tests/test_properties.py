@@ -188,6 +188,7 @@ def verdict(source):
 
 
 PORTABLE = re.compile(r"(?!\.)[\w./-]+")
+DEVICES = {"con", "prn", "aux", "nul", *(f"{name}{i}" for name in ("com", "lpt") for i in "123")}
 
 
 @given(st.lists(NAMES, min_size=1, max_size=4).map("/".join))
@@ -196,6 +197,8 @@ PORTABLE = re.compile(r"(?!\.)[\w./-]+")
 @example("C:\\Windows\\..\\x.png")
 @example("...")
 @example("\u4e00" * 83 + ".mp4")
+@example("rtsp://door/Con")
+@example("lpt1.a.mp4")
 def test_no_source_names_a_path_outside_the_folder(source):
     for name in (crop_name(verdict(source)), output_name("cut", source, ".mp4")):
         parts = PurePosixPath(name).parts
@@ -205,6 +208,8 @@ def test_no_source_names_a_path_outside_the_folder(source):
         assert len(parts[1].encode("utf-8", "surrogateescape")) < 255
     folder = default_folder(source)
     assert PORTABLE.fullmatch(folder)
+    for name in (folder, *parts):
+        assert name.partition(".")[0].lower() not in DEVICES
     assert "/" not in folder
     assert len(folder.encode()) < 255
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _LONGEST_STEM = 200
 """Bytes of a default folder's name without its ending: file systems take 255 in all."""
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\.|$)")
+"""Begins what is a device on Windows, whatever follows the dot."""
 
 EXAMPLE = """Example:
 
@@ -310,7 +312,7 @@ def default_folder(source: str) -> str:
     stem = Path(tail).stem if Path(tail).name not in {"", ".", ".."} else Path(tail).resolve().name
     safe = re.sub(r"[^\w.-]+", "_", stem).strip(".-_")
     safe = safe.encode()[:_LONGEST_STEM].decode(errors="ignore")
-    return f"{safe or 'faces'}.blurgate"
+    return f"{'_' if _RESERVED.match(safe) else ''}{safe or 'faces'}.blurgate"
 
 
 def _total_frames(sources: list[Source]) -> int | None:
