@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import io
 import logging
 import os
@@ -119,6 +120,8 @@ def main() -> NoReturn:
         fail(str(error), error.exit_code)
     except OSError as error:
         _drop_unwritten()
+        if _has_left(error):
+            sys.exit(EXIT_NO_READER)
         # Disk full, no permission: the machine lacks something that only its user can give.
         full = error.errno in NO_ROOM
         way_out = "; make room, then run it again, with --resume where it can go on"
@@ -181,6 +184,15 @@ def _mend_streams() -> None:
 
 def _null(access: int, mode: str) -> TextIO:
     return cast(TextIO, os.fdopen(os.open(os.devnull, access), mode))
+
+
+def _has_left(error: OSError) -> bool:
+    """Tell on Windows whether the reader of stdout has left: its C library has no EPIPE for that.
+
+    Errors of Windows itself have a `winerror`, and those of files name them.
+    """
+    of_stdout = error.filename in (None, "stdout") and getattr(error, "winerror", None) is None
+    return sys.platform == "win32" and error.errno == errno.EINVAL and of_stdout
 
 
 def _drop_unwritten() -> None:

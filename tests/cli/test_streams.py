@@ -90,13 +90,34 @@ def test_a_source_that_keeps_silent_does_not_outlast_the_command(silent_s, end):
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"seen" + end, b"")
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["--help", "models", f"score in {OPTIONS} -q", f"{FILTER} --json -q"],
-)
+PRINTING = ["--help", "models", f"score in {OPTIONS} -q", f"{FILTER} --json -q"]
+
+
+@pytest.mark.parametrize("line", PRINTING)
 def test_a_reader_that_has_left_is_no_defect(shell, line):
     # `sleep` outlasts the start, so that the reader is gone in any case.
     ran = shell(f"(sleep 0.2; BLURGATE {line}; echo $? > code) | true; cat code")
+    assert (ran.stdout, ran.stderr) == ("141\n", "")
+
+
+@pytest.mark.parametrize("line", PRINTING)
+def test_nor_is_it_on_windows(shell, tmp_path, line):
+    """There the C library says something else of it."""
+    (tmp_path / "windows.py").write_text(
+        "import errno, io, sys\n"
+        "from blurgate import cli\n"
+        "class Pipe(io.FileIO):\n"
+        "    def write(self, data):\n"
+        "        try:\n"
+        "            return super().write(data)\n"
+        "        except BrokenPipeError:\n"
+        "            sys.platform = 'win32'\n"
+        "            raise OSError(errno.EINVAL, 'Invalid argument') from None\n"
+        "sys.stdout = io.TextIOWrapper(io.BufferedWriter(Pipe(1, 'w', closefd=False)))\n"
+        "cli.program()\n"
+    )
+    command = f"{sys.executable} -P windows.py"
+    ran = shell(f"(sleep 0.2; {command} {line}; echo $? > code) | true; cat code")
     assert (ran.stdout, ran.stderr) == ("141\n", "")
 
 
