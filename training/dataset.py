@@ -6,7 +6,6 @@ by batch on a torch device, with the same chain and the same labels, and writes 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +80,7 @@ class Dataset:
         rows, whole = [], 0
         names: dict[str, str] = {}  # clean files and identities stand in many rows
         for method in known:
-            for row in read_rows(folder, method):
+            for row in layout.read_rows(folder, method):
                 whole += 1
                 if row["embedder"] != model:
                     raise InputError(
@@ -147,39 +146,6 @@ class Dataset:
 
 
 _SHARED = ("clean_file", "identity")
-
-
-def read_rows(folder: Path, method: str) -> Iterator[dict[str, str]]:
-    """Give the rows of a method's table, checked, as they stand there.
-
-    Raises:
-        InputError: The table is missing or damaged; the message names the line.
-    """
-    path = folder / layout.table_file(method)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file, strict=True)
-            if tuple(rows.fieldnames or ()) != layout.HEADER:
-                raise InputError(f"{path} has other columns than a label table", source=str(path))
-            for row in rows:
-                _check_row(row, f"line {rows.line_num} of {path}")
-                yield row
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}", source=str(path)) from error
-
-
-def _check_row(row: dict[str, str], where: str) -> None:
-    if None in row or None in row.values():
-        raise InputError(f"{where} has not {len(layout.HEADER)} fields")
-    try:
-        value = float(row["label"])
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value <= 1:
-        raise InputError(f"{where}: the label {row['label']!r} is not a number in [0, 1]")
-    for file in (row["file"], row["clean_file"]):
-        if file.startswith("/") or "\\" in file or ":" in file or ".." in file.split("/"):
-            raise InputError(f"{where}: {file!r} is not a path within the dataset")
 
 
 def read_crops(

@@ -26,7 +26,6 @@ from blurgate.interfaces import Runtime
 from blurgate.pipeline import ordered_map
 from blurgate.runtime import make_session, run
 from blurgate.training import layout
-from blurgate.training.dataset import read_rows
 from blurgate.training.loop import prepare
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def read_kinds(folder: Path, split: str) -> KindRows:
     """
     files, kinds, angles, degrees = [], [], [], []
     for method in layout.read_settings(folder)["methods"]:
-        for row in read_rows(folder, method):
+        for row in layout.read_rows(folder, method):
             blur = _single_blur(row)
             kind = _KIND_OF.get(str(blur.get("method", method)))
             if row["split"] != split or kind is None:

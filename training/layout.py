@@ -10,9 +10,10 @@ Until a dataset is finished, its rows lie in rows.csv and journal.jsonl says how
 
 from __future__ import annotations
 
+import csv
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,3 +139,36 @@ def check_finished(folder: Path, facts: Mapping[str, Any]) -> None:
     """
     if facts.get("rows") is None or os.path.lexists(folder / JOURNAL):
         raise ConfigError(f"the dataset {folder} is not finished; continue it with --resume")
+
+
+def read_rows(folder: Path, method: str) -> Iterator[dict[str, str]]:
+    """Give the rows of a method's table, checked, as they stand there.
+
+    Raises:
+        InputError: The table is missing or damaged; the message names the line.
+    """
+    path = folder / table_file(method)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file, strict=True)
+            if tuple(rows.fieldnames or ()) != HEADER:
+                raise InputError(f"{path} has other columns than a label table", source=str(path))
+            for row in rows:
+                _check_row(row, f"line {rows.line_num} of {path}")
+                yield row
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}", source=str(path)) from error
+
+
+def _check_row(row: dict[str, str], where: str) -> None:
+    if None in row or None in row.values():
+        raise InputError(f"{where} has not {len(HEADER)} fields")
+    try:
+        value = float(row["label"])
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise InputError(f"{where}: the label {row['label']!r} is not a number in [0, 1]")
+    for file in (row["file"], row["clean_file"]):
+        if file.startswith("/") or "\\" in file or ":" in file or ".." in file.split("/"):
+            raise InputError(f"{where}: {file!r} is not a path within the dataset")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from blurgate.errors import EnvironmentLackError, InputError
 from blurgate.files import written_whole
 from blurgate.io.text import shown
-from blurgate.training.layout import table_file
+from blurgate.training.layout import read_rows, table_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +72,7 @@ def read_labels(folder: Path) -> dict[str, Labels]:
             f"{shown(str(folder))} is not a folder of `blurgate synth`: {why}", source=str(folder)
         )
     names = [table.parents[1].name.removeprefix(_PREFIX) for table in tables]
-    return {name: _read(table) for name, table in zip(names, tables, strict=True)}
+    return {name: _read(folder, name) for name in names}
 
 
 def histogram(label: F64) -> NDArray[np.int64]:
@@ -171,51 +170,15 @@ def _distribution(figure: Figure, title: str, label: F64, path: Path) -> None:
     save_figure(figure, path, _DPI)
 
 
-def _read(table: Path) -> Labels:
-    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = csv.reader(file)
-        head = next(rows, [])
-        missing = [name for name in _NEEDED if name not in head]
-        if missing:
-            raise InputError(f"{table} has no column {missing[0]!r}", source=str(table))
-        at = {name: head.index(name) for name in _NEEDED}
-        columns: dict[str, list[str]] = {name: [] for name in _NEEDED}
-        label: list[float] = []
-        for row in _rows(rows, len(head), table):
-            for name in _NEEDED:
-                columns[name].append(row[at[name]])
-            label.append(_number(row[at["label"]], table, rows))
+def _read(folder: Path, method: str) -> Labels:
+    columns: dict[str, list[str]] = {name: [] for name in _NEEDED}
+    for row in read_rows(folder, method):
+        for name, values in columns.items():
+            values.append(row[name])
     return Labels(
-        np.array(label),
+        np.array(list(map(float, columns["label"]))),
         tuple(columns["file"]),
         tuple(columns["clean_file"]),
         columns["split"].count("val"),
         tuple(sorted(set(columns["embedder"]))),
     )
-
-
-def _rows(rows: Any, width: int, table: Path) -> Iterator[Sequence[str]]:
-    try:
-        for row in rows:
-            if len(row) != width:
-                raise InputError(
-                    f"line {rows.line_num} of {table} has {len(row)} fields, not {width}; if the "
-                    "run was interrupted, finish it with: blurgate synth ... --resume",
-                    source=str(table),
-                )
-            yield row
-    except csv.Error as error:
-        raise InputError(f"line {rows.line_num} of {table}: {error}", source=str(table)) from error
-
-
-def _number(text: str, table: Path, rows: Any) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value <= 1:
-        raise InputError(
-            f"line {rows.line_num} of {table}: the label {text!r} is not a number in [0, 1]",
-            source=str(table),
-        )
-    return value

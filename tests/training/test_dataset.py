@@ -21,9 +21,10 @@ from blurgate.errors import (
 )
 from blurgate.interfaces import ModelInfo
 from blurgate.training import even
-from blurgate.training.dataset import Dataset, LiveData, read_crops, read_rows, through_numpy
+from blurgate.training.dataset import Dataset, LiveData, read_crops, through_numpy
 from blurgate.training.faces import FaceReader, list_faces
 from blurgate.training.labels import Labeller
+from blurgate.training.layout import read_rows
 from blurgate.training.making import Recipe
 from blurgate.training.pairs import apply_sizes, make_chain, torch_device
 from blurgate.training.synth import run_synth

@@ -13,10 +13,10 @@ from blurgate import zoo  # noqa: E402
 from blurgate.errors import ConfigError  # noqa: E402
 from blurgate.interfaces import Runtime  # noqa: E402
 from blurgate.training import kinds  # noqa: E402
-from blurgate.training.dataset import read_rows  # noqa: E402
 from blurgate.training.export import card_facts, export  # noqa: E402
 from blurgate.training.faces import FaceReader, list_faces  # noqa: E402
 from blurgate.training.labels import Labeller  # noqa: E402
+from blurgate.training.layout import read_rows  # noqa: E402
 from blurgate.training.loop import prepare  # noqa: E402
 from blurgate.training.making import Recipe  # noqa: E402
 from blurgate.training.model import build_model  # noqa: E402

@@ -76,13 +76,13 @@ def test_damaged_tables_are_errors(tmp_path):
     table = write_table(tmp_path, "linear", ["0.5", "0.6"])
     whole = table.read_text()
     table.write_text(whole[: whole.rindex(",")])  # as a kill in the middle of a write leaves it
-    with pytest.raises(InputError, match=r"line 3 of .* has 9 fields, not 10; .*--resume"):
+    with pytest.raises(InputError, match=r"line 3 of .* has not 10 fields"):
         plots.read_labels(tmp_path)
     table.write_text(whole.replace("clean_file", "clean"))
-    with pytest.raises(InputError, match="has no column 'clean_file'"):
+    with pytest.raises(InputError, match="other columns than a label table"):
         plots.read_labels(tmp_path)
     table.write_text("")
-    with pytest.raises(InputError, match="has no column 'file'"):
+    with pytest.raises(InputError, match="other columns than a label table"):
         plots.read_labels(tmp_path)
 
 
