@@ -22,15 +22,15 @@ import logging
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Final, Literal, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blurgate.errors import ConfigError, ModelError, WeightsError
+from blurgate.errors import ConfigError, WeightsError
 from blurgate.geometry import Letterbox, fit_canvas, fit_long_side, nms
 from blurgate.hookspecs import hookimpl
 from blurgate.interfaces import DetectorOptions, ModelFile, ModelInfo, Register, Runtime
@@ -45,22 +45,14 @@ from blurgate.plugins.detectors.looks import (
     with_closer,
     with_large,
 )
-from blurgate.runtime import make_session, run
+from blurgate.plugins.detectors.scrfd_file import ANCHORS, BATCH, COLUMNS, STRIDES, ScrfdFile
 from blurgate.types import F32, U8, Detections, Frame
+
+__all__ = ["ANCHORS", "BATCH", "COLUMNS", "NMS_IOU", "STRIDES", "Rows", "Scrfd"]
 
 logger = logging.getLogger(__name__)
 
-STRIDES: Final = (8, 16, 32)
-ANCHORS: Final = 2
-"""Predictions per cell of each stride."""
-COLUMNS: Final = (1, 4, 10)
-"""Columns of a prediction: score, distances to the box's sides, offsets of five landmarks."""
 NMS_IOU: Final = 0.4
-BATCH: Final = 8
-"""Pictures per call where the batch is free."""
-
-Layout: TypeAlias = Literal["one", "pictures", "cells"]
-"""one: a picture per call; pictures: picture after picture; cells: per cell, picture by picture."""
 
 
 class Rows(NamedTuple):
@@ -101,16 +93,11 @@ class Scrfd:
             raise ConfigError(f"the detector's least score is in (0, 1], not {options.min_score}")
         self.info: ModelInfo = model.info
         self.path = model.path
-        self._path = str(model.path)
         self._options = options
-        self._runtime = runtime
-        self._session = make_session(model.path, runtime)
-        self._input, self._fixed, batch_is_free = self._check_input()
+        self._file = ScrfdFile(model.path, runtime)
+        self._fixed = self._file.size
         self._check_options()
         self._buffers = threading.local()
-        self._order: list[int] = []
-        self._layout: Layout = "one"
-        self._probe(batch_is_free)
 
     def __call__(self, frames: Sequence[Frame], /) -> list[Detections]:
         """Find the faces of each frame, highest score first."""
@@ -156,8 +143,7 @@ class Scrfd:
         Raises:
             WeightsError: The file has no such name.
         """
-        outputs = [out.name for out in self._session.get_outputs()][: len(self._order)]
-        self._session = make_session(self.path, self._runtime, [*outputs, *names])
+        self._file.watch(names)
 
     def rows(self, picture: U8) -> Rows:
         """Give what every anchor says of a picture as large as it is, nothing suppressed.
@@ -174,19 +160,18 @@ class Scrfd:
         if self._fixed is not None and self._fixed != (h, w):
             own = "x".join(map(str, self._fixed))
             raise ConfigError(
-                f"{self._path} is fixed at {own}, so it cannot teach pictures of {h}x{w}"
+                f"{self.path} is fixed at {own}, so it cannot teach pictures of {h}x{w}"
             )
         frame = Frame(picture, "", 0, None)
         blob = self._blob([(frame, Letterbox((h, w), (h, w), (1.0, 1.0)))])
-        given = run(self._session, {self._input: blob}, self._path)
-        outputs = self._arranged(given, blob.shape)
+        outputs, watched = self._file.run(blob)
         placed = [
             _place(distances[0], offsets[0], np.arange(distances.shape[1]), stride, w)
             for distances, offsets, stride in zip(outputs[3:6], outputs[6:], STRIDES, strict=True)
         ]
         boxes, kps = (np.concatenate(part) for part in zip(*placed, strict=True))
         scores = np.concatenate([out[0, :, 0] for out in outputs[:3]])
-        return Rows(scores, boxes, kps, given[len(outputs) :])
+        return Rows(scores, boxes, kps, watched)
 
     def _search(
         self, frames: Sequence[Frame], scale: float, least: float | None = None
@@ -197,12 +182,12 @@ class Scrfd:
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, box in enumerate(boxes):
             groups[box.canvas].append(i)
-        step = 1 if self._layout == "one" else BATCH
+        step = self._file.most
         found: dict[int, Detections] = {}
         for members in groups.values():
             for start in range(0, len(members), step):
                 part = members[start : start + step]
-                outputs = self._run(self._blob([(frames[i], boxes[i]) for i in part]))
+                outputs, _ = self._file.run(self._blob([(frames[i], boxes[i]) for i in part]))
                 for nth, i in enumerate(part):
                     own = [out[nth] for out in outputs]
                     found[i] = self._decode(own, frames[i], boxes[i], least)
@@ -245,26 +230,6 @@ class Scrfd:
                     out[:] = made
         return blob
 
-    def _run(self, blob: F32) -> list[F32]:
-        """Give the outputs as (n, rows, columns), scores of each stride, then boxes, then kps."""
-        return self._arranged(run(self._session, {self._input: blob}, self._path), blob.shape)
-
-    def _arranged(self, outputs: Sequence[F32], shape: tuple[int, ...]) -> list[F32]:
-        n, _, h, w = shape
-        arranged = []
-        for position, (rows, columns) in zip(self._order, _shapes(h, w), strict=True):
-            out = outputs[position]
-            if out.size != n * rows * columns:
-                raise ModelError(
-                    f"{self._path} gave {out.shape} for {n} pictures of {h}x{w}, "
-                    f"not {n * rows} rows of {columns}",
-                    path=self._path,
-                )
-            if self._layout == "cells":
-                out = out.reshape(rows // ANCHORS, n, ANCHORS, columns).swapaxes(0, 1)
-            arranged.append(out.reshape(n, rows, columns))
-        return arranged
-
     def _decode(
         self, outputs: Sequence[F32], frame: Frame, box: Letterbox, least: float
     ) -> Detections:
@@ -296,35 +261,13 @@ class Scrfd:
         numbers = np.isfinite(scores)
         if (scores[numbers] > 1).any():
             raise WeightsError(
-                f"{self._path} gives scores above 1: it was exported without its sigmoid",
-                path=self._path,
+                f"{self.path} gives scores above 1: it was exported without its sigmoid",
+                path=str(self.path),
             )
         finite = numbers & np.isfinite(boxes).all(axis=1) & np.isfinite(kps).all(axis=(1, 2))
         if not finite.all():
-            logger.debug("%s: %d faces that are not numbers", self._path, (~finite).sum())
+            logger.debug("%s: %d faces that are not numbers", self.path, (~finite).sum())
         return finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-
-    def _check_input(self) -> tuple[str, tuple[int, int] | None, bool]:
-        """Give the input's name, its size (None: free) and whether its batch is free."""
-        inputs = self._session.get_inputs()
-        n_outputs = len(self._session.get_outputs())
-        shape = list(inputs[0].shape) if len(inputs) == 1 else []
-        if len(shape) != 4 or shape[1] != 3 or inputs[0].type != "tensor(float)":
-            got = ", ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in inputs)
-            self._refuse(f"its input is {got}, not one float tensor of (1, 3, h, w)")
-        if n_outputs == 6:
-            self._refuse("it gives no landmarks, and blurgate needs five; use a file named _bnkps")
-        if n_outputs != len(STRIDES) * len(COLUMNS):
-            self._refuse(f"it has {n_outputs} outputs, not nine")
-        fixed = [isinstance(side, int) for side in shape[2:]]
-        if any(fixed) and not all(fixed):
-            self._refuse(f"of its input {shape} one side is fixed and the other is free")
-        if isinstance(shape[0], int) and shape[0] != 1:
-            self._refuse(f"its batch is fixed at {shape[0]}; export it with 1 or a free one")
-        size = (shape[2], shape[3]) if all(fixed) else None
-        if size is not None and (size[0] % STRIDES[-1] or size[1] % STRIDES[-1]):
-            self._refuse(f"its size is fixed at {size[0]}x{size[1]}, no multiples of 32")
-        return str(inputs[0].name), size, not isinstance(shape[0], int)
 
     def _check_options(self) -> None:
         if self._fixed is None:
@@ -332,48 +275,10 @@ class Scrfd:
         h, w = self._fixed
         if self._options.long_side not in (DetectorOptions().long_side, max(h, w)):
             raise ConfigError(
-                f"{self._path} is fixed at {h}x{w}, so a long side of {self._options.long_side} is "
+                f"{self.path} is fixed at {h}x{w}, so a long side of {self._options.long_side} is "
                 f"not possible; leave it out, or use a file whose height and width are free"
             )
-        logger.info("%s runs at its fixed size %dx%d", self._path, h, w)
-
-    def _probe(self, batch_is_free: bool) -> None:
-        """Run noise through the file, to learn the order and the layout of its outputs."""
-        size = self._fixed or (64, 96)
-        noise = np.random.default_rng(0).standard_normal((2, 3, *size)).astype(np.float32)
-        shapes = [out.shape for out in run(self._session, {self._input: noise[:1]}, self._path)]
-        flat = [(shape[-2], shape[-1]) if len(shape) > 1 else shape for shape in shapes]
-        wanted = list(_shapes(*size))
-        if sorted(flat) != sorted(wanted) or any(s[:-2] not in ((), (1,)) for s in shapes):
-            self._refuse(f"for an input of {size[0]}x{size[1]} its outputs are {shapes}")
-        self._order = [flat.index(shape) for shape in wanted]  # no two have the same shape
-        if not batch_is_free:
-            return
-        singles = [self._run(noise[i : i + 1]) for i in range(2)]
-        for layout in ("pictures", "cells"):
-            self._layout = layout
-            try:
-                together = self._run(noise)
-            except ModelError:
-                break
-            if all(
-                np.allclose(both[i], alone[0], rtol=1e-3, atol=1e-3)
-                for i in range(2)
-                for both, alone in zip(together, singles[i], strict=True)
-            ):
-                return
-        self._layout = "one"
-        logger.info("%s gives wrong results for two pictures at once: one by one", self._path)
-
-    def _refuse(self, why: str) -> NoReturn:
-        raise WeightsError(f"{self._path} is not an SCRFD face detector: {why}", path=self._path)
-
-
-def _shapes(h: int, w: int) -> Iterator[tuple[int, int]]:
-    """Rows and columns of the nine outputs for a canvas: scores 8, 16, 32, boxes, landmarks."""
-    for columns in COLUMNS:
-        for stride in STRIDES:
-            yield (h // stride) * (w // stride) * ANCHORS, columns
+        logger.info("%s runs at its fixed size %dx%d", self.path, h, w)
 
 
 def _place(

@@ -18,7 +18,7 @@ from blurgate.errors import ConfigError, WeightsError
 from blurgate.geometry import fit_canvas
 from blurgate.host import get_host
 from blurgate.interfaces import DetectorOptions, ModelFile, ModelInfo, Runtime
-from blurgate.plugins.detectors import looks, scrfd
+from blurgate.plugins.detectors import looks, scrfd, scrfd_file
 from blurgate.plugins.detectors.scrfd import Scrfd
 from blurgate.runtime import make_session, onnxruntime
 from blurgate.types import Detections, Frame
@@ -222,13 +222,13 @@ def assert_same(got: Detections, expected: Detections, atol: float = 1e-2) -> No
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The input shapes of every run of a session, from here on."""
     shapes: list[tuple[int, ...]] = []
-    run: Callable[..., Any] = scrfd.run
+    run: Callable[..., Any] = scrfd_file.run
 
     def spy(session: Any, inputs: dict[str, Any], model: str) -> Any:
         shapes.extend(value.shape for value in inputs.values())
         return run(session, inputs, model)
 
-    monkeypatch.setattr(scrfd, "run", spy)
+    monkeypatch.setattr(scrfd_file, "run", spy)
     return shapes
 
 
@@ -315,7 +315,7 @@ def test_a_free_batch_runs_pictures_of_one_canvas_together(
 def test_a_file_that_mixes_its_batch_runs_one_picture_at_a_time(
     tmp_path: Path, calls: list[tuple[int, ...]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, logger=scrfd.__name__):
+    with caplog.at_level(logging.INFO, logger=scrfd_file.__name__):
         find = detector(tiny(tmp_path / "t.onnx", batch="n", mixed_batch=True), long_side=96)
     assert "one by one" in caplog.text
     calls.clear()
