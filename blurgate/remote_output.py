@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -367,7 +368,8 @@ def _is_object_store(files: Any) -> bool:
 
 
 def _name_of(address: str) -> str:
+    """Name what is at an address on this machine: Windows knows no colons, and devices by name."""
     name = address.rstrip("/").rpartition("/")[2]
     if not name:
         raise ConfigError(f"{shown(address)} names no file")
-    return name
+    return "at-" + re.sub(r"[^\w.-]", "_", name).rstrip(".")

@@ -57,6 +57,22 @@ def test_a_table_goes_up_whole(blurgate, memory, tmp_path):
     assert "is complete; nothing was left" in ran.err
 
 
+@pytest.mark.parametrize("name", ["2026-11-30T21:37.csv", "aux.csv"])
+def test_names_at_addresses_need_not_be_names_here(blurgate, memory, tmp_path, monkeypatch, name):
+    """Windows has no file of such a name."""
+    made = []
+    monkeypatch.setattr(remote_output, "put", lambda files, path, target: made.append(path.name))
+    blurgate("score", "in", "--csv", f"memory://out/{name}", "--shard", "1/1")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    memory.pipe_file(f"/out/{name}", b"")
+    made.append(remote_output.taken_down(f"memory://out/{name}", tmp_path / "parts").name)
+    assert len(made) == 3
+    for here in made:
+        assert ":" not in here
+        assert not here.startswith("aux.")
+
+
 def test_parts_are_joined_from_and_to_addresses(blurgate, memory, tmp_path):
     blurgate("score", "memory://in", "--csv", "whole.csv")
     for i in (1, 2):
