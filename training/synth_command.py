@@ -107,7 +107,7 @@ def synth_command(
     ] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make training data: clean faces, blurred on purpose, labelled by what that does to them."""
+    """Make training data: faces blurred on purpose, with labels. They say what recognition lost."""
     options.one_thread_each()
     from blurgate import zoo
     from blurgate.errors import NO_ROOM, ConfigError, EnvironmentLackError

@@ -70,7 +70,7 @@ def bench_command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure blur models: file size, time per call, error and rank correlation."""
+    """Measure blur models: file size, time per call and accuracy."""
     import json
     import tempfile
 

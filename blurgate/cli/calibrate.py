@@ -138,7 +138,7 @@ def calibrate_command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Choose the threshold for a target on faces of your own; writes a profile for `filter`."""
+    """Choose the threshold for a target on faces of your own. Writes a profile for `filter`."""
     options.one_thread_each()
     from blurgate import zoo
     from blurgate.errors import ConfigError

@@ -76,7 +76,7 @@ def register_commands(app: App) -> None:
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Check Python, the runtime, codecs and models, and say how to mend what is wrong."""
+    """Check Python, the runtime, codecs and models. Says how to mend what is wrong."""
     import json
 
     checks = list(run_checks())

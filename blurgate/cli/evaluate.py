@@ -145,7 +145,7 @@ def evaluate_command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure scorers side by side: are their degrees right, and what are they worth?"""
+    """Measure scorers or detectors side by side. Are degrees right, and what are they worth?"""
     options.one_thread_each()
     from blurgate.errors import ConfigError
 

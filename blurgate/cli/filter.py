@@ -137,7 +137,7 @@ def filter_command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Keep the faces that a recogniser can use, of videos, pictures or streams."""
+    """Keep the usable faces of videos, pictures and streams."""
     from blurgate.errors import ConfigError
     from blurgate.filtering import check_run, run_filter
     from blurgate.folders import SUMMARY, check_not_replaced

@@ -49,7 +49,7 @@ def merge_command(
         typer.Option(help="What becomes of the pictures in folders."),
     ] = "copy",
 ) -> None:
-    """Join score tables into one, in the order of the paths, or folders of filtered faces."""
+    """Join score tables, or folders of filtered faces. Rows come in the order of the paths."""
     import tempfile
 
     from blurgate.engines.parts import is_part_folder

@@ -33,7 +33,7 @@ def list_plugins(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """List every plugin by kind with its distribution, and those broken or disabled."""
+    """List every plugin by kind, with its distribution. Tells which are broken or disabled."""
     import json
     from dataclasses import asdict
 

@@ -63,7 +63,7 @@ def report_command(
     workers: options.Workers = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show results as one HTML page: distribution, timelines, faces, a threshold slider."""
+    """Show results as one HTML page: faces, distribution, timelines. It has a threshold slider."""
     from blurgate.errors import ConfigError
 
     if results is not None and data is not None:

@@ -78,7 +78,7 @@ def score_command(
     ] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score the faces of pictures: one table row per face, 0 sharp to 1 unusable."""
+    """Score the faces of pictures, from 0 sharp to 1 unusable. One table row per face."""
     from blurgate import zoo
     from blurgate.engines import ScorePaths
     from blurgate.errors import ConfigError

@@ -40,6 +40,13 @@ def test_every_command_has_help_and_an_example(reference, run):
         assert "Example" in ran.out, name
 
 
+def test_the_list_of_commands_is_not_cut_off(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = run("--help").out.partition("Commands:")[2].split("\n")
+    assert [line for line in commands if line.endswith("...")] == []
+    assert len(commands) > 12
+
+
 def test_each_command_of_an_example_stands_on_a_line_of_its_own(reference, run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     for name, _ in reference.commands():
