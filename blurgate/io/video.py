@@ -203,9 +203,13 @@ def _frames(
     stream.codec_context.flags |= Flags.unaligned
     aspect = stream.sample_aspect_ratio or Fraction(1)
     stored = _stored(stream, _packets(container, stream, account, timeout_s), account)
-    for decoded, (index, time_s, turn) in deinterlaced(stored):
+    # HEVC weaves no frames: a picture that is marked as interlaced is one field, of half the lines.
+    of_fields = stream.codec_context.name == "hevc"
+    for decoded, (index, time_s, turn) in stored if of_fields else deinterlaced(stored):
         if index % every == 0:
-            yield Frame(pixels_of(decoded, turn, aspect), address, index, time_s)
+            is_field = of_fields and decoded.interlaced_frame
+            pixels = pixels_of(decoded, turn, aspect / 2 if is_field else aspect)
+            yield Frame(pixels, address, index, time_s)
 
 
 def _stored(

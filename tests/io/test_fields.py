@@ -58,6 +58,27 @@ def marking(frames, order):
         yield graph.pull()
 
 
+@pytest.mark.parametrize("params", ["interlace=1", "interlace=2"])
+def test_fields_that_are_pictures_of_their_own(tmp_path, media, params):
+    """HEVC stores them so; they came half as high as wide, and with their lines mixed."""
+    size, n = (192, 256), 12
+    frames = []
+    for i in range(n):
+        luma = np.ascontiguousarray(field(i, size)[i % 2 :: 2])
+        chroma = np.full((size[0] // 4, size[1] // 2), 128, np.uint8)
+        frames.append(media.yuv_frame([luma, chroma, chroma], "yuv420p"))
+    options = {"x265-params": f"log-level=none:lossless=1:{params}"}
+    path = media.encode(tmp_path / "a.mkv", frames, codec="libx265", rate=50, options=options)
+    shown = read(path)
+    assert [frame.size for frame in shown] == [(96, 128)] * n
+    for i, frame in enumerate(shown):
+        stored = grey(field(i, size)[i % 2 :: 2])
+        wanted = (stored[:, ::2] + stored[:, 1::2]) / 2
+        error = np.abs(frame.image[..., 1] - wanted)
+        assert error[:40].max() <= 3  # stripes: no line took from its neighbours
+        assert error[40:].mean() < 2  # the bar's edges are a matter of the filter
+
+
 def grey(luma):
     return (luma.astype(float) - 16) * 255 / 219
 
