@@ -59,9 +59,10 @@ def make_thumbs(
     """
     thumbs = Thumbs()
     jobs = _jobs(results, most, thumbs)
+    within = results.folder.resolve()
 
     def work(job: _Job) -> list[tuple[int, bytes | None, str]]:
-        return list(_read(results, job))
+        return list(_read(results, job, within))
 
     for done, made in enumerate(ordered_map(work, jobs, workers), 1):
         for index, thumb, problem in made:
@@ -86,11 +87,13 @@ class _Job:
 
 def _jobs(results: Results, most: int, thumbs: Thumbs) -> list[_Job]:
     faces = results.faces
-    cuttable = [_cuttable(results, note.name) for note in results.sources]
+    # Looking into a source costs as much as reading a crop, and most faces have one.
+    asked = {face.source for face in faces if not face.crop and face.time_s is None}
+    cuttable = {place: _cuttable(results, results.sources[place].name) for place in asked}
     possible = [
         i
         for i, face in enumerate(faces)
-        if face.crop or (cuttable[face.source] is not None and face.time_s is None)
+        if face.crop or (face.time_s is None and cuttable[face.source] is not None)
     ]
     thumbs.possible = len(possible)
     possible.sort(key=lambda i: faces[i].blur_degree)
@@ -100,8 +103,8 @@ def _jobs(results: Results, most: int, thumbs: Thumbs) -> list[_Job]:
     thumbs.asked = len(possible)
     jobs: dict[tuple[Path, bool], _Job] = {}
     for i in possible:
-        crop, found = faces[i].crop, cuttable[faces[i].source]
-        path = results.folder / crop if crop else found
+        crop = faces[i].crop
+        path = results.folder / crop if crop else cuttable[faces[i].source]
         assert path is not None
         jobs.setdefault((path, bool(crop)), _Job(path, bool(crop))).faces.append(i)
     return list(jobs.values())
@@ -120,10 +123,10 @@ def _cuttable(results: Results, name: str) -> Path | None:
     return Path(name)  # gone; counted when it is to be read
 
 
-def _read(results: Results, job: _Job) -> Iterator[tuple[int, bytes | None, str]]:
+def _read(results: Results, job: _Job, within: Path) -> Iterator[tuple[int, bytes | None, str]]:
     """Give (face, JPEG or None, what is wrong) of each face in a file."""
     try:
-        image = _crop(results, job.path) if job.is_crop else read_image(job.path)
+        image = _crop(results, job.path, within) if job.is_crop else read_image(job.path)
     except (BlurgateError, OSError) as error:
         for i in job.faces:
             yield i, None, str(error) if job.is_crop else ""
@@ -133,10 +136,10 @@ def _read(results: Results, job: _Job) -> Iterator[tuple[int, bytes | None, str]
         yield i, small(image if box is None else loose_crop(image, box)), ""
 
 
-def _crop(results: Results, path: Path) -> U8:
-    """Read a face's picture, which must lie in the results' folder."""
+def _crop(results: Results, path: Path, within: Path) -> U8:
+    """Read a face's picture, which must lie in the results' folder, resolved: `within`."""
     # A table from elsewhere must not put a reader's own files into a page that is passed on.
-    if not path.resolve().is_relative_to(results.folder.resolve()):
+    if not path.resolve().is_relative_to(within):
         raise DecodeError(f"the crop {path} lies outside of {results.folder}", source=str(path))
     return read_image(path)
 

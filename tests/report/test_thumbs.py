@@ -80,6 +80,19 @@ def test_faces_without_crops_are_cut_out_of_their_pictures(tmp_path, monkeypatch
     assert decoded(thumbs.jpeg[3]).shape == (48, 72, 3)  # no box: the picture is the face
 
 
+def test_pictures_of_faces_that_have_crops_are_not_looked_into(make, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("blurgate.report.thumbs.is_image", lambda path: asked.append(path.name))
+    for name in ("a.png", "b.png"):
+        assert cv2.imwrite(str(tmp_path / name), grey(9))
+    faces = [
+        {"source": str(tmp_path / "a.png"), "degree": "0.1", "picture": grey(9)},
+        {"source": str(tmp_path / "b.png"), "degree": "0.9"},
+    ]
+    assert len(make_thumbs(read_results(make.write_run(tmp_path / "run", faces)), 99).jpeg) == 1
+    assert asked == ["b.png"]
+
+
 def test_tables_are_found_with_their_pictures_from_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "set").mkdir()
     assert cv2.imwrite(str(tmp_path / "set" / "a.png"), grey(99))
