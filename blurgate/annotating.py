@@ -38,9 +38,6 @@ from blurgate.types import U8, Frame, SourceEnd
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-ANNOTATED: Final = "annotated"
-CUT: Final = "cut"
-FOLDERS: Final = (ANNOTATED, CUT)
 _AHEAD_FRAMES: Final = 4
 _JPEG_SIDE_PX: Final = 65_500  # the most that libjpeg writes
 _ROUNDING_S: Final = 1e-6

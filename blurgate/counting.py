@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
+from blurgate.crops import VIDEO_FOLDERS
 from blurgate.files import is_count
 from blurgate.journal import Entry
 from blurgate.profiling import current_profile

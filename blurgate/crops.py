@@ -20,6 +20,10 @@ LOOSE_MARGIN: Final = 0.3
 """Share of the box's width and height that a loose crop shows on each side of it."""
 
 FOLDERS: Final[dict[Decision, str]] = {"keep": "kept", "review": "review", "reject": "rejected"}
+ANNOTATED: Final = "annotated"
+CUT: Final = "cut"
+VIDEO_FOLDERS: Final = (ANNOTATED, CUT)
+"""Of drawn and cut videos; here, because `blurgate.annotating` imports PyAV, which takes time."""
 
 
 def crop_name(verdict: Verdict) -> str:

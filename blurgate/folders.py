@@ -14,8 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
-from blurgate.crops import FOLDERS
+from blurgate.crops import FOLDERS, VIDEO_FOLDERS
 from blurgate.errors import ConfigError
 from blurgate.files import TEMPORARY, is_unused, parsed_object, write_atomically
 from blurgate.io.sources import Source

@@ -15,8 +15,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from blurgate.annotating import FOLDERS as VIDEO_FOLDERS
 from blurgate.counting import Progress, count, is_whole, summary
+from blurgate.crops import VIDEO_FOLDERS
 from blurgate.errors import ConfigError, DecodeError
 from blurgate.files import is_count, write_atomically
 from blurgate.folders import SUMMARY

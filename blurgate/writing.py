@@ -10,10 +10,10 @@ from typing import Self
 
 import av
 
-from blurgate.annotating import ANNOTATED, CUT, annotate_image, annotate_video, cut_video
+from blurgate.annotating import annotate_image, annotate_video, cut_video
 from blurgate.annotating import output_name as output_name_of
 from blurgate.bestshot import BestShots, Row
-from blurgate.crops import CropStyle, crop_name, cut_crop, save_crop
+from blurgate.crops import ANNOTATED, CUT, CropStyle, crop_name, cut_crop, save_crop
 from blurgate.drawing import Mark
 from blurgate.errors import NO_ROOM, ConfigError, InputError
 from blurgate.interfaces import Sink

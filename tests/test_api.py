@@ -39,6 +39,17 @@ def test_import_is_light():
     assert done.stdout.strip() == "[]"
 
 
+def test_results_are_read_back_without_the_library_of_videos():
+    code = (
+        "import sys, blurgate.merging, blurgate.merging_folders, blurgate.report.thumbs\n"
+        "print('av' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
 def test_the_bare_folders_cannot_be_imported():
     from pathlib import Path
 
