@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import gc
 import io
 import logging
 import os
@@ -85,6 +86,8 @@ def program() -> NoReturn:
     and not with its exit code; so it does if Ctrl-C came while a library started threads of its
     own. So the end of the interpreter is left out then; all is written by now.
     """
+    # At its end Python looks for cycles in all that is still there, which goes with the process.
+    atexit.register(gc.freeze)
     try:
         main()
     except SystemExit as end:
