@@ -24,6 +24,8 @@ from blurgate.training.card import write_card
 
 ZOO = Path(__file__).parents[1] / "models_zoo"
 KEPT = ("threshold", "source", "input", "output", "about")
+MEASURED = ("bytes", "latency_ms")
+"""Of a file on one machine; the manifest and the Markdown card tell of these, not the file."""
 
 
 def manifest_entry(card: dict[str, Any], file: Path, aliases: list[str]) -> dict[str, Any]:
@@ -123,7 +125,9 @@ def main() -> None:
     if arguments.profile:
         card = with_profile(card, json.loads(arguments.profile.read_text(encoding="utf-8")))
     read_card(card, str(arguments.model))
-    onnx.helper.set_model_props(graph, {**properties, METADATA_KEY: json.dumps(card)})
+    about = {key: value for key, value in card["about"].items() if key not in MEASURED}
+    inside = json.dumps({**card, "about": about})
+    onnx.helper.set_model_props(graph, {**properties, METADATA_KEY: inside})
     file = ZOO / f"{card['name']}.onnx"
     file.write_bytes(graph.SerializeToString())
     if card["kind"] == "scorer":  # measured again: the machine was busy when training ended
