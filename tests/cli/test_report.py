@@ -238,16 +238,26 @@ def test_pictures_that_are_missing_or_elsewhere(report, tmp_path):
     picture(tmp_path / "secret.png", 10)
     folder = write_dataset(tmp_path / "set", methods={"linear": [0.1, 0.5]})
     (folder / "blur_linear" / "a_0.png").unlink()
-    table = folder / "label_linear" / "label" / "data_label.csv"
-    table.write_text(table.read_text().replace("blur_linear/a_1.png", "../secret.png"))
+    (folder / "blur_linear" / "a_1.png").unlink()
+    (folder / "blur_linear" / "a_1.png").symlink_to(tmp_path / "secret.png")
     ran, text = report(folder, code=4)
     lines = ran.err.splitlines()
     assert len(lines) == 3
     assert "a_0.png" in lines[0]
-    assert "../secret.png lies outside of" in lines[1]
+    assert "blur_linear/a_1.png lies outside of" in lines[1]
     page = Page(text)
     assert page.texts.count("blurred picture missing") == 2
     np.testing.assert_allclose(shown_values(page), 255, atol=1)
+
+
+def test_a_table_that_names_pictures_elsewhere_is_refused(report, tmp_path):
+    picture(tmp_path / "secret.png", 10)
+    folder = write_dataset(tmp_path / "set", methods={"linear": [0.1, 0.5]})
+    table = folder / "label_linear" / "label" / "data_label.csv"
+    table.write_text(table.read_text().replace("blur_linear/a_1.png", "../secret.png"))
+    ran, text = report(folder, code=3)
+    assert "data_label.csv: '../secret.png' is not a path within the dataset" in ran.err
+    assert text == ""
 
 
 def test_warnings_stand_on_the_page(report, tmp_path):
