@@ -21,6 +21,9 @@ from blurgate.training.detection.network import DetectorNet, NetShape
 from blurgate.training.exported import weights_of
 from blurgate.training.quantize import pack
 
+TIMED = 500
+"""Calls of a detector, of which the fastest counts."""
+
 
 def main() -> None:
     """Write the file, and of a detector its card."""
@@ -34,7 +37,7 @@ def main() -> None:
     if card.get("kind") == "detector":
         network = DetectorNet(NetShape(**card["about"]["shape"]))
         network.load_state_dict(weights_of(arguments.model, network, side=64))
-        write_card(path, card, export_detector(network, path, card))
+        write_card(path, card, export_detector(network, path, card), runs=TIMED)
     elif "int8" in card.get("about", {}):
         graph = onnx.load(arguments.model)
         pack(graph)
