@@ -85,12 +85,16 @@ def with_large(first: Detections, second: Detections, large: NDArray[np.bool_]) 
     return Detections(first.frame, boxes, first.det_scores, kps)
 
 
-def cut_outs(faces: Detections, scale: float) -> list[CutOut]:
+def cut_outs(faces: Detections, scale: float, sure: float) -> list[CutOut]:
     """Cut the surroundings of the small faces out of their frame.
+
+    A large photo is not decoded again, finer, for what hardly is a face: most of that is none, and
+    it cost more than all searches together. Of a face the crop needs these pixels, too.
 
     Args:
         faces: What the first search found.
         scale: Pixels of the canvas per pixel of the frame.
+        sure: Score from which on a find is a face.
     """
     sides = _longer_sides(faces)
     small = np.flatnonzero((sides * scale < CLOSER_BELOW) & (faces.det_scores >= CLOSER_LEAST))
@@ -104,19 +108,20 @@ def cut_outs(faces: Detections, scale: float) -> list[CutOut]:
         x2, y2 = np.ceil(np.clip(centre + reach, 1, (w, h))).astype(int).tolist()
         if x2 <= x1 or y2 <= y1:  # the face lies outside
             continue
-        image, origin, step = _view(faces.frame.pixels, (x1, y1, x2, y2))
+        wanted = CLOSER_SIDE / max(x2 - x1, y2 - y1) if faces.det_scores[i] >= sure else scale
+        image, origin, step = _view(faces.frame.pixels, (x1, y1, x2, y2), wanted)
         cut = Frame(image, faces.frame.source, faces.frame.index, faces.frame.pts_s)
         cuts.append(CutOut(int(i), cut, np.array(origin, np.float32), np.array(step, np.float32)))
     return cuts
 
 
-def _view(pixels: U8 | Pixels, box: tuple[int, int, int, int]) -> View:
+def _view(pixels: U8 | Pixels, box: tuple[int, int, int, int], scale: float) -> View:
     """Make the pixels of a part and no others: a face is as large in each kind of frame."""
     x1, y1, x2, y2 = box
     if not isinstance(pixels, Pixels):
         return View(pixels[y1:y2, x1:x2], (x1, y1), (1, 1))
     with timed("convert"):
-        image, (x, y), (across, down) = pixels.view(box, CLOSER_SIDE / max(x2 - x1, y2 - y1))
+        image, (x, y), (across, down) = pixels.view(box, scale)
     left, top = max(round((x1 - x) / across), 0), max(round((y1 - y) / down), 0)
     right, bottom = round((x2 - x) / across), round((y2 - y) / down)
     cut = image[top : max(bottom, top + 1), left : max(right, left + 1)]

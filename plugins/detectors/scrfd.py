@@ -118,7 +118,8 @@ class Scrfd:
     def _closer(self, frames: Sequence[Frame]) -> list[Detections]:
         """Search frames, and each small face once more."""
         found = self._search(frames, 1.0, min(self._options.min_score, CLOSER_LEAST))
-        cuts = [cut_outs(faces, self._scale(faces.frame)) for faces in found]
+        sure = self._options.min_score
+        cuts = [cut_outs(faces, self._scale(faces.frame), sure) for faces in found]
         parts = [cut.frame for part in cuts for cut in part]
         seen = iter(self._search(parts, CLOSER_SIDE / self._options.long_side, CLOSER_LEAST))
         return [

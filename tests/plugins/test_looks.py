@@ -38,7 +38,7 @@ def test_small_faces_are_cut_out_with_what_is_around_them() -> None:
     found = faces(
         frame, (100, 90, 120, 110), (0, 180, 20, 210), (10, 10, 90, 60), (290, 5, 310, 25)
     )
-    cuts = cut_outs(found, 1.0)
+    cuts = cut_outs(found, 1.0, 0.5)
     assert [cut.face for cut in cuts] == [0, 1, 3]  # the other is 80 pixels wide
     # 1.6 longer sides around the middle, within the picture: x 94 to 126 and so on.
     assert [cut.frame.size for cut in cuts] == [(32, 32), (29, 34), (31, 16)]
@@ -54,18 +54,18 @@ def test_small_faces_are_cut_out_with_what_is_around_them() -> None:
 def test_what_is_small_is_told_on_the_canvas() -> None:
     frame = Frame(picture(), "p", 0, None)
     found = faces(frame, (10, 10, 90, 60), (100, 90, 120, 110))
-    assert [cut.face for cut in cut_outs(found, 0.79)] == [0, 1]
-    assert [cut.face for cut in cut_outs(found, 0.81)] == [1]
-    assert cut_outs(found, 3.3) == []
-    assert cut_outs(faces(frame), 1.0) == []
+    assert [cut.face for cut in cut_outs(found, 0.79, 0.5)] == [0, 1]
+    assert [cut.face for cut in cut_outs(found, 0.81, 0.5)] == [1]
+    assert cut_outs(found, 3.3, 0.5) == []
+    assert cut_outs(faces(frame), 1.0, 0.5) == []
 
 
 def test_what_is_hardly_a_face_or_lies_outside_is_not_cut_out() -> None:
     frame = Frame(picture(), "p", 0, None)
-    assert cut_outs(faces(frame, (100, 90, 120, 110), score=0.14), 1.0) == []
-    assert len(cut_outs(faces(frame, (100, 90, 120, 110), score=0.16), 1.0)) == 1
+    assert cut_outs(faces(frame, (100, 90, 120, 110), score=0.14), 1.0, 0.5) == []
+    assert len(cut_outs(faces(frame, (100, 90, 120, 110), score=0.16), 1.0, 0.5)) == 1
     for box in [(-60, 50, -40, 70), (350, 50, 370, 70), (50, 240, 70, 260), (50, -90, 70, -70)]:
-        for cut in cut_outs(faces(frame, box), 1.0):  # at most a line of pixels at the edge
+        for cut in cut_outs(faces(frame, box), 1.0, 0.5):  # at most a line of pixels at the edge
             assert min(cut.frame.size) == 1
 
 
@@ -73,7 +73,7 @@ def test_of_a_crowd_the_surest_are_looked_at() -> None:
     frame = Frame(picture(), "p", 0, None)
     scores = np.random.default_rng(1).permutation(np.linspace(0.3, 0.9, 50).astype(np.float32))
     crowd = faces(frame, *[(i, 0, i + 20, 20) for i in range(50)])
-    cuts = cut_outs(Detections(frame, crowd.boxes, scores, crowd.kps), 1.0)
+    cuts = cut_outs(Detections(frame, crowd.boxes, scores, crowd.kps), 1.0, 0.5)
     assert sorted(scores[cut.face] for cut in cuts) == sorted(scores)[-32:]
 
 
@@ -103,7 +103,7 @@ class Halved(Pixels):
 def test_no_more_of_a_frame_is_made_than_is_cut_out() -> None:
     pixels = Halved()
     found = faces(Frame(pixels, "p", 0, None), (100, 90, 120, 110))
-    (cut,) = cut_outs(found, 1.0)
+    (cut,) = cut_outs(found, 1.0, 0.5)
     assert pixels.scales == [4.0]  # 128 pixels of 32
     # Of the part that it is given, only what was asked for: x 94 to 126, y 84 to 116.
     np.testing.assert_array_equal(cut.frame.image, picture()[84:116:2, 94:126:2])
@@ -114,10 +114,19 @@ def test_no_more_of_a_frame_is_made_than_is_cut_out() -> None:
     assert closer.kps[0, 0].tolist() == [94 + 2 * 8.5, 84 + 2 * 9.5]
 
 
+def test_what_hardly_is_a_face_gets_no_finer_pixels_than_the_first_search() -> None:
+    """Of a large photo these would have to be decoded again, most of the time for nothing."""
+    pixels = Halved()
+    frame = Frame(pixels, "p", 0, None)
+    cut_outs(faces(frame, (100, 90, 120, 110), score=0.49), 0.75, 0.5)
+    cut_outs(faces(frame, (100, 90, 120, 110), score=0.5), 0.75, 0.5)
+    assert pixels.scales == [0.75, 4.0]
+
+
 def test_only_what_means_the_same_face_takes_its_place() -> None:
     frame = Frame(picture(), "p", 0, None)
     found = faces(frame, (100, 90, 120, 110), (10, 10, 90, 60), (200, 90, 220, 110))
-    cuts = cut_outs(found, 1.0)
+    cuts = cut_outs(found, 1.0, 0.5)
     assert [cut.face for cut in cuts] == [0, 2]
     # In cuts of 32 pixels at (94, 84) and (194, 84): a neighbour, somebody in front, and the face
     # moved by two.
@@ -140,7 +149,7 @@ def test_a_score_is_the_mean_of_both_searches() -> None:
     frame = Frame(picture(), "p", 0, None)
     boxes = ((100, 90, 120, 110), (10, 10, 90, 60), (200, 90, 220, 110), (40, 90, 60, 110))
     found = faces(frame, *boxes, score=0.4)
-    cuts = cut_outs(found, 1.0)
+    cuts = cut_outs(found, 1.0, 0.5)
     same, neighbour = (6, 6, 26, 26), (18, 6, 30, 26)
     seen = [
         faces(cuts[0].frame, same, score=0.9),
