@@ -149,6 +149,7 @@ class _Graph:
         elif isinstance(module, nn.ReLU):
             x = self._node("Relu", [x])
         elif isinstance(module, nn.AvgPool2d):
+            assert isinstance(module.kernel_size, int)
             x = self._average(x, module.kernel_size)
         elif not isinstance(module, nn.Identity):
             raise TypeError(f"no node is known for {type(module).__name__}")
