@@ -160,7 +160,7 @@ def pack(model: onnx.ModelProto) -> None:
 
     The sums stay the same: one that steps by two pixels over an even border, as YOLOv5's, steps by
     one over such squares. onnxruntime collects what an 8-bit convolution multiplies pixel by pixel,
-    and three numbers at a time are few: that took a quarter of the whole network's time.
+    and three numbers at a time are few (docs/decisions/0026-graphs-for-speed.md).
 
     Args:
         model: Changed, if its first convolution is such a one.
