@@ -88,8 +88,8 @@ def with_large(first: Detections, second: Detections, large: NDArray[np.bool_]) 
 def cut_outs(faces: Detections, scale: float, sure: float) -> list[CutOut]:
     """Cut the surroundings of the small faces out of their frame.
 
-    A large photo is not decoded again, finer, for what hardly is a face: most of that is none, and
-    it cost more than all searches together. Of a face the crop needs these pixels, too.
+    A large photo is not decoded again, finer, for what hardly is a face: most of that is none. Of a
+    face the crop needs these pixels, too.
 
     Args:
         faces: What the first search found.
