@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,6 +89,17 @@ def bare_zoo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(catalogue, "get_manifest", lambda: bare)
     if not os.environ.get("BLURGATE_HOME", "").startswith(str(tmp_path)):
         monkeypatch.setenv("BLURGATE_HOME", str(tmp_path / "no-models"))
+
+
+@pytest.fixture(scope="session")
+def printed() -> Callable[[str], str]:
+    """Runs code in an interpreter of its own, gives what it prints, and fails where it fails."""
+
+    def run_code(code: str) -> str:
+        command = [sys.executable, "-P", "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    return run_code
 
 
 @pytest.fixture(scope="session")

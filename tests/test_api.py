@@ -31,23 +31,17 @@ def test_all_is_what_this_list_says():
         assert getattr(blurgate, name) is not None
 
 
-def test_import_is_light():
+def test_import_is_light(printed):
     code = "import sys, blurgate; print(sorted({'numpy','cv2','av','torch'} & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    assert printed(code).strip() == "[]"
 
 
-def test_results_are_read_back_without_the_library_of_videos():
+def test_results_are_read_back_without_the_library_of_videos(printed):
     code = (
         "import sys, blurgate.merging, blurgate.merging_folders, blurgate.report.thumbs\n"
         "print('av' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
+    assert printed(code).strip() == "False"
 
 
 def test_the_bare_folders_cannot_be_imported():

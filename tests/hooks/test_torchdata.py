@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import pytest
@@ -122,7 +119,7 @@ def test_what_cannot_be_is_said():
         weigh_blurred([1.0], floor=0)
 
 
-def test_without_torch_measuring_works_and_the_rest_says_what_to_do():
+def test_without_torch_measuring_works_and_the_rest_says_what_to_do(printed):
     code = (
         "import sys; sys.modules['torch'] = sys.modules['torch.utils'] = None\n"
         "import numpy as np\n"
@@ -133,10 +130,7 @@ def test_without_torch_measuring_works_and_the_rest_says_what_to_do():
         "try: skip_blurred(flat, [0.1], 0.4)\n"
         "except EnvironmentLackError as error: print(error)\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.splitlines() == [
+    assert printed(code).splitlines() == [
         "[1.]",
         'this needs torch, which is not installed; run: pip install "blurgate[train]"',
     ]

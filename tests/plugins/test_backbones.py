@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -134,7 +132,9 @@ def test_squeezenet_starts_with_activations_of_the_size_of_its_input() -> None:
         assert 0.1 < layers(images(1)).std() < 10  # no batch norm would put it right
 
 
-def test_backbones_are_listed_without_torch_and_say_how_to_get_it() -> None:
+def test_backbones_are_listed_without_torch_and_say_how_to_get_it(
+    printed: Callable[[str], str],
+) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from blurgate.errors import EnvironmentLackError\n"
@@ -144,10 +144,7 @@ def test_backbones_are_listed_without_torch_and_say_how_to_get_it() -> None:
         "try: registry['resnet18'].factory()\n"
         "except EnvironmentLackError as error: print(error)\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
-    )
-    assert run.stdout.splitlines() == [
+    assert printed(code).splitlines() == [
         "9 6",
         'training needs torch, which is not installed; run: pip install "blurgate[train]"',
     ]
