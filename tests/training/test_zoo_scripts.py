@@ -78,10 +78,17 @@ def test_a_plan_is_trained_in_the_time_there_is_and_finished(load, tiny, tmp_pat
     runs = [
         zoo_script.Run("a", "mobilenetv2_0.25", 0.5, zoo_script.BINS),
         zoo_script.Run("broken", "mobilenetv2_0.25", 0.1, {"loss": "no-such-loss"}),
+        zoo_script.Run("late", "mobilenetv2_0.25", 0.1, {}),
         zoo_script.Run("mobilenetv2_0.25", "mobilenetv2_0.25", 0.4, {}),
     ]
     monkeypatch.setitem(zoo_script.PLANS, "small", runs)
-    monkeypatch.setattr(zoo_script, "_MEASURED_S", 0.1)
+    speeds = iter([0.3, 0.01, 0.3])  # the second would need longer than there is
+
+    def rate(steps, *given):
+        next(steps)
+        return next(speeds)
+
+    monkeypatch.setattr(zoo_script, "rate", rate)
     out = tmp_path / "runs"
     settings = [
         "size=112",
@@ -93,11 +100,11 @@ def test_a_plan_is_trained_in_the_time_there_is_and_finished(load, tiny, tmp_pat
     ]
     options = [part for setting in settings for part in ("--set", setting)]
     common = ["train_zoo.py", str(faces), "--device", "cpu", "--fresh", "2", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", [*common, "--minutes", "0.25", *options])
+    monkeypatch.setattr(sys, "argv", [*common, "--minutes", "1.5", *options])
     zoo_script.main()
     made = sorted(path.name for path in out.iterdir())
-    # What fails does not keep the others from being trained; a busy machine has time for one.
-    assert made in (["a"], ["a", "mobilenetv2_0.25"])
+    # What fails or is left out for want of time does not keep the others from being trained.
+    assert made == ["a", "mobilenetv2_0.25"]
     config = make_config(read_config(str(out / "a" / "config.yaml"), TrainConfig))
     assert (config.head, config.loss, config.name, config.fresh) == ("bins40", "cmse", "a", 2)
     assert make_config(config.facts()) == config
