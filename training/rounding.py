@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Final, cast
 
 import torch
@@ -22,6 +23,9 @@ STEPS: Final = 255
 _PLACES: Final = (_BatchNorm, nn.SiLU, nn.Hardswish, nn.GELU)
 """Modules whose output is rounded: convolutions, which batch normalisation closes, and activations
 that leave the grid on which their input lies. ReLUs stay on it."""
+_FUSED: Final = (nn.ReLU, nn.ReLU6)
+"""Activations that are one with the convolution before them, so that only what they give is
+rounded, in steps that cover no negative numbers."""
 
 
 class _Rounded(torch.autograd.Function):
@@ -56,8 +60,15 @@ def rounded_activations(model: nn.Module) -> Iterator[None]:
     def close(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
         return rounded(output) if model.training else None
 
+    fused = {
+        norm: activation
+        for parent in model.modules()
+        if isinstance(parent, nn.Sequential)
+        for norm, activation in pairwise(parent)
+        if isinstance(norm, _BatchNorm) and isinstance(activation, _FUSED)
+    }
     hooks = [
-        module.register_forward_hook(close)
+        fused.get(module, module).register_forward_hook(close)
         for module in model.modules()
         if isinstance(module, _PLACES)
     ]

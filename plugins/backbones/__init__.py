@@ -21,6 +21,7 @@ BACKBONES: Final[tuple[tuple[str, str, str, tuple[str, ...]], ...]] = (
     ("edgenext_xx_small", "edgenext", "EdgeNeXt", ("edgenext",)),
     ("yolov5n_x", "yolov5n", "yolov5n_x", ()),
     ("yolov5n_xx", "yolov5n", "yolov5n_xx", ("yolov5n",)),
+    ("yolov5n_xx_relu", "yolov5n", "yolov5n_xx_relu", ()),
     ("mobilenetv2_0.25", "mobilenetv2", "mobilenetv2_025", ("mobilenetv2",)),
     ("mobilenetv2_0.5", "mobilenetv2", "mobilenetv2_05", ()),
     ("efficientnet_lite0", "efficientnet_lite", "efficientnet_lite0", ("efficientnet",)),
@@ -31,6 +32,6 @@ BACKBONES: Final[tuple[tuple[str, str, str, tuple[str, ...]], ...]] = (
 
 @hookimpl
 def register_backbones(register: Register) -> None:
-    """Add the nine backbones."""
+    """Add the built-in backbones."""
     for name, module, factory, aliases in BACKBONES:
         register(name, lazy(f"{__name__}.{module}", factory), aliases=aliases)

@@ -3,7 +3,9 @@
 A stem and four stages of a strided convolution and a C3 block (a cross-stage partial block: Wang et
 al., "CSPNet", 2019), closed by SPPF, which pools three times in a row in place of the pyramid of He
 et al. (2014). The features are flattened and not averaged, so the side of the picture is fixed.
-`yolov5n_x` is the stock backbone; `yolov5n_xx` has half the channels in its last stage.
+`yolov5n_x` is the stock backbone; `yolov5n_xx` has half the channels in its last stage, and
+`yolov5n_xx_relu` besides ReLU instead of SiLU in its first layers, whose outputs are largest: in
+8 bits onnxruntime runs a convolution and its ReLU as one, and a SiLU as two passes of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ STEM_CHANNELS: Final = 16
 STAGES: Final = ((32, 1), (64, 2), (128, 3))
 """Channels and bottlenecks of all stages but the last, at nano size (0.25 wide, 0.33 deep)."""
 SPPF_KERNEL: Final = 5
+RELU_LAYERS: Final = 5
+"""The stem and two stages, from 56 to 14 pixels wide."""
 
 
 class Convolution(nn.Sequential):
@@ -128,3 +132,12 @@ def yolov5n_x() -> YOLOv5n:
 def yolov5n_xx() -> YOLOv5n:
     """Make the YOLOv5n backbone with half the channels in its last stage."""
     return YOLOv5n(last_channels=128)
+
+
+def yolov5n_xx_relu() -> YOLOv5n:
+    """Make `yolov5n_xx` with ReLU in its first layers; the same weights fit."""
+    network = yolov5n_xx()
+    for module in network.layers[:RELU_LAYERS].modules():
+        if isinstance(module, Convolution):
+            module[-1] = nn.ReLU(inplace=True)
+    return network

@@ -52,3 +52,22 @@ def test_a_network_rounds_only_while_it_trains_and_only_inside():
     assert levels[0] <= 256 < levels[1]
     assert torch.equal(model(images), inside)
     assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_a_relu_and_its_convolution_are_rounded_as_one():
+    torch.manual_seed(0)
+    norm, gate = torch.nn.BatchNorm2d(3), torch.nn.ReLU()
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), norm, gate).train()
+    seen: dict[torch.nn.Module, torch.Tensor] = {}
+
+    def keep(module, inputs, output):
+        seen[module] = output.detach()
+
+    with rounded_activations(layers):
+        for module in (norm, gate):
+            module.register_forward_hook(keep)
+        layers(torch.randn(4, 3, 40, 40))
+    assert len(seen[norm].unique()) > 256
+    # All 256 steps are above 0: the twin's numbers are what is left of the convolution's.
+    torch.testing.assert_close(seen[gate], rounded(seen[norm].relu()))
+    assert len(seen[gate].unique()) > 200

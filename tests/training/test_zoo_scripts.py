@@ -76,13 +76,12 @@ def test_a_plan_is_trained_in_the_time_there_is_and_finished(load, tiny, tmp_pat
     for i in range(16):
         cv2.imwrite(str(faces / f"p{i:02d}.png"), tiny.draw(112, i))
     runs = [
-        zoo_script.Run("a", "mobilenetv2_0.25", 0.5, zoo_script.BINS),
         zoo_script.Run("broken", "mobilenetv2_0.25", 0.1, {"loss": "no-such-loss"}),
-        zoo_script.Run("late", "mobilenetv2_0.25", 0.1, {}),
-        zoo_script.Run("mobilenetv2_0.25", "mobilenetv2_0.25", 0.4, {}),
+        zoo_script.Run("late", "mobilenetv2_0.25", 0.5, {}),
+        zoo_script.Run("a", "mobilenetv2_0.25", 0.4, zoo_script.BINS),
     ]
     monkeypatch.setitem(zoo_script.PLANS, "small", runs)
-    speeds = iter([0.3, 0.01, 0.3])  # the second would need longer than there is
+    speeds = iter([0.01, 0.3])  # late would need longer than there is
 
     def rate(steps, *given):
         next(steps)
@@ -102,9 +101,8 @@ def test_a_plan_is_trained_in_the_time_there_is_and_finished(load, tiny, tmp_pat
     common = ["train_zoo.py", str(faces), "--device", "cpu", "--fresh", "2", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", [*common, "--minutes", "1.5", *options])
     zoo_script.main()
-    made = sorted(path.name for path in out.iterdir())
     # What fails or is left out for want of time does not keep the others from being trained.
-    assert made == ["a", "mobilenetv2_0.25"]
+    assert [path.name for path in out.iterdir()] == ["a"]
     config = make_config(read_config(str(out / "a" / "config.yaml"), TrainConfig))
     assert (config.head, config.loss, config.name, config.fresh) == ("bins40", "cmse", "a", 2)
     assert make_config(config.facts()) == config
@@ -119,8 +117,7 @@ def test_a_plan_is_trained_in_the_time_there_is_and_finished(load, tiny, tmp_pat
         sys, "argv", ["train_zoo.py", "--finish", str(out), "--data", str(tmp_path / "set")]
     )
     zoo_script.main()
-    for name in made:
-        assert (out / name / f"{name}.onnx").is_file()
-        assert (out / name / f"{name}.md").is_file()
-        with (out / name / "log.csv").open(newline="") as file:
-            assert len(list(csv.DictReader(file))) >= 1
+    assert (out / "a" / "a.onnx").is_file()
+    assert (out / "a" / "a.md").is_file()
+    with (out / "a" / "log.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) >= 1
