@@ -37,11 +37,12 @@ def index_of(image):
 
 def clip(
     path, ticks=None, *, size=SHAPE, audio="aac", n=12, tick=Fraction(1, 100), start=0, aspect=None,
-    last=None, codec="libx264",
+    last=None, codec="libx264", rate=RATE, layout="mono",
 ):  # fmt: skip
     """Flat grey frames, each brighter; by default 25 a second; sound: 440 Hz, louder every second.
 
-    `ticks` are times in 1/100 s; `last` of them is how long the last frame lasts.
+    `ticks` are times in 1/100 s; `last` of them is how long the last frame lasts. `rate` and
+    `layout` are what the sound is stored with.
     """
     h, w = size
     options = FAST if last is None else FAST | {"bf": "0"}
@@ -53,7 +54,7 @@ def clip(
         video.pix_fmt = "yuv444p" if h % 2 or w % 2 else "yuv420p"
         video.codec_context.time_base = tick
         video.codec_context.sample_aspect_ratio = aspect or Fraction(1)
-        sound = container.add_stream(audio, rate=RATE, layout="mono") if audio else None
+        sound = container.add_stream(audio, rate=rate, layout=layout) if audio else None
         packets = []
         for i, at in enumerate(ticks):
             frame = av.VideoFrame(w, h, video.pix_fmt)
@@ -181,6 +182,27 @@ def test_sound_is_kept(tmp_path, audio, suffix, becomes):
         part = slice(int((second + 0.2) * RATE), min(n, int((second + 0.5) * RATE)))
         expected = np.abs(before[part]).mean()
         assert np.abs(after[part]).mean() == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("audio", "layouts"), [("mp2", ("stereo", "mono")), ("ac3", ("stereo", "5.1"))]
+)
+def test_sound_may_change_its_channels(tmp_path, audio, layouts):
+    """As in recordings of broadcasts: stereo before a film, 5.1 in it."""
+    parts = [
+        clip(tmp_path / f"{i}.ts", audio=audio, n=40, start=160 * i, rate=48_000, layout=layout)
+        for i, layout in enumerate(layouts)
+    ]
+    source = tmp_path / "a.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    after = annotate(source, tmp_path / "o.mp4")
+    assert [index_of(f.image) for f in after] == [*range(40)] * 2
+    marks = [mark(i, f.pts_s) for i, f in enumerate(frames_of(source))]
+    assert cut_video(str(source), marks, tmp_path / "c.mp4", pad_s=0)
+    for name in ("o.mp4", "c.mp4"):
+        sound = np.abs(heard(tmp_path / name))
+        for begin in (0.2, 1.9):  # both parts begin with the quiet second
+            assert sound[int(begin * RATE) : int((begin + 0.6) * RATE)].mean() > 0.02
 
 
 def test_what_begins_late_begins_at_zero(tmp_path):

@@ -86,7 +86,7 @@ class SoundCopy:
             self._target.mux(packet)
             return
         encoder = self._encoders[index]
-        for at_s, samples in _decoded(packet, encoder.resampler):
+        for at_s, samples in encoder.decoded(packet):
             encoder.write(at_s - shift_s, samples)
 
 
@@ -152,7 +152,29 @@ class SoundEncoder:
         self._layout = layout
         self.channels = channels
         self._done = 0  # samples
-        self.resampler: AudioResampler = av.AudioResampler("fltp", layout, self.rate)
+        self._kind: tuple[str, str, int] | None = None  # of what the resampler takes
+        self._resampler: AudioResampler | None = None
+
+    def decoded(self, packet: Packet[Any]) -> Iterator[tuple[float, np.ndarray]]:
+        """Decode a packet: (time in seconds, (channels, n) float32 at `rate`) for every piece."""
+        try:
+            frames: list[Any] = list(packet.decode())
+        except _BAD_MEDIA:
+            return
+        for frame in frames:
+            for piece in self._resampled(frame):
+                at_s = piece.time if piece.pts is not None else frame.time
+                if at_s is not None:
+                    yield float(at_s), piece.to_ndarray()
+
+    def _resampled(self, frame: Any) -> list[Any]:
+        # In broadcasts, and in what was joined, mono, stereo and 5.1 follow each other; a resampler
+        # takes one kind, and one that has nothing to do lets the others through as they are.
+        kind = frame.format.name, frame.layout.name, frame.sample_rate
+        if self._resampler is None or kind != self._kind:
+            self._kind = kind
+            self._resampler = av.AudioResampler("fltp", self._layout, self.rate)
+        return self._resampler.resample(frame)
 
     def write(self, at_s: float, samples: np.ndarray) -> None:
         """Add sound.
@@ -183,19 +205,6 @@ class SoundEncoder:
             self._target.mux(self._out.encode(frame))
 
 
-def _decoded(packet: Packet[Any], resampler: AudioResampler) -> Iterator[tuple[float, np.ndarray]]:
-    """Decode a packet of sound: (time in seconds, (channels, n) float32) for every piece."""
-    try:
-        frames: list[Any] = list(packet.decode())
-    except _BAD_MEDIA:
-        return
-    for frame in frames:
-        for piece in resampler.resample(frame):
-            at_s = piece.time if piece.pts is not None else frame.time
-            if at_s is not None:
-                yield float(at_s), piece.to_ndarray()
-
-
 class SoundCut:
     """Carries pieces of the sound of a source over, sample for sample.
 
@@ -223,7 +232,7 @@ class SoundCut:
         after: int | None = None
         try:
             for packet in packets:
-                for at_s, samples in _decoded(packet, encoder.resampler):
+                for at_s, samples in encoder.decoded(packet):
                     at = round(at_s * encoder.rate)
                     if after is not None and abs(at - after) <= encoder.rate // _JOINED:
                         at = after  # by its time it would overlap what came before, or gape
