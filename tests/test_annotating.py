@@ -184,6 +184,15 @@ def test_sound_is_kept(tmp_path, audio, suffix, becomes):
         assert np.abs(after[part]).mean() == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.parametrize("rate", [8_000, 11_025])
+def test_slow_mp3_becomes_aac(tmp_path, rate):
+    """No MP4 file may hold it, so that it cannot be copied."""
+    source = clip(tmp_path / "a.mkv", audio="libmp3lame", rate=rate, n=30)
+    annotate(source, tmp_path / "o.mp4")
+    assert sound_of(tmp_path / "o.mp4")[2] == "aac"
+    assert louder_at(heard(tmp_path / "o.mp4"), 0.5, 1.2) == pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("audio", "layouts"), [("mp2", ("stereo", "mono")), ("ac3", ("stereo", "5.1"))]
 )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _COPIED: Final = frozenset(("aac", "mp3", "mp3float", "opus", "libopus", "flac", "alac"))
 """Decoders of sound that may stand in an MP4 file as it is; anything else becomes AAC."""
+_LEAST_MP3_RATE: Final = 16_000
+"""FFmpeg writes no slower MP3 into an MP4 file: no standard says how."""
 _AAC_RATES: Final = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
 _JOINED: Final = 20
 """Sound that begins less than this part of a second beside the end of what came before is joined
@@ -41,7 +43,7 @@ class SoundCopy:
         self._outs: dict[int, Any] = {}
         self._encoders: dict[int, SoundEncoder] = {}
         for stream in filter(_is_known, source.streams.audio):
-            if stream.codec_context.name in _COPIED:
+            if _is_copied(stream):
                 self._outs[stream.index] = self._target.add_stream_from_template(stream)
             else:
                 self._encoders[stream.index] = SoundEncoder(stream, writer)
@@ -88,6 +90,13 @@ class SoundCopy:
         encoder = self._encoders[index]
         for at_s, samples in encoder.decoded(packet):
             encoder.write(at_s - shift_s, samples)
+
+
+def _is_copied(stream: AudioStream) -> bool:
+    """Tell whether sound may stand in an MP4 file as it is."""
+    context = stream.codec_context
+    slow = context.name.startswith("mp3") and context.sample_rate < _LEAST_MP3_RATE
+    return context.name in _COPIED and not slow
 
 
 def _is_known(stream: AudioStream) -> bool:
