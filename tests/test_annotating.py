@@ -37,12 +37,12 @@ def index_of(image):
 
 def clip(
     path, ticks=None, *, size=SHAPE, audio="aac", n=12, tick=Fraction(1, 100), start=0, aspect=None,
-    last=None, codec="libx264", rate=RATE, layout="mono",
+    last=None, codec="libx264", rate=RATE, layout="mono", late_s=0.0,
 ):  # fmt: skip
     """Flat grey frames, each brighter; by default 25 a second; sound: 440 Hz, louder every second.
 
     `ticks` are times in 1/100 s; `last` of them is how long the last frame lasts. `rate` and
-    `layout` are what the sound is stored with.
+    `layout` are what the sound is stored with, `late_s` is how much later it begins.
     """
     h, w = size
     options = FAST if last is None else FAST | {"bf": "0"}
@@ -75,7 +75,7 @@ def clip(
                 piece = av.AudioFrame.from_ndarray(
                     wave[None, begin : begin + 1024], format="fltp", layout="mono"
                 )
-                piece.sample_rate, piece.pts = RATE, begin + int(start * tick * RATE)
+                piece.sample_rate, piece.pts = RATE, begin + int((start * tick + late_s) * RATE)
                 piece.time_base = Fraction(1, RATE)
                 container.mux(sound.encode(piece))
             container.mux(sound.encode(None))
@@ -191,6 +191,14 @@ def test_slow_mp3_becomes_aac(tmp_path, rate):
     annotate(source, tmp_path / "o.mp4")
     assert sound_of(tmp_path / "o.mp4")[2] == "aac"
     assert louder_at(heard(tmp_path / "o.mp4"), 0.5, 1.2) == pytest.approx(1, abs=0.1)
+
+
+def test_sound_that_begins_a_little_late_stays_where_it_was(tmp_path):
+    source = clip(tmp_path / "a.mkv", audio="pcm_s16le", n=30, late_s=0.045)
+    annotate(source, tmp_path / "o.mp4")
+    once = louder_at(heard(source), 0.5, 1.2)
+    assert once == pytest.approx(1.045, abs=0.002)
+    assert louder_at(heard(tmp_path / "o.mp4"), 0.5, 1.2) == pytest.approx(once, abs=0.003)
 
 
 @pytest.mark.parametrize(

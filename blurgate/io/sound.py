@@ -161,6 +161,7 @@ class SoundEncoder:
         self._layout = layout
         self.channels = channels
         self._done = 0  # samples
+        self._begun = False
         self._kind: tuple[str, str, int] | None = None  # of what the resampler takes
         self._resampler: AudioResampler | None = None
 
@@ -190,13 +191,15 @@ class SoundEncoder:
 
         Args:
             at_s: When it begins; less than 50 ms beside the end of what came before counts as
-                joined, what overlaps it is left out.
+                joined, what overlaps it is left out. What comes first begins when it does.
             samples: (channels, n) float32.
         """
         at = round(at_s * self.rate)
-        if at < self._done - self.rate // _JOINED:
+        slack = self.rate // _JOINED if self._begun else 0  # joined to nothing, it would be early
+        self._begun = True
+        if at < self._done - slack:
             samples = samples[:, self._done - at :]
-        elif at > self._done + self.rate // _JOINED:
+        elif at > self._done + slack:
             self._encode(np.zeros((self.channels, at - self._done), np.float32))
         self._encode(samples)
 
