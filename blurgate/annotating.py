@@ -10,7 +10,7 @@ import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
@@ -197,9 +197,9 @@ def _write_cut(
 
 
 def _joined(times: Iterable[float], pad_s: float) -> Iterator[tuple[float, float]]:
-    """Make stretches, in which frames are looked for, of the rising times of some of them."""
+    """Make stretches, in which frames are looked for, of the times of some of them."""
     begin = end = None
-    for at_s in times:
+    for at_s in accumulate(times, max):  # a single time may be wrong
         if begin is None or end is None:
             begin = at_s - pad_s - _ROUNDING_S
         elif at_s - pad_s > end:

@@ -398,6 +398,14 @@ def test_one_wrong_time_begins_nothing(tmp_path):
     assert joints._joints(frames, 0.04) == ()
 
 
+def test_one_wrong_time_cuts_nothing_off(tmp_path):
+    """The time of frame 20 says that it is the first."""
+    source = clip(tmp_path / "a.mkv", n=40, audio=None)
+    marks = [mark(i, 0.0 if i == 20 else f.pts_s) for i, f in enumerate(frames_of(source))]
+    assert cut_video(str(source), marks[10:30], tmp_path / "o.mp4", pad_s=0.04)
+    assert [index_of(f.image) for f in frames_of(tmp_path / "o.mp4")] == [*range(9, 31)]
+
+
 def test_odd_sizes_get_a_last_row_and_column(tmp_path):
     source = clip(tmp_path / "a.mkv", size=(95, 127), n=5)
     assert frames_of(source)[0].size == (95, 127)
