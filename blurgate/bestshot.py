@@ -19,6 +19,8 @@ from blurgate.types import CROP_SIZE, F32, U8, Verdict
 
 APART_S: Final = 0.5
 """Two shots of one track lie at least this far apart."""
+_ROUNDING_S: Final = 1e-6
+"""Of two floats that are half a second apart, the difference may be less."""
 LONGEST_S: Final = 120.0
 """A face that has waited for the end of its track for so long is decided about."""
 MOST_ROWS: Final = 20_000
@@ -137,8 +139,9 @@ class _Candidates:
     def decide(self) -> None:
         """Choose; what is not chosen has lost."""
         chosen: list[_Shot] = []
+        least = APART_S - _ROUNDING_S
         for shot in sorted(self._slots.values(), key=lambda shot: shot.key):
-            apart = all(abs(shot.at_s - other.at_s) >= APART_S for other in chosen)
+            apart = all(abs(shot.at_s - other.at_s) >= least for other in chosen)
             if apart and len(chosen) < self._n:
                 chosen.append(shot)
                 shot.row.waits = False

@@ -52,7 +52,8 @@ def plain_choice(rows, n):
 
     chosen = []
     for row in sorted((min(rows, key=order) for rows in slots.values()), key=order):
-        apart = [abs(row.verdict.pts_s - other.verdict.pts_s) >= APART_S for other in chosen]
+        gaps = [abs(row.verdict.pts_s - other.verdict.pts_s) for other in chosen]
+        apart = [round(gap, 6) >= APART_S for gap in gaps]
         if all(apart) and len(chosen) < n:
             chosen.append(row)
     return sorted(row.verdict.frame_index for row in chosen)
@@ -125,6 +126,14 @@ def test_shots_lie_apart():
     assert 30 in chosen
     assert len(chosen) == 3
     assert min(np.diff(chosen)) >= APART_S * 10
+
+
+def test_half_a_second_apart_is_enough_whatever_floats_say():
+    frames = [i for i in range(300) if (i + 15) / 30 - i / 30 < APART_S]
+    assert frames
+    for i in frames:
+        out, _ = run([[face(i, 0.1, fps=30)], [face(i + 15, 0.2, fps=30)]], 2)
+        assert kept(out) == [i, i + 15]
 
 
 def test_memory_is_bounded():
