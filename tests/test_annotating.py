@@ -485,6 +485,16 @@ def test_faces_are_drawn_where_they_are_and_colours_are_true(tmp_path):
                 assert grey, (i, edge)
 
 
+def test_grey_stays_grey(tmp_path):
+    levels = range(0, 256, 16)
+    clock = encode.Clock(Fraction(1, 25), 0.04, 0.0)
+    with encode.VideoWriter(tmp_path / "o.mp4", (64, 64), clock) as writer:
+        for i, level in enumerate(levels):
+            writer.write(np.full((64, 64, 3), level, np.uint8), i * 0.04, 0.04)
+    for frame, level in zip(frames_of(tmp_path / "o.mp4"), levels, strict=True):
+        assert np.abs(frame.image.reshape(-1, 3).mean(0) - level).max() <= 1.5
+
+
 def test_the_timeline_shows_degrees_and_where_one_is(tmp_path):
     source = clip(tmp_path / "a.mp4", n=40, size=(240, 320), audio=None)
     times = [f.pts_s for f in frames_of(source)]

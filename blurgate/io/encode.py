@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import Interpolation
 
 from blurgate.errors import EnvironmentLackError, InputError
 from blurgate.runtime import PIP_PYAV
@@ -29,6 +30,8 @@ _BIT_RATE_PER_PIXEL: Final = 0.12  # of the encoders that know no constant quali
 _LATE_S: Final = 1.0
 ANEW_S: Final = 0.5
 """Times that go back by more than this begin anew; by less, a single one is wrong."""
+_ROUNDED: Final = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+"""FFmpeg's quicker conversion cuts off what is behind the point: grey is darker, and lacks red."""
 _BT709: Final = 1
 _LIMITED: Final = 1
 
@@ -181,7 +184,7 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
         frame = frame.reformat(
             format="yuv420p", dst_colorspace="ITU709", src_color_range="JPEG",
-            dst_color_range="MPEG",
+            dst_color_range="MPEG", interpolation=_ROUNDED,
         )  # fmt: skip
         self._last = max(self._clock.ticks(at_s), self._last + 1)
         frame.pts, frame.time_base = self._last, self._clock.time_base
