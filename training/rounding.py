@@ -60,7 +60,7 @@ def rounded_activations(model: nn.Module) -> Iterator[None]:
     def close(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
         return rounded(output) if model.training else None
 
-    fused = {
+    fused: dict[nn.Module, nn.Module] = {
         norm: activation
         for parent in model.modules()
         if isinstance(parent, nn.Sequential)
