@@ -24,6 +24,7 @@ import numpy as np
 
 from blurgate.errors import ConfigError, InputError
 from blurgate.files import is_count, is_unused, write_atomically, write_json
+from blurgate.io.text import shown
 from blurgate.journal import Entry, Journal
 from blurgate.locking import alone_in
 from blurgate.pipeline import ordered_map
@@ -116,7 +117,7 @@ def run_synth(
         batch = BATCH if device is None or device.type == "cpu" else DEVICE_BATCH
     facts = _facts(faces, recipe, reader, labeller, device, batch)
     with alone_in(folder):
-        if _prepare(folder, facts, resume=resume, overwrite=overwrite):
+        if _prepare(folder, facts, faces, resume=resume, overwrite=overwrite):
             return _counted(counts, layout.read_settings(folder))
         maker = Maker(folder, recipe, reader, labeller, device)
         curves = _curves(maker, faces, folder, facts, workers)
@@ -187,7 +188,9 @@ def _facts(
     return plain
 
 
-def _prepare(folder: Path, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+def _prepare(
+    folder: Path, facts: Mapping[str, Any], faces: Sequence[Face], *, resume: bool, overwrite: bool
+) -> bool:
     """Make the folder ready; say whether all is done already."""
     if is_unused(folder, layout.SETTINGS):
         return False
@@ -207,18 +210,34 @@ def _prepare(folder: Path, facts: Mapping[str, Any], *, resume: bool, overwrite:
             f"{folder} is not empty: use --resume to continue it, --overwrite to begin anew, or "
             "another --out"
         )
+    replaced = [
+        path
+        for path in folder.iterdir()
+        if (path.name == layout.CLEAN or path.name.startswith(("blur_", "label_")))
+        and path.is_dir()
+    ]
+    _check_not_replaced(faces, folder, replaced)
     # A run that is killed from here on must leave nothing that passes for a dataset, or for one to
     # go on with.
     write_json(folder / layout.SETTINGS, {**old, "rows": None})
     for name in (layout.JOURNAL, layout.ROWS):
         (folder / name).unlink(missing_ok=True)
-    for path in folder.iterdir():
-        ours = path.name == layout.CLEAN or path.name.startswith(("blur_", "label_"))
-        if ours and path.is_dir():
-            shutil.rmtree(path)
+    for path in replaced:
+        shutil.rmtree(path)
     for path in [*folder.glob("labels*.png"), folder / layout.SETTINGS]:
         path.unlink()
     return False
+
+
+def _check_not_replaced(faces: Sequence[Face], folder: Path, replaced: Sequence[Path]) -> None:
+    """Refuse faces that overwriting deletes before they are read."""
+    going = {path.resolve() for path in replaced}
+    for face in faces:
+        if not going.isdisjoint(Path(face.source).resolve().parents):
+            raise ConfigError(
+                f"{shown(face.source)} is one of the pictures in {folder}, which --overwrite "
+                "deletes; choose another --out"
+            )
 
 
 def _compare(folder: Path, old: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

@@ -426,6 +426,16 @@ def test_folders_of_others_are_left_alone(make, tmp_path):
         make(tmp_path / "o" / "thesis.txt")
 
 
+def test_faces_that_overwriting_would_delete_are_refused(make, tmp_path):
+    make(tmp_path / "o", **QUICK)
+    before = files(tmp_path / "o")
+    (tmp_path / "link").symlink_to(tmp_path / "o" / "blur_linear")
+    for where in (tmp_path / "o" / "clean", tmp_path / "link"):
+        with pytest.raises(ConfigError, match="which --overwrite deletes; choose another --out"):
+            make(tmp_path / "o", where=where, overwrite=True, **QUICK)
+    assert files(tmp_path / "o") == before
+
+
 @pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
 def test_two_runs_do_not_share_a_folder(make, tmp_path, options):
     make(tmp_path / "o", **QUICK)
