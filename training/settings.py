@@ -171,7 +171,8 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         where: Where it stands, for messages.
 
     Raises:
-        ConfigError: It is not YAML, no keys and values, or holds a date that does not exist.
+        ConfigError: It is not YAML, no keys and values, or holds a date that does not exist or a
+            value that its tag does not fit.
     """
     yaml = _yaml()
     try:
@@ -182,6 +183,10 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     except ValueError as error:  # a date or a number that is none, such as 2026-11-31
         raise ConfigError(
             f"{where}: {error}; a text that looks like a date or a number goes in quotation marks"
+        ) from error
+    except (LookupError, AttributeError) as error:  # what PyYAML makes of `!!int ""`, `!!bool x`
+        raise ConfigError(
+            f"{where}: a value is not what its tag says, as in !!int or !!bool; leave the tag out"
         ) from error
     except RecursionError as error:
         raise ConfigError(f"{where} is nested too deeply") from error
