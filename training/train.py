@@ -59,6 +59,24 @@ __all__ = [
 C = TypeVar("C", bound=Config)
 
 CONFIG: Final = "config.yaml"
+_OF_EVERY_RUN: Final = frozenset(
+    [
+        "data",
+        "val",
+        "epochs",
+        "batch",
+        "lr",
+        "weight_decay",
+        "ema",
+        "clip",
+        "patience",
+        "precision",
+        "seed",
+        "name",
+        "licence",
+    ]
+)
+"""Settings that every run has, of a blur model or of a detector."""
 VIZ: Final = "viz"
 INT8_PICTURES: Final = 512
 """Training pictures from which the ranges of an 8-bit twin are taken, if an epoch has as many."""
@@ -333,7 +351,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         return
     if not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose another --out")
-    begun = (folder / CONFIG).is_file()
+    begun = _holds_run(folder)
     if is_unused(folder, CONFIG) or (begun and (resume or overwrite)):
         return
     if resume:
@@ -342,6 +360,19 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         )
     hint = "use --resume to continue it, --overwrite to begin anew, or " if begun else "choose "
     raise ConfigError(f"{folder} is not empty: {hint}another --out")
+
+
+def _holds_run(folder: Path) -> bool:
+    """Tell whether a folder holds an earlier run: others call files config.yaml too.
+
+    A run writes down every setting, which nobody does by hand.
+    """
+    path = folder / CONFIG
+    try:
+        facts = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError, ConfigError):
+        return False
+    return facts.keys() >= _OF_EVERY_RUN
 
 
 def prepare_folder(folder: Path, text: str, *, resume: bool) -> None:
@@ -363,7 +394,9 @@ def prepare_folder(folder: Path, text: str, *, resume: bool) -> None:
         name = next((old[key] for key in ("name", "backbone", "detector") if old.get(key)), None)
         for stem in (str(name), f"{name}.int8"):
             for suffix in (".onnx", ".json", ".md"):
-                (folder / f"{stem}{suffix}").unlink(missing_ok=True)
+                path = folder / f"{stem}{suffix}"
+                if path.parent == folder:  # the name may have been edited into a path
+                    path.unlink(missing_ok=True)
         for path in (folder / VIZ).glob("epoch_*.png"):
             path.unlink()
     for name in (LAST, BEST, LOG):

@@ -392,6 +392,22 @@ def test_a_folder_in_use_is_left_alone(train, trainset, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize(
+    "text", ["name: ../model\n", "backbone: tiny\nepochs: 1\n", "- 1\n", "name: \xff\n"]
+)
+def test_what_others_call_config_is_no_earlier_run(train, trainset, tmp_path, text):
+    out = tmp_path / "project"
+    out.mkdir()
+    (out / "config.yaml").write_bytes(text.encode("latin-1"))
+    (out / "log.csv").write_text("mine")
+    (tmp_path / "model.onnx").write_text("mine")
+    ran = train("--plugin", "tiny", "--data", trainset, "--out", out, *SHORT, "--overwrite")
+    assert ran.code == 2
+    assert "is not empty: choose another --out" in ran.err
+    assert (out / "config.yaml").read_bytes() == text.encode("latin-1")
+    assert (out / "log.csv").read_text() == (tmp_path / "model.onnx").read_text() == "mine"
+
+
 def test_data_without_validation_is_refused(train, plugins, faces, tmp_path):
     run_synth(
         list_faces([str(faces)]),
