@@ -59,23 +59,7 @@ __all__ = [
 C = TypeVar("C", bound=Config)
 
 CONFIG: Final = "config.yaml"
-_OF_EVERY_RUN: Final = frozenset(
-    [
-        "data",
-        "val",
-        "epochs",
-        "batch",
-        "lr",
-        "weight_decay",
-        "ema",
-        "clip",
-        "patience",
-        "precision",
-        "seed",
-        "name",
-        "licence",
-    ]
-)
+_OF_EVERY_RUN: Final = {"epochs", "batch", "lr", "weight_decay", "patience", "precision", "seed"}
 """Settings that every run has, of a blur model or of a detector."""
 VIZ: Final = "viz"
 INT8_PICTURES: Final = 512
