@@ -51,6 +51,7 @@ DECODERS = {
 }
 EXTRAS = {
     "torch": ("train", "training"),
+    "matplotlib": ("plot", "figures as PNG"),
     "pyarrow": ("parquet", "--table parquet"),
     "insightface": ("insightface", "the insightface plugin"),
     "fsspec": ("remote", "s3:// and other addresses"),
@@ -176,7 +177,13 @@ def _check_provider(found: tuple[str, ...]) -> Check:
 
 
 def check_video() -> Iterator[Check]:
-    """OpenCV, and what PyAV decodes."""
+    """Pillow, OpenCV, and what PyAV decodes."""
+    try:
+        import PIL.Image
+
+        yield Check("pillow", "ok", PIL.__version__)
+    except ImportError as error:
+        yield Check("pillow", "fail", str(error), "pip install --force-reinstall pillow")
     try:
         import cv2
 

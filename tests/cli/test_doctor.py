@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,11 +66,34 @@ def checks() -> dict[str, doctor.Check]:
 
 def test_this_machine_can_run_blurgate():
     found = checks()
-    for name in ("python", "platform", "blurgate", "opencv", "pyav", "decoders", "encoder"):
+    for name in (
+        "python",
+        "platform",
+        "blurgate",
+        "pillow",
+        "opencv",
+        "pyav",
+        "decoders",
+        "encoder",
+    ):
         assert found[name].status == "ok", found[name]
     assert found["provider"].status in ("ok", "warn")
     assert "a session runs on" in found["provider"].detail
     assert found["decoders"].detail == "h264, hevc, vp9, av1, mjpeg"
+
+
+def test_a_package_that_every_command_needs_is_missed_with_the_way_back(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.delitem(sys.modules, "PIL.Image", raising=False)
+    found = checks()["pillow"]
+    assert (found.status, found.mend) == ("fail", "pip install --force-reinstall pillow")
+
+
+def test_every_extra_that_a_user_meets_is_listed():
+    root = Path(__file__).parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = set(extras["optional-dependencies"]) - {"cpu", "gpu", "test", "dev"}
+    assert {extra for extra, _ in doctor.EXTRAS.values()} == wanted
 
 
 @pytest.mark.parametrize("other", ["17.2.0", "18.0.1", "19.0.2"])
