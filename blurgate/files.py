@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
-from blurgate.errors import naming
+from blurgate.errors import ConfigError, naming
+from blurgate.io.text import shown
 from blurgate.locking import LOCK
 
 TEMPORARY: Final = ".tmp"
@@ -59,6 +60,27 @@ def is_unused(folder: Path, first: str) -> bool:
         first: The file that a run writes first, with `write_atomically`.
     """
     return all(path.name in (first + TEMPORARY, LOCK) for path in folder.iterdir())
+
+
+def check_not_replaced(names: Iterable[str], replaced: Iterable[Path], folder: Path) -> None:
+    """Check that no input is among the results that overwriting deletes before it is read.
+
+    Args:
+        names: Paths of the inputs.
+        replaced: Files and folders that go.
+        folder: Of the results, for the message.
+
+    Raises:
+        ConfigError: One is.
+    """
+    going = {path.resolve() for path in replaced}
+    for name in names:
+        path = Path(name).resolve()
+        if not going.isdisjoint((path, *path.parents)):
+            raise ConfigError(
+                f"{shown(name)} is one of the results in {folder}, which --overwrite deletes; "
+                "choose another --out"
+            )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from blurgate import files
 from blurgate.crops import FOLDERS, VIDEO_FOLDERS
 from blurgate.errors import ConfigError
 from blurgate.files import TEMPORARY, is_unused, parsed_object, write_atomically
@@ -79,16 +80,8 @@ def check_not_replaced(sources: Iterable[Source], folder: Path) -> None:
         ConfigError: One is.
     """
     folders = (folder / name for name in PICTURE_FOLDERS)
-    replaced = {path.resolve() for path in (folder / JOURNAL, *_files(folder), *folders)}
-    for source in sources:
-        if source.kind == "live":
-            continue
-        path = Path(source.name).resolve()
-        if not replaced.isdisjoint((path, *path.parents)):
-            raise ConfigError(
-                f"{source.name} is one of the results in {folder}, which --overwrite deletes; "
-                "choose another --out"
-            )
+    names = (source.name for source in sources if source.kind != "live")
+    files.check_not_replaced(names, (folder / JOURNAL, *_files(folder), *folders), folder)
 
 
 def _empty(folder: Path) -> None:

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from blurgate.errors import ConfigError, InputError
-from blurgate.files import is_count, is_unused, write_atomically, write_json
-from blurgate.io.text import shown
+from blurgate.files import check_not_replaced, is_count, is_unused, write_atomically, write_json
 from blurgate.journal import Entry, Journal
 from blurgate.locking import alone_in
 from blurgate.pipeline import ordered_map
@@ -216,7 +215,7 @@ def _prepare(
         if (path.name == layout.CLEAN or path.name.startswith(("blur_", "label_")))
         and path.is_dir()
     ]
-    _check_not_replaced(faces, folder, replaced)
+    check_not_replaced((face.source for face in faces), replaced, folder)
     # A run that is killed from here on must leave nothing that passes for a dataset, or for one to
     # go on with.
     write_json(folder / layout.SETTINGS, {**old, "rows": None})
@@ -227,17 +226,6 @@ def _prepare(
     for path in [*folder.glob("labels*.png"), folder / layout.SETTINGS]:
         path.unlink()
     return False
-
-
-def _check_not_replaced(faces: Sequence[Face], folder: Path, replaced: Sequence[Path]) -> None:
-    """Refuse faces that overwriting deletes before they are read."""
-    going = {path.resolve() for path in replaced}
-    for face in faces:
-        if not going.isdisjoint(Path(face.source).resolve().parents):
-            raise ConfigError(
-                f"{shown(face.source)} is one of the pictures in {folder}, which --overwrite "
-                "deletes; choose another --out"
-            )
 
 
 def _compare(folder: Path, old: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

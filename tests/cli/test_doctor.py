@@ -84,7 +84,6 @@ def test_this_machine_can_run_blurgate():
 
 def test_a_package_that_every_command_needs_is_missed_with_the_way_back(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    monkeypatch.delitem(sys.modules, "PIL.Image", raising=False)
     found = checks()["pillow"]
     assert (found.status, found.mend) == ("fail", "pip install --force-reinstall pillow")
 
