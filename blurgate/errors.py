@@ -51,6 +51,8 @@ _NO_MEMORY: Final = (
     "can't allocate memory",  # torch, on a CPU
     "CUDA error: out of memory",
     "Insufficient memory",  # OpenCV
+    "Maximum allowed dimension exceeded",  # NumPy, of an array that no machine could hold
+    "array is too big",
 )
 
 

@@ -285,6 +285,7 @@ def test_a_server_that_stops_in_the_middle_is_given_up():
         (SystemExit(3), 5, "the detector marker failed: SystemExit: 3"),
         (MemoryError(), 5, "out of memory; use fewer --workers, a smaller --det-size"),
         (cv2.error("(-4:Insufficient memory) Failed to allocate 9 bytes"), 5, "out of memory; "),
+        (ValueError("Maximum allowed dimension exceeded"), 5, "out of memory; "),
         (OSError(28, "No space left on device"), 5, "No space left on device"),
     ],
 )
