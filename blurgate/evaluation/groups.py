@@ -101,7 +101,7 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], dict[str, Callable[[str], 
     text, meaning = COLLECTIONS.get(pattern, (pattern, {}))
     try:
         compiled = re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ConfigError(f"--groups {pattern}: {error}") from error
     if not compiled.groups:
         raise ConfigError(

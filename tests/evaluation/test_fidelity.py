@@ -115,6 +115,8 @@ def test_groups_are_read_from_names():
         GroupNames(["abc"])
     with pytest.raises(ConfigError, match=r"--groups \(: .*unterminated"):
         GroupNames(["utkface", "("])
+    with pytest.raises(ConfigError, match=r"--groups \(a\{9+\}\): the repetition number is too"):
+        GroupNames(["(a{" + "9" * 20 + "})"])
     with pytest.raises(ConfigError, match=r"--groups utkface fits no file name, such as a/b.jpg"):
         groups.check_fit(["utkface"], ["a/b.jpg"])
 
