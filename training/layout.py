@@ -105,7 +105,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{folder} holds no dataset of blurgate synth ({SETTINGS}: {reason(error)})",
             source=str(folder),

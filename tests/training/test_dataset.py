@@ -105,9 +105,10 @@ def test_parts_share_no_person_and_make_up_the_whole(made):
 def test_what_is_no_dataset_is_refused(tmp_path, broken):
     with pytest.raises(InputError, match=r"holds no dataset.*No such file"):
         Dataset(tmp_path / "nowhere")
-    (tmp_path / "dataset.json").write_text("{")
-    with pytest.raises(InputError, match="holds no dataset"):
-        Dataset(tmp_path)
+    for text in ("{", "[" * 100_000):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(InputError, match="holds no dataset"):
+            Dataset(tmp_path)
     (tmp_path / "dataset.json").write_text('{"format": 99}')
     with pytest.raises(InputError, match="not of format 1"):
         Dataset(tmp_path)

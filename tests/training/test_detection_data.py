@@ -192,6 +192,7 @@ def test_label_txt_with_landmarks(tmp_path):
     ("file", "text", "why"),
     [
         ("annotations.json", "{", "is not JSON"),
+        pytest.param("annotations.json", "[" * 100_000, "is not JSON", id="nested too deeply"),
         ("annotations.json", "[]", "must be an object of path"),
         ("annotations.json", "{}", "names no picture"),
         ("annotations.json", '{"a.jpg": 3}', "of a.jpg: the faces must be a list"),

@@ -196,7 +196,7 @@ def _find(where: Path) -> Path:
 def _from_json(file: Path, text: str) -> Iterator[tuple[str, list[Face], str]]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad(file, f"is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise _bad(file, "must be an object of path -> list of faces")
