@@ -6,7 +6,7 @@ by batch on a torch device, with the same chain and the same labels, and writes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from blurgate.errors import InputError, ShapeError
+from blurgate.files import is_count
 from blurgate.interfaces import ModelInfo
 from blurgate.io.text import harmless
 from blurgate.pipeline import ordered_map
@@ -72,6 +73,7 @@ class Dataset:
         self.folder, self.split = folder, split
         self.facts = layout.read_settings(folder)
         layout.check_finished(folder, self.facts)
+        _check_facts(folder, self.facts)
         known = list(self.facts["methods"])
         unknown = sorted(set(methods or ()) - set(known))
         if unknown:
@@ -146,6 +148,25 @@ class Dataset:
 
 
 _SHARED = ("clean_file", "identity")
+
+
+def _check_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Refuse a dataset.json in which what is read here is missing or of another kind."""
+    embedder = facts.get("embedder")
+    right = {
+        "methods": isinstance(facts.get("methods"), dict),
+        "size": is_count(facts.get("size", 0)),
+        "embedder": isinstance(embedder, dict)
+        and embedder.keys() == {"name", "sha256"}
+        and all(isinstance(text, str) for text in embedder.values()),
+    }
+    for key, is_right in right.items():
+        if not is_right:
+            raise InputError(
+                f"{folder / layout.SETTINGS} is damaged: its {key!r} is missing or not what "
+                "blurgate synth writes; make the dataset again",
+                source=str(folder),
+            )
 
 
 def read_crops(

@@ -123,6 +123,24 @@ def test_what_is_no_dataset_is_refused(tmp_path, broken):
 
 
 @pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("methods", None),
+        ("methods", [["linear"]]),
+        ("size", "small"),
+        ("embedder", None),
+        ("embedder", {"name": "tiny"}),
+        ("embedder", {"name": None, "sha256": ""}),
+    ],
+)
+def test_a_dataset_json_of_other_kinds_of_values_is_refused(broken, key, value):
+    facts = json.loads((broken / "dataset.json").read_text())
+    (broken / "dataset.json").write_text(json.dumps({**facts, key: value}))
+    with pytest.raises(InputError, match=f"dataset.json is damaged: its '{key}' is missing or not"):
+        Dataset(broken)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda t: t.replace("label,", "degree,", 1), "has other columns"),
