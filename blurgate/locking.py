@@ -92,16 +92,21 @@ def alone_at(target: Path | str, lock: Path, option: str) -> Iterator[None]:
         yield
 
 
-def check_is_folder(folder: Path) -> None:
+def check_is_folder(folder: Path, option: str = "--out") -> None:
     """Check that it is a folder, or can be made.
 
+    Args:
+        folder: Where it is to be.
+        option: What named it, for the message.
+
     Raises:
-        ConfigError: It is a file, or a link that leads nowhere.
+        ConfigError: It or a folder above it is a file, or it is a link that leads nowhere.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; choose another --out")
+    there = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    if there is not None and not there.is_dir():
+        raise ConfigError(f"{there} is a file; choose another {option}")
     if folder.is_symlink() and not folder.exists():
-        raise ConfigError(f"{folder} is a link that leads nowhere; choose another --out")
+        raise ConfigError(f"{folder} is a link that leads nowhere; choose another {option}")
 
 
 def _taken(file: IO[bytes]) -> bool:

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 _CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
+MOST_THREADS: Final = 1024
+"""Of one model; no machine has more cores to run them."""
 PYAV: Final = ((18, 1), (19, 0))
 """Versions of PyAV that work: from, below. Earlier ones download a GPU's frames without their
 colour tags and their rotation; `pyproject.toml` says what is wrong with later ones."""
@@ -124,8 +126,8 @@ def make_session(model: Path, runtime: Runtime, outputs: Sequence[str] | None = 
         EnvironmentLackError: onnxruntime is missing, or CUDA was asked for by name and the session
             did not get it.
     """
-    if runtime.threads < 1:
-        raise ConfigError(f"a model runs on at least one thread, not {runtime.threads}")
+    if not 1 <= runtime.threads <= MOST_THREADS:
+        raise ConfigError(f"a model runs on 1 to {MOST_THREADS} threads, not {runtime.threads}")
     ort = onnxruntime()
     wanted = providers(runtime.device)
     data = read_model(model)

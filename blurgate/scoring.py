@@ -18,7 +18,7 @@ from blurgate.interfaces import Detector, DetectorOptions, Scalar, Scorer
 from blurgate.io.sources import Source, expand, read_sources
 from blurgate.io.text import harmless, shown
 from blurgate.journal import Entry, Journal
-from blurgate.locking import alone_at
+from blurgate.locking import alone_at, check_is_folder
 from blurgate.pipeline import cores_for_workers
 from blurgate.rowfiles import FORMATS, columns_in, read_table
 from blurgate.sharding import Part, PartNote, note_path
@@ -243,6 +243,7 @@ def check_target(path: Path, table: str, option: str) -> None:
     """
     if path.exists() and not path.is_file():
         raise ConfigError(f"{shown(str(path))} is not a regular file; choose another {option}")
+    check_is_folder(path.parent, option)
     # A table that was interrupted may have no whole line yet; a journal says that it is one. That
     # of a plugin cannot be read back.
     if table not in FORMATS or not path.exists() or journal_path(path).exists():

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MOST_BLURS: Final = 100
 """Blurs one after the other; long before, nothing of a face is left."""
+MOST_PICTURES: Final = 10_000
+"""Of a face and method, which are held in memory together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,8 @@ class Recipe:
         object.__setattr__(self, "methods", names)
         if not 0 <= self.harsh <= 1:
             raise ConfigError(f"--harsh is a share from 0 to 1, got {self.harsh:g}")
-        if self.per_image < 1 or not 1 <= self.iterative <= MOST_BLURS:
-            raise ConfigError(f"--per-image is 1 or more, --iterative 1 to {MOST_BLURS}")
+        if not (1 <= self.per_image <= MOST_PICTURES and 1 <= self.iterative <= MOST_BLURS):
+            raise ConfigError(f"--per-image is 1 to {MOST_PICTURES}, --iterative 1 to {MOST_BLURS}")
 
     def chain(self, method: str) -> Chain:
         """Make the chain of a method."""

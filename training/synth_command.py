@@ -49,7 +49,8 @@ def synth_command(
         typer.Option(metavar="NAME", help="Synthesizer, may be repeated [default: random]."),
     ] = None,
     per_image: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Pictures per face and synthesizer.")
+        int,
+        typer.Option(min=1, max=10_000, metavar="N", help="Pictures per face and synthesizer."),
     ] = 1,
     iterative: Annotated[
         int, typer.Option(min=1, max=100, metavar="N", help="Blurs, one after the other.")

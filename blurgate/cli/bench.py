@@ -60,7 +60,7 @@ def bench_command(
     ] = None,
     threads: Annotated[
         list[int] | None,
-        typer.Option(min=1, metavar="N", help="Threads; may be repeated [1 and 2]."),
+        typer.Option(min=1, max=1024, metavar="N", help="Threads; may be repeated [1 and 2]."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Timed calls of each.")] = 20,
     torch: Annotated[

@@ -159,7 +159,8 @@ def filter_command(
         from blurgate.remote_output import RemoteFolder, alone_there
 
         there = RemoteFolder(out)
-    folder = Path(out or default_folder(source[0])) if there is None else there.local
+    named = default_folder(source[0]) if out is None else out
+    folder = Path(named) if there is None else there.local
     outputs = Outputs(
         folder,
         table=table,

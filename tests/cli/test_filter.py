@@ -394,7 +394,11 @@ def test_a_strangers_folder_is_left_alone(filter_, marker, tmp_path):
         assert (ran.code, "holds no results of blurgate" in ran.err) == (2, True)
     assert (tmp_path / "mine/kept/precious.png").exists()
     (tmp_path / "file").write_text("")
-    assert "is a file; choose another --out" in filter_("a.png", "--out", "file").err
+    for out in ("file", "file/below/o"):
+        ran = filter_("a.png", "--out", out)
+        assert (ran.code, "file is a file; choose another --out" in ran.err) == (2, True)
+    ran = filter_("a.png", "--out", "")  # an unset variable of a script: here, and not the default
+    assert (ran.code, "holds no results of blurgate" in ran.err) == (2, True)
 
 
 def test_a_folder_that_cannot_be_listed_is_named_and_fails(

@@ -248,6 +248,8 @@ def test_the_folder_of_a_table_is_made_and_a_folder_is_no_table(score, marker, t
     assert len(parse((tmp_path / "new/folder/t.csv").read_text())) == 2
     ran = score("in", "--csv", "new")
     assert (ran.code, "new is not a regular file; choose another --csv" in ran.err) == (2, True)
+    ran = score("in", "--csv", "new/folder/t.csv/u.csv")
+    assert (ran.code, "t.csv is a file; choose another --csv" in ran.err) == (2, True)
     assert not (tmp_path / "new.journal").exists()
 
 

@@ -513,7 +513,8 @@ def test_nothing_but_broken_pictures(make, tmp_path):
         ({"methods": ()}, ConfigError, "at least one"),
         ({"methods": ("linear", "linear")}, ConfigError, "each method once"),
         ({"methods": ("linaer",)}, UnknownNameError, "did you mean 'linear'"),
-        ({"methods": ("linear",), "per_image": 0}, ConfigError, "--per-image is 1 or more"),
+        ({"methods": ("linear",), "per_image": 0}, ConfigError, "--per-image is 1 to 10000"),
+        ({"methods": ("linear",), "per_image": 10**20}, ConfigError, "--per-image is 1 to 10000"),
         ({"methods": ("linear",), "iterative": 101}, ConfigError, "--iterative 1 to 100"),
     ],
 )
