@@ -14,7 +14,7 @@ from blurgate.errors import ConfigError, DecodeError, InputError
 from blurgate.folders import SUMMARY, settings_in
 from blurgate.io.text import reason, shown
 from blurgate.journal import JOURNAL, Entry, parsed_line, parsed_settings
-from blurgate.rowfiles import FORMATS, Row, read_rows, rows_path
+from blurgate.rowfiles import FORMATS, Row, column_names, read_rows, rows_path
 from blurgate.stages import Rule
 from blurgate.tables import FACES_COLUMNS, SCORE_COLUMNS
 from blurgate.types import Decision, Reason
@@ -115,10 +115,13 @@ def read_results(path: Path) -> Results:
     if (path.parent / JOURNAL).is_file() and path.stem == "faces":
         _check_format(path.parent, path)
         return _read_filter(path.parent, path)
+    interrupted = path.with_name(path.name + ".journal").exists()
     rows, odd = read_rows(path)
     first = next(rows, None)
-    columns = set(first or ())
-    if first is None or {column.name for column in SCORE_COLUMNS} <= columns:
+    columns = set(first or column_names(path))
+    # JSON lines of no faces are an empty file, and an interrupted table may lack its whole head.
+    begun = first is None and (interrupted or not path.stat().st_size)
+    if begun or {column.name for column in SCORE_COLUMNS} <= columns:
         results = Results("score", path, path.parent)
         make = _score_face(results)
     elif {column.name for column in FACES_COLUMNS} <= columns:
@@ -132,7 +135,7 @@ def read_results(path: Path) -> Results:
         )
     _fill(results, _made(chain([first] if first else [], rows), make, path))
     results.warnings += odd
-    if path.with_name(path.name + ".journal").exists():
+    if interrupted:
         results.warnings.append("The table is not complete: its run was interrupted.")
     return results
 

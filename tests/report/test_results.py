@@ -236,9 +236,12 @@ def test_what_is_no_result(tmp_path, make, monkeypatch):
     with pytest.raises(InputError, match="holds no results: neither a faces table"):
         read_results(tmp_path)
     other = tmp_path / "other.csv"
-    other.write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match=r"other\.csv is not a table of faces"):
-        read_results(other)
+    for text in ("a,b\n1,2\n", "a,b\n", "one line of a text"):
+        other.write_text(text)
+        with pytest.raises(InputError, match=r"other\.csv is not a table of faces"):
+            read_results(other)
+    other.write_text("")  # JSON lines of no faces
+    assert read_results(other).faces == []
     other.write_text('{"a": 1\n')
     with pytest.raises(DecodeError, match=r"other\.csv, line 1 is not JSON"):
         read_results(other)
