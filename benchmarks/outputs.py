@@ -24,7 +24,7 @@ from blurgate.timing import in_turns
 def main() -> None:
     """Time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ["yolov5n_xx", "yolov5n_xx.int8", "mobilenetv2_0.5"]
+    names = ["yolov5n_xx", "yolov5n_xx_relu.int8", "mobilenetv2_0.5"]
     parser.add_argument("models", nargs="*", metavar="MODEL", default=names)
     parser.add_argument("--rounds", type=int, default=300)
     arguments = parser.parse_args()

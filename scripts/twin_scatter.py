@@ -1,6 +1,6 @@
 """How far an 8-bit twin's degrees scatter about its model's, and how jumpy both are.
 
-    python scripts/twin_scatter.py TRAINSET yolov5n_xx yolov5n_xx.int8
+    python scripts/twin_scatter.py TRAINSET yolov5n_xx_relu yolov5n_xx_relu.int8
 
 For every model, over 512 pictures of a `blurgate synth` folder: the deviation of its degrees from
 the first model's, and by how much they change, in the mean and at most, where one value in a

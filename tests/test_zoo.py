@@ -164,7 +164,11 @@ def test_no_detector_names_both_ways_out(bare_zoo):
 
 def test_the_default_scorer_is_the_trained_one():
     runner, model, runtime = zoo.open_scorer(None, Runtime(device="cpu"))
-    assert (runner, model.info.name, runtime) == ("onnx", "yolov5n_xx.int8", Runtime(device="cpu"))
+    assert (runner, model.info.name, runtime) == (
+        "onnx",
+        "yolov5n_xx_relu.int8",
+        Runtime(device="cpu"),
+    )
 
 
 def test_without_it_the_default_scorer_is_laplacian(bare_zoo):

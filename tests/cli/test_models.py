@@ -88,7 +88,7 @@ def test_json_is_the_contract(app):
     assert all(list(row) == keys for row in rows)
     by_name = {row["name"]: row for row in rows}
     defaults = {row["kind"]: row["name"] for row in rows if row["default"]}
-    assert defaults == {"detector": "scrfd_blurgate", "scorer": "yolov5n_xx.int8"}
+    assert defaults == {"detector": "scrfd_blurgate", "scorer": "yolov5n_xx_relu.int8"}
     assert by_name["laplacian"]["default"] is False
     assert by_name["laplacian"]["threshold"] == 0.4
     assert by_name["det_500m"] == {
