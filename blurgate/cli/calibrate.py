@@ -145,6 +145,7 @@ def calibrate_command(
     from blurgate.evaluation import calibration, material
     from blurgate.files import folder_of
     from blurgate.interfaces import DetectorOptions, Runtime
+    from blurgate.locking import check_is_folder
     from blurgate.profile import check_replaceable, write_profile
     from blurgate.stages import Rule
     from blurgate.training.faces import FaceReader, list_faces
@@ -166,6 +167,7 @@ def calibrate_command(
     Rule(0.0, review or 0.0, min_face or 0.0)  # wrong numbers are errors before any work
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; --out names the profile's file")
+    check_is_folder(out.parent)
     if out.exists():
         if not overwrite:
             raise ConfigError(f"{out} is there already; use --overwrite, or another --out")

@@ -25,6 +25,7 @@ from blurgate.errors import ConfigError
 from blurgate.files import write_atomically
 from blurgate.interfaces import DetectorOptions
 from blurgate.io.text import shown
+from blurgate.locking import check_is_folder
 from blurgate.report.page import Html, element, facts, join, safe
 from blurgate.report.results import DECISIONS, REASONS, START, Results
 from blurgate.report.style import STYLE
@@ -66,6 +67,7 @@ def check_target(out: Path) -> None:
     """
     if out.is_dir():
         raise ConfigError(f"{shown(str(out))} is a folder; --out names the page's file")
+    check_is_folder(out.parent)
     if not out.exists() and not out.is_symlink():
         return
     # A link would be replaced itself, and a pipe waited for.

@@ -148,6 +148,8 @@ def test_only_a_page_is_replaced(make, tmp_path):
         write_page(results, Thumbs(), tmp_path / "run" / "faces.csv")
     with pytest.raises(ConfigError, match="is a folder; --out names the page's file"):
         write_page(results, Thumbs(), tmp_path)
+    with pytest.raises(ConfigError, match=r"page\.html is a file; choose another --out"):
+        write_page(results, Thumbs(), out / "below.html")
 
 
 def luminance(colour):
