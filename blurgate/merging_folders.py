@@ -23,7 +23,7 @@ from blurgate.folders import SUMMARY
 from blurgate.interfaces import Column
 from blurgate.io.text import digest, shown
 from blurgate.journal import JOURNAL, Entry, Journal, entries_of, read_journal
-from blurgate.locking import alone_at
+from blurgate.locking import alone_at, check_is_folder
 from blurgate.rowfiles import FORMATS, Row, read_table, rows_path
 from blurgate.sharding import check_set
 from blurgate.tables import faces_columns, open_table
@@ -82,12 +82,13 @@ def merge_folders(parts: Sequence[Path], out: Path, *, files: How = "copy") -> P
 
     Raises:
         ConfigError: A part is not complete, or the parts overlap, do not belong together or are
-            not all there; each is named. Or `out` is in use, maybe by another run.
+            not all there; each is named. Or `out` is in use, maybe by another run, or below a file.
         DecodeError: A part's table does not hold what its journal says.
     """
     if files not in HOWS:
         raise ConfigError(f"--files {files}: choose one of {', '.join(HOWS)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    check_is_folder(out)
+    if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is in use; choose another --out")
     found = _whole_set(parts)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -178,6 +178,8 @@ def test_parts_that_are_not_complete(filter_, pictures):
     (out / "x").touch()
     with pytest.raises(ConfigError, match="all is in use"):
         merge_folders(parts, out)
+    with pytest.raises(ConfigError, match="x is a file; choose another --out"):
+        merge_folders(parts, out / "x" / "below")
 
 
 @pytest.mark.parametrize("files", ["move", "copy", "link"])

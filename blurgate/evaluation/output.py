@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blurgate.errors import ConfigError
 from blurgate.files import is_unused, write_atomically, write_json
+from blurgate.locking import check_is_folder
 
 if TYPE_CHECKING:
     from blurgate.evaluation.evaluating import Evaluation
@@ -31,12 +32,13 @@ def check_out(out: Path | None) -> None:
         out: What --out names; may not exist yet.
 
     Raises:
-        ConfigError: It is a file, or holds something else.
+        ConfigError: It or a folder above it is a file, or it holds something else.
     """
-    if out is None or not out.exists():
+    if out is None:
         return
-    if not out.is_dir():
-        raise ConfigError(f"{out} is a file; choose another --out")
+    check_is_folder(out)
+    if not out.exists():
+        return
     if not is_unused(out, RESULTS) and _earlier(out / RESULTS) is None:
         raise ConfigError(
             f"{out} is not empty and holds no result of blurgate evaluate; choose another --out"

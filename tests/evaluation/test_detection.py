@@ -560,6 +560,8 @@ def test_a_detector_given_twice_and_an_out_that_is_a_file(tmp_path):
     (tmp_path / "f").write_text("")
     with pytest.raises(ConfigError, match="is a file; choose another --out"):
         detection_command.run(["a"], [str(tmp_path)], tmp_path / "f")
+    with pytest.raises(ConfigError, match="f is a file; choose another --out"):
+        detection_command.run(["a"], [str(tmp_path)], tmp_path / "f" / "below")
 
 
 def test_only_an_earlier_result_is_replaced(folder, hurried, tmp_path):

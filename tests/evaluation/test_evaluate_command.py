@@ -277,6 +277,7 @@ def test_pictures_that_cannot_be_read_are_named(evaluate, faces):
         ),
         (("--groups", "z(.)", "--part", "fidelity"), 2, "--groups z(.) fits no file name"),
         (("--out", "in/p0/girl_a_0.png"), 2, "is a file; choose another --out"),
+        (("--out", "in/p0/girl_a_0.png/o"), 2, "girl_a_0.png is a file; choose another --out"),
         (("--part", "utility"), 3, "comparisons of different people"),
     ],
 )
