@@ -242,14 +242,16 @@ def evaluate_command(
         done.material["aligned_by"] = str(finder.info) if finder is not None else ""
     for line in done.notices():
         warn(line)
-    if out is not None:
-        _write(done, out, quiet=quiet)
-    if as_json:
-        typer.echo(json.dumps(done.facts(), indent=1))
-    else:
-        from blurgate.evaluation.terminal import text_tables
+    try:
+        if out is not None:
+            _write(done, out, quiet=quiet)
+    finally:  # a full disk must not take the tables too
+        if as_json:
+            typer.echo(json.dumps(done.facts(), indent=1))
+        else:
+            from blurgate.evaluation.terminal import text_tables
 
-        typer.echo("\n\n".join(text_tables(done)))
+            typer.echo("\n\n".join(text_tables(done)))
     if done.material.get("skipped"):
         raise typer.Exit(EXIT_SOME_FAILED)
 

@@ -150,14 +150,16 @@ def run(
     if timing:
         done.timing = time_detectors(contenders, long_side=options.long_side)
     facts = done.facts()
-    if out is not None:
-        _write(out, done, facts)
-    if as_json:
-        typer.echo(json.dumps(facts, indent=1))
-    else:
-        for title, head, rows in set_rows(facts):
-            laid = columns([head, *rows], right=range(1, len(head)))
-            typer.echo("\n".join([title, *laid, ""]))
+    try:
+        if out is not None:
+            _write(out, done, facts)
+    finally:  # a full disk must not take the tables too
+        if as_json:
+            typer.echo(json.dumps(facts, indent=1))
+        else:
+            for title, head, rows in set_rows(facts):
+                laid = columns([head, *rows], right=range(1, len(head)))
+                typer.echo("\n".join([title, *laid, ""]))
     return facts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -581,6 +582,16 @@ def test_only_an_earlier_result_is_replaced(folder, hurried, tmp_path):
     results.write_text(text.replace('"timing"', '"more": 1, "timing"'))
     compare(results.parent)
     assert "more" not in json.loads(results.read_text())
+
+
+def test_a_full_disk_leaves_the_tables_on_stdout(folder, hurried, tmp_path, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(detection_command, "write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        detection_command.run(["marker"], [str(folder[0])], tmp_path / "out", blurs=0, quiet=True)
+    assert "recall" in capsys.readouterr().out
 
 
 def test_a_folder_without_annotations_and_one_without_pictures(folder, tmp_path):

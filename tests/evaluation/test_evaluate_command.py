@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from html.parser import HTMLParser
 
@@ -308,6 +309,17 @@ def test_only_an_earlier_result_is_replaced(evaluate, faces, tmp_path):
         assert evaluate(*few, "--out", "o", "--seed", seed).code == 0
         facts = json.loads((tmp_path / "o/results.json").read_text())
         assert facts["settings"]["seed"] == seed
+
+
+def test_a_full_disk_leaves_the_tables_on_stdout(evaluate, faces, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("blurgate.evaluation.output.write_json", full)
+    few = ("in", "--model", "laplacian", "--part", "fidelity", "--family", "sharp", "--quiet")
+    ran = evaluate(*few, "--out", "o")
+    assert (ran.code, "make room" in ran.err) == (5, True)
+    assert "Degrees against labels" in ran.out
 
 
 def test_nothing_stays_of_an_earlier_result(evaluate, faces, tmp_path):
