@@ -23,7 +23,7 @@ from blurgate import zoo
 from blurgate.errors import ConfigError
 from blurgate.files import is_unused, write_atomically
 from blurgate.interfaces import Runtime
-from blurgate.locking import alone_in
+from blurgate.locking import alone_in, check_is_folder
 from blurgate.training import card, loop
 from blurgate.training.config import TrainConfig
 from blurgate.training.earlier import learnt_before
@@ -331,10 +331,9 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     Raises:
         ConfigError: The folder is in use, or there is nothing to resume in it.
     """
+    check_is_folder(folder)
     if not folder.exists():
         return
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; choose another --out")
     begun = _holds_run(folder)
     if is_unused(folder, CONFIG) or (begun and (resume or overwrite)):
         return

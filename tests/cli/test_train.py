@@ -390,6 +390,8 @@ def test_a_folder_in_use_is_left_alone(train, trainset, tmp_path):
     for option in ("--overwrite", "--resume"):
         assert train("--plugin", "tiny", "--data", trainset, "--out", tmp_path, option).code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    ran = train("--plugin", "tiny", "--data", "nosuch", "--out", tmp_path / "mine.txt/o", *SHORT)
+    assert (ran.code, "mine.txt is a file; choose another --out" in ran.err) == (2, True)
 
 
 @pytest.mark.parametrize(
